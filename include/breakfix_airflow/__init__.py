@@ -1,0 +1,1 @@
+"""What speaks Airflow: triggers, operators, connections and the approval reader."""
