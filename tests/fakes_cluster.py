@@ -1,4 +1,4 @@
-"""A Kubernetes cluster in memory: the `Cluster` port with resourceVersions, budgets, evictions and pods.
+"""A Kubernetes cluster in memory: the `Cluster` port with versions, budgets, evictions and pods.
 
 Time does not move by itself: what a controller or kubelet would do later happens in `settle()`.
 """
@@ -96,7 +96,7 @@ class FakeCluster:
         self._evictions: list[Eviction] = []
         self._versions = itertools.count(100)
 
-    # -- building and breaking
+    # -- to build and to break
 
     def add_node(self, name: str = "gpu-1", **changes: Any) -> Node:
         self._nodes[name] = make_node(name, **changes)
@@ -336,8 +336,6 @@ def _or(new: Any, old: Any) -> Any:
     return old if new is None else new
 
 
-def _merged(
-    old: Mapping[str, str], changes: Mapping[str, str | None] | None
-) -> Mapping[str, str]:
+def _merged(old: Mapping[str, str], changes: Mapping[str, str | None] | None) -> Mapping[str, str]:
     merged = {**old, **(changes or {})}
     return {k: v for k, v in merged.items() if v is not None}
