@@ -381,6 +381,7 @@ class Observation:
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    daemon_sets: frozenset[tuple[str, str]] = frozenset()  # (namespace, name) of those that exist
     readings: tuple[Reading, ...] = ()
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, str]] = field(
