@@ -206,9 +206,12 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Taint:
+    """`added_at` is carried so that another owner's taint is sent back whole; it does not tell taints apart."""
+
     key: str
     effect: str
     value: str = ""
+    added_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

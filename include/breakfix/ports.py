@@ -148,6 +148,10 @@ class Cluster(Protocol):
         """False when it exists already (nothing is written then)."""
         ...
 
+    def update_config_map(self, namespace: str, name: str, data: Mapping[str, str]) -> None:
+        """Merge these keys into an existing ConfigMap. Raises NotFound."""
+        ...
+
     def ensure_namespace(self, name: str) -> None: ...
 
 
