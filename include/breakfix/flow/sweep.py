@@ -14,10 +14,8 @@ from breakfix.errors import BreakfixError, Refused
 from breakfix.flow.case import put_in_quarantine
 from breakfix.flow.services import Services
 from breakfix.model import (
-    Action,
     Case,
     CaseEnd,
-    FailureClass,
     HaltLevel,
     Intent,
     Judgement,
@@ -29,7 +27,7 @@ from breakfix.model import (
 )
 from breakfix.observe import observe
 from breakfix.plan import make_plan
-from breakfix.plan.planning import limits_of, plan_one
+from breakfix.plan.planning import limits_of
 from breakfix.plan.world import World, build_world
 
 log = logging.getLogger(__name__)
@@ -141,39 +139,6 @@ def admit(services: Services, intent: Intent, world: World, *, requester: str) -
     except BreakfixError as e:
         log.warning("case=%s node=%s quarantine is left to the run: %s", outcome.id, outcome.node, e)
     return outcome
-
-
-def open_by_hand(
-    services: Services, node: str, failure_class: FailureClass, *, requester: str, reason: str
-) -> Case | Refusal:
-    """A person's own case for one node, through the same guards and the same admission."""
-    check_ownership(
-        services.cluster, services.book, services.settings.namespace, now=services.clock.now()
-    )
-    assessment = assess(services)
-    world = world_of(services, assessment)
-    intent = intent_by_hand(services, world, node, failure_class, reason=reason)
-    if isinstance(intent, Refusal):
-        services.book.audit(
-            "refused", node, actor=requester, detail={"reason": intent.text}, now=services.clock.now()
-        )
-        return intent
-    return admit(services, intent, world, requester=requester)
-
-
-def intent_by_hand(
-    services: Services, world: World, node: str, failure_class: FailureClass, *, reason: str
-) -> Intent | Refusal:
-    """What `open_by_hand` would do; also its dry run. Raises BreakfixError for an unknown node."""
-    found = world.by_name.get(node)
-    if found is None:
-        msg = f"no GPU node named {node!r} (selector {services.settings.gpu_node_selector!r})"
-        raise BreakfixError(msg)
-    is_manual = failure_class is FailureClass.MANUAL
-    action = (
-        Action.DRAIN_ONLY if is_manual else services.policy.class_rule(failure_class).action_for(1)
-    )
-    return plan_one(found, failure_class, action, world, reason=reason, now=services.clock.now())
 
 
 def _end_watches(services: Services, assessment: Assessment) -> list[Case]:
