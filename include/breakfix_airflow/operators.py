@@ -6,9 +6,9 @@ to wait. So a task may be retried, cleared or run twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, Context
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 GRACE = timedelta(minutes=15)
 
 QUESTIONS = {Purpose.REPAIR: Stage.APPROVE_REPAIR, Purpose.RETURN: Stage.APPROVE_RETURN}
-
-StageFunction = Callable[["Services", str, int], "Go | Wait"]
 
 
 def case_of(context: Context) -> tuple[str, int]:
@@ -79,19 +77,11 @@ class StageOperator(BaseOperator, SkipMixin):
     def run_stage(
         self, context: Context, built: Services, case_id: str, fence: int
     ) -> Go | Wait:
-        """The stage's word. A guardrail's no ends the run; the ledger has the refusal already."""
-        try:
-            return self.function(context)(built, case_id, fence)
-        except Refused as e:
-            return Go(Stage.SETTLE_RUN, note=f"{e.reason}: {e}")
-
-    def function(self, context: Context) -> StageFunction:
-        """The function of `breakfix.flow` that this task runs."""
+        """The flow's word on where the case goes, or what it waits for."""
         del context
-        from breakfix.flow.case import STAGES
+        from breakfix.flow.case import run_stage
 
-        function: StageFunction = STAGES[self.stage]
-        return function
+        return run_stage(built, self.stage, case_id, fence)
 
     def wait_for(self, wait: Wait) -> None:
         """Give the worker back until the wait is over."""
@@ -116,8 +106,6 @@ class QuestionOperator(HITLOperator):
     Never retried: a retry would wipe the answer. It lets everybody answer; who counts is settled by policy.
     """
 
-    retries_allowed: ClassVar[int] = 0
-
     def __init__(self, *, purpose: Purpose, **kwargs: Any) -> None:
         super().__init__(
             task_id=str(QUESTIONS[purpose]),
@@ -125,6 +113,7 @@ class QuestionOperator(HITLOperator):
             options=[APPROVE, REJECT],
             defaults=[REJECT],
             retries=0,
+            execution_timeout=None,  # it would become the time people have to answer
             **kwargs,
         )
         self.purpose = purpose
@@ -177,10 +166,9 @@ class SettleQuestionOperator(StageOperator):
     def check_sent(self, context: Context) -> None:
         skip_unless_sent(context, self, ask_before=str(QUESTIONS[self.purpose]))
 
-    def function(self, context: Context) -> StageFunction:
-        return lambda built, case_id, fence: self._settle(context, built, case_id, fence)
-
-    def _settle(self, context: Context, built: Services, case_id: str, fence: int) -> Go:
+    def run_stage(
+        self, context: Context, built: Services, case_id: str, fence: int
+    ) -> Go | Wait:
         from breakfix.flow.case import settle_question
 
         reading = self.read(context, built)
@@ -192,8 +180,10 @@ class SettleQuestionOperator(StageOperator):
                 f"{reading.note}: the question was lost before anybody answered. reconcile_cases "
                 "resumes the case, which asks again"
             )
-        go: Go = settle_question(built, case_id, fence, self.purpose, reading.answers)
-        return go
+        try:
+            return settle_question(built, case_id, fence, self.purpose, reading.answers)
+        except Refused as e:
+            return Go(Stage.SETTLE_RUN, note=f"{e.reason}: {e}")
 
     def read(self, context: Context, built: Services) -> Reading:
         """The answers to this run's question. Raises AirflowError, SettingsError."""

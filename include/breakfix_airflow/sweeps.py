@@ -16,7 +16,7 @@ from breakfix_airflow.services import services
 
 if TYPE_CHECKING:
     from breakfix.flow.services import Services
-    from breakfix.flow.sweep import Assessment
+    from breakfix.flow.assessment import Assessment
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def runs_of(built: Services) -> AirflowCaseRuns:
 
 
 def _look(built: Services, node: str, why: str) -> dict[str, Any]:
-    from breakfix.flow.sweep import assess
+    from breakfix.flow.assessment import assess
 
     return _summary(assess(built), (), node=node, note=f"nothing admitted: {why}")
 
@@ -178,8 +178,21 @@ def reconcile_cases() -> dict[str, Any]:
     built = services()
     report = reconcile(built, runs_of(built))
     return {
-        "ended": [str(getattr(c, "id", c)) for c in report.ended],
-        "started": [str(getattr(c, "id", c)) for c in report.started],
-        "escalated": [str(getattr(c, "id", c)) for c in report.escalated],
-        "notes": [str(n) for n in report.notes],
+        "started": list(report.started),
+        "ended": list(report.ended),
+        "escalated": list(report.escalated),
+        "cleaned": list(report.cleaned),
+        "notes": list(report.notes),
     }
+
+
+def tell_recommendations(summary: Mapping[str, Any]) -> None:
+    """What is recommended and not done, a line a node, into the task's log."""
+    total = summary["counts"].get("intents", 0) + summary["counts"].get("refusals", 0)
+    for line in summary["recommendations"]:
+        log.info("%s", line)
+    hidden = total - len(summary["recommendations"])
+    if hidden > 0:
+        log.info("and %d more: see `breakfix plan`", hidden)
+    if summary["note"]:
+        log.info("%s", summary["note"])
