@@ -85,7 +85,6 @@ class WorkloadConfig(_Config):
     gpus: int = Field(default=8, ge=0)
     budget: BudgetConfig | None = None
     empty_dir: Literal["", "disk", "memory"] = ""
-    start_s: float = Field(default=0.0, ge=0, description="from running to Ready")
 
 
 class FleetConfig(_Config):
