@@ -110,7 +110,9 @@ def _evidence(verdict: Verdict | None, refusal: Refusal | None) -> dict[str, Any
     if verdict is not None:
         evidence = {
             "confidence": verdict.confidence,
-            "findings": [{"gpu": f.gpu, "signal": f.signal, "text": f.text} for f in verdict.findings],
+            "findings": [
+                {"gpu": f.gpu, "signal": f.signal, "text": f.text} for f in verdict.findings
+            ],
             "recommended_action": verdict.recommended_action,
             "unknown": verdict.unknown,
             "verdict": verdict.reason,
