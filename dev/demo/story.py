@@ -125,7 +125,7 @@ def _lemon(facts: Facts) -> str:
     repairs = [s for c in cases for s in facts.steps[c.id] if s.name.startswith("repair")]
     if not repairs:
         return "it was never repaired"
-    states = [e.detail.get("to") for e in facts.audit if e.subject == cases[-1].id]
+    states = [e.detail.get("state") for e in facts.audit if e.subject == cases[-1].id]
     return "" if NodeState.RETURNING in states else "it never came back before it failed again"
 
 

@@ -132,11 +132,10 @@ class Watcher:
             crowded=sorted(self.crowded),
             reboots=self._reboots(),
         )
-        for sweep in self.ledger.sweeps():
-            facts.refusals |= {(r["node"], r["reason"]) for r in sweep["refusals"]}
-            facts.incidents |= {i["scope"] for i in sweep["incidents"]}
         for entry in audit:
-            if entry.detail.get("to") in {NodeState.RETURNING, NodeState.ESCALATED}:
+            facts.refusals |= {(r["node"], r["reason"]) for r in entry.detail.get("refused", ())}
+            facts.incidents |= {i["scope"] for i in entry.detail.get("incidents", ())}
+            if entry.detail.get("state") in {NodeState.RETURNING, NodeState.ESCALATED}:
                 facts.freed_at.setdefault(entry.subject, entry.at)
         return facts
 
