@@ -57,7 +57,7 @@ class PrivatePostgres:
         self._names = itertools.count(1)
         self._home: Home | None = None
         self._child: Child | None = None
-        self.port = 0
+        self.port = free_port()
 
     def url(self, database: str = "postgres") -> str:
         """Give the SQLAlchemy URL of a database (driver psycopg 3)."""
@@ -89,10 +89,11 @@ class PrivatePostgres:
         """Make the cluster and start the server; raises StackError."""
         self._home = make_home(self._folder, users=("postgres",))
         self._initdb(self._home)
-        self.port = free_port()
         data = self._home.path / "data"
         self._child = self._processes.start(
-            self._command("postgres", [program("postgres"), "-D", str(data), *self._options()])
+            _command(
+                self._home, "postgres", [program("postgres"), "-D", str(data), *self._options()]
+            )
         )
         self._processes.wait(
             self._answers, what="Postgres", timeout_s=START_TIMEOUT_S, child=self._child
@@ -107,10 +108,9 @@ class PrivatePostgres:
         argv = [program("initdb"), "-D", str(home.path / "data"), "--username", USER]
         argv += ["--pwfile", str(secret), "--auth", "scram-sha-256", "--no-sync"]
         argv += ["--encoding", "UTF8", "--locale", "C.UTF-8", "--no-instructions"]
-        self._processes.run(self._command("initdb", argv), timeout_s=START_TIMEOUT_S)
+        self._processes.run(_command(home, "initdb", argv), timeout_s=START_TIMEOUT_S)
 
     def _options(self) -> list[str]:
-        assert self._home is not None
         pairs = {
             **SETTINGS,
             "listen_addresses": LOOPBACK,
@@ -118,19 +118,6 @@ class PrivatePostgres:
             "unix_socket_directories": "",
         }
         return [part for key, value in pairs.items() for part in ("-c", f"{key}={value}")]
-
-    def _command(self, name: str, argv: Sequence[str]) -> Command:
-        assert self._home is not None
-        # SIGINT is Postgres's fast shutdown: it does not wait for clients
-        return Command(
-            name,
-            argv,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
-            cwd=self._home.path,
-            user=self._home.user,
-            death_signal="QUIT",
-            stop_signal=signal.SIGINT,
-        )
 
     def _answers(self) -> bool:
         try:
@@ -154,6 +141,22 @@ class PrivatePostgres:
             raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _command(home: Home, name: str, argv: Sequence[str]) -> Command:
+    # SIGINT is Postgres's fast shutdown: it does not wait for clients
+    return Command(
+        name,
+        argv,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+        cwd=home.path,
+        user=home.user,
+        death_signal="QUIT",
+        stop_signal=signal.SIGINT,
+    )

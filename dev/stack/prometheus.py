@@ -54,7 +54,7 @@ class PrivatePrometheus:
         self._rules = rules
         self._home: Home | None = None
         self._child: Child | None = None
-        self.port = 0
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -66,7 +66,6 @@ class PrivatePrometheus:
         if program is None:
             raise StackError("prometheus is missing. To do: run `make setup`, or install it")
         self._home = make_home(self._folder, users=("prometheus",))
-        self.port = free_port()
         self._child = self._processes.start(
             Command(
                 "prometheus",
@@ -83,7 +82,7 @@ class PrivatePrometheus:
 
     def _write_config(self, home: Home) -> Path:
         path = home.path / "prometheus.yml"
-        copies = [shutil.copy(rule, home.path / rule.name) for rule in self._rules]
+        copies = [Path(shutil.copy(rule, home.path)) for rule in self._rules]
         listed = "".join(f"  - {copy}\n" for copy in copies)
         path.write_text(self._config + (f"rule_files:\n{listed}" if listed else ""))
         home.hand_over(path, *copies)
@@ -119,6 +118,9 @@ class PrivatePrometheus:
             raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
