@@ -1,0 +1,1 @@
+"""Adapters: the ports over real systems. Only `wiring` and tests import them."""
