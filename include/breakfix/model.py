@@ -504,6 +504,7 @@ class Intent:
     attempt: int = 1
     needs_approval: bool = True
     policy_hash: str = ""
+    findings: tuple[Finding, ...] = ()
 
     @property
     def hash(self) -> str:

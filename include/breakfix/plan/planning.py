@@ -10,6 +10,7 @@ from breakfix.model import (
     Action,
     Case,
     FailureClass,
+    Finding,
     HaltLevel,
     Impact,
     Intent,
@@ -95,7 +96,9 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
     refusal = first_refusal(candidate, world)
     if refusal is not None:
         return refusal
-    return make_intent(candidate, world, verdict.confidence, verdict.reason, attempt)
+    return make_intent(
+        candidate, world, verdict.confidence, verdict.reason, attempt, findings=verdict.findings
+    )
 
 
 def next_attempt(node: str, world: World) -> int:
@@ -112,7 +115,13 @@ def action_for(failure_class: FailureClass, attempt: int, node: str, world: Worl
 
 
 def make_intent(
-    candidate: Candidate, world: World, confidence: float, reason: str, attempt: int
+    candidate: Candidate,
+    world: World,
+    confidence: float,
+    reason: str,
+    attempt: int,
+    *,
+    findings: tuple[Finding, ...] = (),
 ) -> Intent:
     """The intent of an admitted candidate, with what it costs."""
     node, policy = candidate.node, world.policy
@@ -130,6 +139,7 @@ def make_intent(
         attempt=attempt,
         needs_approval=_needs_approval(candidate.failure_class, candidate.action, policy),
         policy_hash=policy.hash,
+        findings=findings,
     )
 
 
