@@ -10,10 +10,10 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,6 +36,7 @@ TUNING = {
     "CORE__EXECUTOR": "LocalExecutor",
     "CORE__PARALLELISM": "8",
     "CORE__LOAD_EXAMPLES": "False",
+    "DATABASE__CHECK_MIGRATIONS": "False",  # the API server starts while the tables are made
     "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     "API__WORKERS": "1",
     "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
@@ -70,6 +71,7 @@ class PrivateAirflow:
         self.passwords = {user: secrets.token_urlsafe(12) for user in ROLES}
         self._processes = processes
         self._children: dict[str, Child] = {}
+        self._started: dict[str, datetime] = {}
         self.port, self._worker_log_port, self._trigger_log_port = free_ports(3)
         self._jwt_secret = secrets.token_hex(48)
 
@@ -115,27 +117,31 @@ class PrivateAirflow:
         passwords = self.config.home / "passwords.json"
         passwords.touch(mode=0o600)
         passwords.write_text(json.dumps(self.passwords))
-        argv = [sys.executable, "-m", "dev.stack.prepare_airflow"]
-        argv += [f"{name}={slots}" for name, slots in self.config.pools.items()]
-        self._processes.run(
-            Command("airflow-prepare", argv, env=self.env, cwd=ROOT), timeout_s=PREPARE_TIMEOUT_S
-        )
-        for name in COMPONENTS:
+        self.start_component("api-server")  # its imports take longest, and need no tables
+        self._prepare()
+        for name in COMPONENTS[1:]:
             self.start_component(name)
         self.wait_healthy()
         return self
 
+    def _prepare(self) -> None:
+        argv = [sys.executable, "-m", "dev.stack.prepare_airflow"]
+        argv += [f"{name}={slots}" for name, slots in self.config.pools.items()]
+        command = Command("airflow-prepare", argv, env=self.env, cwd=ROOT)
+        self._processes.run(command, timeout_s=PREPARE_TIMEOUT_S)
+
     def start_component(self, name: str) -> None:
         """Start one component that is not running."""
+        self._started[name] = datetime.now(UTC)
         argv = [str(Path(sys.executable).parent / "airflow"), name]
         argv += ["--skip-serve-logs"] * (name in {"scheduler", "triggerer"})
         self._children[name] = self._processes.start(
             Command(f"airflow-{name}", argv, env=self.env, cwd=ROOT)
         )
 
-    def kill_component(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """End one component and all processes of its group, by default without a warning."""
-        self._processes.end(self._children.pop(name), number)
+    def kill_component(self, name: str) -> None:
+        """Kill one component and all processes of its group, without a warning."""
+        self._processes.end(self._children.pop(name), at_once=True)
 
     def restart_component(self, name: str) -> None:
         """Kill one component, start it again and wait until all are healthy."""
@@ -147,15 +153,13 @@ class PrivateAirflow:
         """Process id, and process group id, of one running component."""
         return self._children[name].process.pid
 
-    def health(self) -> dict[str, str]:
+    def health(self) -> dict[str, dict[str, str | None]]:
         """Health by component as Airflow reports it; empty while the API does not answer."""
         try:
             answer = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=REQUEST_TIMEOUT_S)
         except httpx.TransportError:
             return {}
-        if not answer.is_success:
-            return {}
-        return {name: (part or {}).get("status") or "absent" for name, part in answer.json().items()}
+        return dict(answer.json()) if answer.is_success else {}
 
     def wait_healthy(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until every component is healthy; raises StackError with the reason."""
@@ -167,7 +171,14 @@ class PrivateAirflow:
                 code = child.process.returncode
                 raise StackError(f"Airflow's {name} ended with {code}:\n{child.tail()}")
         health = self.health()
-        return bool(health) and set(health.values()) == {"healthy"}
+        return bool(health) and all(self._has_beaten(health, name) for name in COMPONENTS[1:])
+
+    def _has_beaten(self, health: dict[str, dict[str, str | None]], name: str) -> bool:
+        """Tell whether the process that we started last, not the one before it, is healthy."""
+        key = name.replace("-", "_")
+        beat = health.get(key, {}).get(f"latest_{key}_heartbeat")
+        is_ours = beat is not None and datetime.fromisoformat(beat) > self._started[name]
+        return is_ours and health[key]["status"] == "healthy"
 
     def token(self, user: str) -> str:
         """Log in as one of the users and return the bearer token."""
@@ -188,8 +199,8 @@ class PrivateAirflow:
 
     def stop(self) -> None:
         """Stop all components; their logs stay."""
-        while self._children:
-            self._processes.end(self._children.popitem()[1])
+        self._processes.end(*self._children.values())
+        self._children.clear()
 
     def __enter__(self) -> Self:
         try:
@@ -199,7 +210,10 @@ class PrivateAirflow:
             raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 

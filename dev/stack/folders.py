@@ -1,7 +1,7 @@
 """Folders for servers that refuse to run as root.
 
-A server is started as its own unprivileged user when we are root. That user may not be able to enter
-the checkout (think of /root), so its folder is then made under the system's temporary folder.
+A server is started as its own unprivileged user when we are root. That user may not be able to
+enter the checkout (think of root's home), so its folder is then made among the temporary ones.
 """
 
 from __future__ import annotations

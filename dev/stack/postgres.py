@@ -92,7 +92,9 @@ class PrivatePostgres:
         self.port = free_port()
         data = self._home.path / "data"
         self._child = self._processes.start(
-            self._command("postgres", [program("postgres"), "-D", str(data), *self._options()])
+            _command(
+                self._home, "postgres", [program("postgres"), "-D", str(data), *self._options()]
+            )
         )
         self._processes.wait(
             self._answers, what="Postgres", timeout_s=START_TIMEOUT_S, child=self._child
@@ -107,10 +109,9 @@ class PrivatePostgres:
         argv = [program("initdb"), "-D", str(home.path / "data"), "--username", USER]
         argv += ["--pwfile", str(secret), "--auth", "scram-sha-256", "--no-sync"]
         argv += ["--encoding", "UTF8", "--locale", "C.UTF-8", "--no-instructions"]
-        self._processes.run(self._command("initdb", argv), timeout_s=START_TIMEOUT_S)
+        self._processes.run(_command(home, "initdb", argv), timeout_s=START_TIMEOUT_S)
 
     def _options(self) -> list[str]:
-        assert self._home is not None
         pairs = {
             **SETTINGS,
             "listen_addresses": LOOPBACK,
@@ -118,19 +119,6 @@ class PrivatePostgres:
             "unix_socket_directories": "",
         }
         return [part for key, value in pairs.items() for part in ("-c", f"{key}={value}")]
-
-    def _command(self, name: str, argv: Sequence[str]) -> Command:
-        assert self._home is not None
-        # SIGINT is Postgres's fast shutdown: it does not wait for clients
-        return Command(
-            name,
-            argv,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
-            cwd=self._home.path,
-            user=self._home.user,
-            death_signal="QUIT",
-            stop_signal=signal.SIGINT,
-        )
 
     def _answers(self) -> bool:
         try:
@@ -154,6 +142,22 @@ class PrivatePostgres:
             raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _command(home: Home, name: str, argv: Sequence[str]) -> Command:
+    # SIGINT is Postgres's fast shutdown: it does not wait for clients
+    return Command(
+        name,
+        argv,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+        cwd=home.path,
+        user=home.user,
+        death_signal="QUIT",
+        stop_signal=signal.SIGINT,
+    )

@@ -83,13 +83,17 @@ class Child:
 
     @property
     def group_is_running(self) -> bool:
-        """Tell whether any process of its group is left, the reaped leader not counted."""
+        """Tell whether any process of its group is left, apart from zombies."""
         self.process.poll()
-        try:
-            os.killpg(self.process.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        return any(_is_member(entry, self.process.pid) for entry in Path("/proc").glob("[0-9]*"))
+
+
+def _is_member(entry: Path, group: int) -> bool:
+    try:
+        state, _, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+    except OSError:  # ended meanwhile
+        return False
+    return int(its_group) == group and state not in {"Z", "X"}
 
 
 class Processes:
@@ -133,7 +137,7 @@ class Processes:
                 lambda: not child.is_running, what=f"{command.name} to end", timeout_s=timeout_s
             )
         finally:
-            self.end(child, signal.SIGKILL)
+            self.end(child, at_once=True)
         if child.process.returncode:
             raise StackError(f"{command.name} failed:\n{child.tail()}")
 
@@ -157,17 +161,20 @@ class Processes:
                 tail = f"\n{child.tail()}" if child is not None else ""
                 raise StackError(f"no sign of {what} after {timeout_s:.0f} s{tail}")
 
-    def end(self, child: Child, number: signal.Signals | None = None) -> None:
-        """End one child: its stop signal (or `number`), then SIGKILL for what is left of its group."""
-        _end_all([child], number, STOP_DEADLINE_S)
-        self._children = [c for c in self._children if c is not child]
+    def end(self, *children: Child, at_once: bool = False) -> None:
+        """End children together: stop signal, deadline, then SIGKILL for what is left of them.
+
+        `at_once` goes straight to the SIGKILL.
+        """
+        _end_all(children, 0.0 if at_once else STOP_DEADLINE_S)
+        self._children = [c for c in self._children if c not in children]
 
     def stop(self, deadline_s: float = STOP_DEADLINE_S) -> None:
         """End all children, last started first to be asked; safe to call twice."""
         self.stopping.set()
         with self._stop_lock:
             _FORKER.submit(lambda: None).result()  # a start under way has registered its child
-            _end_all(list(reversed(self._children)), None, deadline_s)
+            _end_all(list(reversed(self._children)), deadline_s)
             self._children.clear()
             sweep(self.mark)
 
@@ -175,7 +182,10 @@ class Processes:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -190,21 +200,19 @@ def _prefix(command: Command) -> list[str]:
     return [*prefix, "--"]
 
 
-def _end_all(
-    children: Sequence[Child], number: signal.Signals | None, deadline_s: float
-) -> None:
+def _end_all(children: Sequence[Child], deadline_s: float) -> None:
     for child in children:
-        if child.is_running:
-            os.kill(child.process.pid, number or child.command.stop_signal)
-    _wait_gone(children, deadline_s)
+        if deadline_s and child.is_running:
+            os.kill(child.process.pid, child.command.stop_signal)
+    _wait(lambda: not any(c.is_running for c in children), deadline_s)
     for child in children:
         child.signal_group(signal.SIGKILL)
-    _wait_gone(children, KILL_DEADLINE_S)
+    _wait(lambda: not any(c.group_is_running for c in children), KILL_DEADLINE_S)
 
 
-def _wait_gone(children: Sequence[Child], deadline_s: float) -> None:
+def _wait(done: Callable[[], bool], deadline_s: float) -> None:
     deadline = time.monotonic() + deadline_s
-    while time.monotonic() < deadline and any(c.group_is_running for c in children):
+    while not done() and time.monotonic() < deadline:
         time.sleep(POLL_S)
 
 
@@ -222,7 +230,7 @@ def marked(mark: str) -> list[int]:
 
 
 def sweep(mark: str, deadline_s: float = KILL_DEADLINE_S) -> None:
-    """Kill what carries the mark, wherever it went, until nothing is left or the deadline passed."""
+    """Kill what carries the mark, wherever it went, until nothing is left or time is up."""
     deadline = time.monotonic() + deadline_s
     while (left := marked(mark)) and time.monotonic() < deadline:
         for pid in left:

@@ -83,7 +83,7 @@ class PrivatePrometheus:
 
     def _write_config(self, home: Home) -> Path:
         path = home.path / "prometheus.yml"
-        copies = [shutil.copy(rule, home.path / rule.name) for rule in self._rules]
+        copies = [Path(shutil.copy(rule, home.path)) for rule in self._rules]
         listed = "".join(f"  - {copy}\n" for copy in copies)
         path.write_text(self._config + (f"rule_files:\n{listed}" if listed else ""))
         home.hand_over(path, *copies)
@@ -119,6 +119,9 @@ class PrivatePrometheus:
             raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()

@@ -1,1 +1,1 @@
-"""Adapters: the ports over real systems. Only `wiring` and tests import them."""
+"""What stands behind the ports: Prometheus, Kubernetes, the node agent, the ledger, the notifier."""
