@@ -66,11 +66,13 @@ def admit(services: Services, intent: Intent, world: World, *, requester: str) -
     if isinstance(outcome, Refusal):
         return outcome
     try:
-        put_in_quarantine(services, outcome)
+        put_in_quarantine(services, outcome, is_fresh=True)
     except Refused as e:
         log.info("case=%s node=%s quarantine refused: %s", outcome.id, outcome.node, e)
     except BreakfixError as e:
-        log.warning("case=%s node=%s quarantine is left to the run: %s", outcome.id, outcome.node, e)
+        log.warning(
+            "case=%s node=%s quarantine is left to the run: %s", outcome.id, outcome.node, e
+        )
     return outcome
 
 
