@@ -1,0 +1,1 @@
+"""The ports' other side: Prometheus, Kubernetes, the ledger. Nothing here decides."""
