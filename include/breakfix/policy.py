@@ -188,6 +188,7 @@ class Limits(_Rule):
     max_attempts: int = Field(2, ge=1, description="Repairs of a node within `attempts_window`")
     attempts_window_s: Seconds = Field(604800.0, alias="attempts_window")
     cooldown_s: Seconds = Field(600.0, alias="cooldown")
+    max_runs: int = Field(12, ge=1, description="Runs of one case before it escalates")
     exclusion_labels: Mapping[str, str] = Field(default_factory=dict)
     hands_off_labels: Mapping[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Label -> values with which another owner has the node"

@@ -1,1 +1,1 @@
-"""The ports' other side: Prometheus, Kubernetes, the ledger. Nothing here decides."""
+"""What stands behind the ports: Prometheus, Kubernetes, the node agent, the ledger, the notifier."""
