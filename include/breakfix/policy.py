@@ -1,0 +1,269 @@
+"""The rules as data: signals, failure classes, limits, timings. One reviewed YAML, validated, hashed.
+
+The default ships as `policy.yaml`; a site writes an overlay with only what differs, and never edits the default.
+Parsing is pure: text in, frozen Policy out. Whoever reads the file is `wiring`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from breakfix.errors import SettingsError
+from breakfix.model import Action, FailureClass, ScopeKind, SignalKind, SignalMode, digest
+
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from `90`, `"90s"`, `"15m"`, `"24h"`; ValueError says what is wanted."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = _DURATION.match(str(value))
+    if match is None:
+        msg = f"{value!r} is no duration; write e.g. 90s, 15m or 24h"
+        raise ValueError(msg)
+    return float(match[1]) * _UNIT_S[match[2]]
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SignalRule(_Rule):
+    """One signal. `query` is PromQL; `$window` in it becomes the window.
+
+    The answer's labels name the node (and GPU, and for `key_label` the key). Series whose value is beyond
+    `threshold` speak. `coverage` is PromQL whose series name the nodes that report the signal at all:
+    what is absent there is unknown, not healthy.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    query: str = Field(min_length=1)
+    coverage: str = Field(min_length=1)
+    since_query: str = Field("", description="As `query`, counting only what came within $window")
+    window_s: Seconds = Field(300.0, alias="window")
+    op: Literal[">", ">=", "<", "==", "!="] = ">"
+    threshold: float = 0.0
+    per: Literal["gpu", "node"] = "gpu"
+    key_label: str = ""
+    weight: float = Field(ge=0.0, le=1.0)
+    group: str = Field(min_length=1)
+    mode: SignalMode
+    kind: SignalKind
+    failure_class: FailureClass
+    text: str = Field(
+        min_length=1, description="One sentence; {value} {threshold} {key} {gpu} {node}"
+    )
+    source: str = Field(min_length=1)
+    is_required: bool = Field(default=False, description="Not reporting it is lost telemetry")
+
+
+class XidRule(_Rule):
+    """What one XID means when an `xid` signal reports it."""
+
+    failure_class: FailureClass
+    mode: SignalMode
+    weight: float = Field(ge=0.0, le=1.0)
+    source: str = Field(min_length=1)
+    follows: tuple[int, ...] = ()  # a consequence of these when they are there
+
+
+class ClassRule(_Rule):
+    """What may be done about one failure class."""
+
+    mode: Literal["off", "recommend", "approve", "auto"] = "recommend"
+    ladder: tuple[Action, ...] = Field(min_length=1)  # attempt 1, 2, ...; past its end: hold
+    min_confidence: float = Field(0.9, ge=0.0, le=1.0)
+    diag_level: int = Field(2, ge=1, le=4)
+    source: str = ""
+
+    def action_for(self, attempt: int) -> Action:
+        """The rung for that attempt (1-based); beyond the ladder only hardware is left."""
+        return self.ladder[attempt - 1] if attempt <= len(self.ladder) else Action.HOLD_FOR_HARDWARE
+
+
+class Share(_Rule):
+    """At most so many nodes: the smaller of a share of the scope and an absolute number."""
+
+    share: float = Field(1.0, ge=0.0, le=1.0)
+    nodes: int = Field(1_000_000, ge=0)
+
+    def of(self, size: int) -> int:
+        """Nodes allowed out of `size`; a share rounds DOWN, but a non-zero share allows one of two or more."""
+        by_share = math.floor(size * self.share + 1e-9)
+        if by_share == 0 and self.share > 0 and size >= 2:
+            by_share = 1
+        return min(by_share, self.nodes)
+
+
+class PodMatch(_Rule):
+    """Pods by namespace and labels; an empty field matches everything."""
+
+    namespace: str = ""
+    labels: Mapping[str, str] = Field(default_factory=dict)
+
+
+class Limits(_Rule):
+    """What holds under all circumstances. Every number counts the worse of ledger and cluster."""
+
+    out: Mapping[ScopeKind, Share]
+    headroom_gpus: int = Field(0, ge=0, description="GPUs per SKU and pool that must stay free")
+    max_attempts: int = Field(2, ge=1, description="Repairs of a node within `attempts_window`")
+    attempts_window_s: Seconds = Field(604800.0, alias="attempts_window")
+    cooldown_s: Seconds = Field(600.0, alias="cooldown")
+    max_runs: int = Field(12, ge=1, description="Runs of one case before it escalates")
+    exclusion_labels: Mapping[str, str] = Field(default_factory=dict)
+    hands_off_labels: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Label -> values with which another owner has the node"
+    )
+    hands_off_annotations: tuple[str, ...] = ()
+    protected_node_labels: tuple[str, ...] = ()
+    protected_pods: tuple[PodMatch, ...] = ()
+
+
+class CommonCause(_Rule):
+    """When many nodes of one scope speak together it is one incident, not many faults."""
+
+    min_nodes: int = Field(3, ge=2)
+    min_share: float = Field(0.3, gt=0, le=1.0)
+    window_s: Seconds = Field(1800.0, alias="window")
+    facts: tuple[str, ...] = ("driver_version",)  # besides rack, pool, SKU, fabric
+
+
+class Drain(_Rule):
+    timeout_s: Seconds = Field(1800.0, alias="timeout")
+    poll_s: Seconds = Field(5.0, alias="poll")
+    evictions_per_s: float = Field(5.0, gt=0)
+    may_delete_disk_empty_dir: bool = False
+    may_delete_unmanaged: bool = False
+    grace_s: int = Field(-1, ge=-1, description="-1: the pod's own")
+
+
+class Timing(_Rule):
+    """Deadlines of a case. Each has a next step; none is endless."""
+
+    approval_repair_s: Seconds = Field(14400.0, alias="approval_repair")
+    approval_return_s: Seconds = Field(14400.0, alias="approval_return")
+    reboot_s: Seconds = Field(2700.0, alias="reboot")
+    repair_pod_s: Seconds = Field(900.0, alias="repair_pod")
+    gpus_back_s: Seconds = Field(900.0, alias="gpus_back")
+    clear_s: Seconds = Field(120.0, alias="clear", description="Signals must stay clear so long")
+    signals_s: Seconds = Field(1800.0, alias="signals", description="and must be so by then")
+    diag_s: Seconds = Field(2700.0, alias="diag")
+    evidence_max_age_s: Seconds = Field(7200.0, alias="evidence_max_age")
+    watch_s: Seconds = Field(86400.0, alias="watch")
+    stale_sample_s: Seconds = Field(180.0, alias="stale_sample")
+    boot_grace_s: Seconds = Field(600.0, alias="boot_grace")
+    not_ready_s: Seconds = Field(300.0, alias="not_ready")
+
+
+class Approvals(_Rule):
+    approvers: tuple[str, ...] = ()  # empty: nobody may approve
+    ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
+    destructive: frozenset[Action] = frozenset(
+        {Action.REBOOT_NODE, Action.RESET_GPU, Action.HOLD_FOR_HARDWARE}
+    )
+
+
+class Policy(_Rule):
+    """The whole policy. `hash` is stored with every verdict, plan and case."""
+
+    version: str = Field(min_length=1)
+    signals: tuple[SignalRule, ...]
+    xids: Mapping[int, XidRule]
+    classes: Mapping[FailureClass, ClassRule]
+    limits: Limits
+    common_cause: CommonCause
+    drain: Drain = Drain()
+    timing: Timing = Timing()
+    approvals: Approvals = Approvals()
+    expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Policy:
+        names = [s.name for s in self.signals]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            msg = f"signals defined twice: {', '.join(twice)}"
+            raise ValueError(msg)
+        used = {s.failure_class for s in self.signals} | {
+            x.failure_class for x in self.xids.values()
+        }
+        missing = sorted(used - set(self.classes))
+        if missing:
+            msg = f"classes lacks {', '.join(missing)}, which signals or xids name"
+            raise ValueError(msg)
+        return self
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the effective policy, whatever its layout and comments."""
+        return digest(self.model_dump(mode="json", by_alias=True))
+
+    def class_rule(self, failure_class: FailureClass) -> ClassRule:
+        """The rule of a class; one that the policy does not name is held for people."""
+        return self.classes.get(failure_class, _HANDS_OFF)
+
+
+_HANDS_OFF = ClassRule(mode="off", ladder=(Action.REVIEW,))
+
+
+def merge_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Overlay onto base: maps merge key by key, `signals` merge by `name`, anything else replaces."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        old = merged.get(key)
+        if key == "signals" and isinstance(old, list) and isinstance(value, list):
+            merged[key] = _merge_signals(old, value)
+        elif isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge_overlay(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _merge_signals(old: list[Any], new: list[Any]) -> list[Any]:
+    by_name = {s["name"]: s for s in old}
+    for signal in new:
+        name = signal.get("name", "")
+        by_name[name] = merge_overlay(by_name.get(name, {}), signal)
+    return list(by_name.values())
+
+
+def parse_policy(default_text: str, overlay_text: str = "") -> Policy:
+    """A Policy from the default's YAML and an overlay's. Raises SettingsError, a line per wrong value."""
+    try:
+        data = _load(default_text, "the default policy")
+        if overlay_text.strip():
+            data = merge_overlay(data, _load(overlay_text, "the policy overlay"))
+        return Policy.model_validate(data)
+    except ValidationError as e:
+        lines = [
+            f"{'.'.join(str(p) for p in err['loc']) or 'policy'}: "
+            f"{err['msg'].removeprefix('Value error, ')}"
+            for err in e.errors(include_url=False)
+        ]
+        raise SettingsError("policy: " + "; ".join(lines)) from None
+
+
+def _load(text: str, what: str) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        msg = f"{what} is not valid YAML: {e}"
+        raise SettingsError(msg) from None
+    if not isinstance(data, dict):
+        msg = f"{what} must be a map at its top level"
+        raise SettingsError(msg)
+    return data

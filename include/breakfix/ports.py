@@ -1,0 +1,394 @@
+"""What the stages need from outside, as Protocols. Adapters implement them; tests have fakes of them.
+
+Every method may raise the port's own error from `breakfix.errors` and nothing else; every call has a timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from breakfix.model import (
+    Approval,
+    AuditEntry,
+    Budget,
+    Case,
+    CaseEnd,
+    Decision,
+    HaltLevel,
+    Intent,
+    Judgement,
+    Node,
+    NodeRecord,
+    NodeState,
+    Plan,
+    Pod,
+    Purpose,
+    Refusal,
+    Scope,
+    Step,
+    StepStatus,
+    Taint,
+)
+
+# --------------------------------------------------------------------------- metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One series of an instant query: its labels, its value, the time of evaluation."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    samples: tuple[Sample, ...]
+    warnings: tuple[str, ...] = ()  # partial responses say so here: treat as incomplete
+
+
+class Metrics(Protocol):
+    """Prometheus. `at` is the instant of evaluation (past instants replay the past)."""
+
+    def query(self, promql: str, *, at: datetime) -> QueryResult: ...
+
+    def query_many(
+        self, queries: Mapping[str, str], *, at: datetime
+    ) -> Mapping[str, QueryResult | str]:
+        """Several queries, a few in flight. A query that failed has its error's text as value."""
+        ...
+
+
+# --------------------------------------------------------------------------- cluster
+
+
+@dataclass(frozen=True, slots=True)
+class NodePatch:
+    """What to change on a node; None leaves a field alone, a None value in a map removes the key.
+
+    `taints` replaces the whole list, so the caller passes everybody's taints with its own change made.
+    """
+
+    is_unschedulable: bool | None = None
+    taints: tuple[Taint, ...] | None = None
+    labels: Mapping[str, str | None] | None = None
+    annotations: Mapping[str, str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """What the API server said to one eviction.
+
+    `status`: `evicted`, `gone` (404, or another uid has the name), `blocked` (429 of a budget), `busy` (429 or
+    5xx that asks to come back), `conflict` (409: the uid changed), `error` (e.g. two budgets: a person must look).
+    """
+
+    status: str
+    message: str = ""
+    retry_after_s: float | None = None
+
+
+class Cluster(Protocol):
+    """The Kubernetes API, as far as we use it."""
+
+    def uid(self) -> str:
+        """The cluster's identity: the uid of namespace kube-system."""
+        ...
+
+    def nodes(self) -> Sequence[Node]: ...
+
+    def node(self, name: str) -> Node:
+        """Raises NotFound."""
+        ...
+
+    def pods(self, node: str | None = None) -> Sequence[Pod]:
+        """All pods, or those bound to a node; finished ones included."""
+        ...
+
+    def pod(self, namespace: str, name: str) -> Pod:
+        """Raises NotFound."""
+        ...
+
+    def budgets(self) -> Sequence[Budget]: ...
+
+    def daemon_sets(self) -> frozenset[tuple[str, str]]:
+        """(namespace, name) of the DaemonSets that exist."""
+        ...
+
+    def patch_node(self, name: str, resource_version: str, patch: NodePatch) -> Node:
+        """Raises Conflict when the node is no longer at that resourceVersion, NotFound."""
+        ...
+
+    def evict(
+        self, namespace: str, name: str, uid: str, *, grace_s: int | None, dry_run: bool = False
+    ) -> Eviction: ...
+
+    def delete_pod(self, namespace: str, name: str, uid: str, *, grace_s: int | None) -> bool:
+        """False when it was gone or the name now belongs to another uid."""
+        ...
+
+    def create_pod(self, manifest: Mapping[str, Any]) -> Pod:
+        """Creates, or returns the pod of that name when it exists already."""
+        ...
+
+    def pod_log(self, namespace: str, name: str, *, limit_bytes: int = 1 << 20) -> str: ...
+
+    def pod_exit_code(self, namespace: str, name: str) -> int | None:
+        """Exit code of the first container; None while it runs or when the kubelet never told."""
+        ...
+
+    def post_event(self, node: Node, *, reason: str, message: str, is_warning: bool) -> None: ...
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None: ...
+
+    def create_config_map(self, namespace: str, name: str, data: Mapping[str, str]) -> bool:
+        """False when it exists already (nothing is written then)."""
+        ...
+
+    def update_config_map(self, namespace: str, name: str, data: Mapping[str, str]) -> None:
+        """Merge these keys into an existing ConfigMap. Raises NotFound."""
+        ...
+
+    def ensure_namespace(self, name: str) -> None: ...
+
+
+# --------------------------------------------------------------------------- ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many nodes may be out in a scope, and who is out by the cluster's word."""
+
+    scope: Scope
+    maximum: int
+    out_now: frozenset[str]  # nodes cordoned or NotReady, the candidate itself left out
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    """Something for a person to look at, with its evidence."""
+
+    id: int
+    at: datetime
+    node: str
+    reason: str
+    detail: Mapping[str, Any]
+    last_seen: datetime
+    closed_at: datetime | None = None
+
+
+class Ledger(Protocol):
+    """The record of everything; the only place where limits are atomic. One instance speaks for one cluster.
+
+    Every method is one transaction, and writes its own audit entry in it. A method that takes a `fence`
+    raises StaleFence when the case has a newer one. All rows carry the cluster's name.
+    """
+
+    @property
+    def id(self) -> str:
+        """The ledger's own id, made when its database was created."""
+        ...
+
+    @property
+    def cluster(self) -> str: ...
+
+    # -- admission
+    def admit(
+        self, intent: Intent, limits: Sequence[Limit], *, requester: str, now: datetime
+    ) -> Case | Refusal:
+        """Lease every scope, open the case and audit it, or refuse; all or nothing.
+
+        Locks the scopes' rows (in one order), counts the worse of its leases and `out_now` (as a union of
+        nodes), then commits. A node with an open case: RETURNING is re-admitted at fence+1 and QUARANTINED,
+        anything else is refused (CASE_OPEN; HELD when a person holds it). While the kill switch is on,
+        everything is refused (HALTED). A refused node opens no case; the same refusal again is not audited
+        again.
+        """
+        ...
+
+    # -- cases
+    def case(self, case_id: str) -> Case:
+        """Raises LedgerError when there is none."""
+        ...
+
+    def cases(self, *, open_only: bool = False, node: str | None = None) -> Sequence[Case]: ...
+
+    def move(
+        self,
+        case_id: str,
+        fence: int,
+        to: NodeState,
+        *,
+        actor: str,
+        reason: str,
+        now: datetime,
+        deadline: datetime | None = None,
+        repaired_at: datetime | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> Case:
+        """Change state by the transition table (the same state again is no error: a new deadline or detail is kept).
+
+        Entering RETURNING frees the scopes. `detail` is merged into the case's detail, where `state_reason`
+        is `reason`. A case that holds no scope (it was RETURNING) cannot go back out of service by this
+        (Refused, SCOPE_FULL): only `admit` leads there.
+        """
+        ...
+
+    def end_case(
+        self, case_id: str, fence: int, end: CaseEnd, *, actor: str, reason: str, now: datetime
+    ) -> Case:
+        """Close the case and free its scopes; ending twice with the same end is no error.
+
+        RETURNED and ESCALATED must be reachable by the transition table; the other ends leave the state as
+        it was. The node of an ESCALATED case stays escalated until the case is ended once more, with what
+        became of it.
+        """
+        ...
+
+    def take_over(
+        self, case_id: str, fence: int, *, actor: str, reason: str, now: datetime
+    ) -> Case:
+        """The case at fence+1: what still runs with the old fence is refused from now on."""
+        ...
+
+    def hold(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case: ...
+
+    def unhold(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case: ...
+
+    # -- steps
+    def begin_step(
+        self, case_id: str, fence: int, name: str, *, detail: Mapping[str, Any], now: datetime
+    ) -> tuple[Step, bool]:
+        """Record the intention BEFORE the effect. (step, True) when new; (the recorded one, False) else.
+
+        A step whose name begins with `repair` counts as a repair in `NodeRecord.attempts`, once per case and
+        attempt.
+        """
+        ...
+
+    def finish_step(
+        self,
+        case_id: str,
+        fence: int,
+        name: str,
+        status: StepStatus,
+        *,
+        detail: Mapping[str, Any],
+        now: datetime,
+    ) -> Step:
+        """What became of the step; `detail` is merged. DISPATCHED is a note on the way, not an end.
+
+        Raises LedgerError when the step was never begun, or noted on after its end.
+        """
+        ...
+
+    def steps(self, case_id: str) -> Sequence[Step]: ...
+
+    # -- approvals
+    def ask(
+        self,
+        case_id: str,
+        fence: int,
+        purpose: Purpose,
+        *,
+        plan_hash: str,
+        expires_at: datetime,
+        now: datetime,
+    ) -> Approval:
+        """Open a question, or return the one already there for that case, fence, purpose and plan.
+
+        A question whose time is over (open or allowed) is not returned: it is asked anew.
+        """
+        ...
+
+    def decide(
+        self,
+        case_id: str,
+        fence: int,
+        purpose: Purpose,
+        decision: Decision,
+        *,
+        approver: str,
+        channel: str,
+        note: str,
+        plan_hash: str,
+        now: datetime,
+    ) -> Approval:
+        """The approval of record; the first decision stands, a second one is returned unchanged.
+
+        Read the answer's `decision`: a yes after `expires_at` is recorded as EXPIRED. Raises Refused
+        (NOT_APPROVED) for a plan that nobody was asked about, and for a yes without a name.
+        """
+        ...
+
+    def approvals(self, case_id: str) -> Sequence[Approval]: ...
+
+    # -- what sweeps leave
+    def record_sweep(self, judgement: Judgement, plan: Plan, *, actor: str, now: datetime) -> str:
+        """Store plan, refusals, incidents, node states and review items; returns the sweep's id."""
+        ...
+
+    def node_records(self, *, now: datetime | None = None) -> Mapping[str, NodeRecord]:
+        """Every node that a sweep or a case speaks of. `attempts` looks back from `now` (None: wall time)."""
+        ...
+
+    def reviews(self, *, open_only: bool = True) -> Sequence[ReviewItem]: ...
+
+    # -- kill switch
+    def halt_level(self) -> HaltLevel: ...
+
+    def set_halt(self, level: HaltLevel, *, actor: str, reason: str, now: datetime) -> None: ...
+
+    # -- audit
+    def audit(
+        self, event: str, subject: str, *, actor: str, detail: Mapping[str, Any], now: datetime
+    ) -> None:
+        """For what has no state of its own: refusals at the moment of acting, overrides seen, ..."""
+        ...
+
+    def audit_entries(self, *, after: int = 0, limit: int = 1000) -> Sequence[AuditEntry]: ...
+
+    def head(self) -> tuple[int, str]:
+        """(seq, hash) of the last audit entry, (0, "000...") when there is none.
+
+        It only grows: a ledger whose head is behind one that was seen before was restored from a backup.
+        """
+        ...
+
+    def verify_audit(self) -> tuple[int, str]:
+        """(number of good entries, "" or what is wrong with the first bad one)."""
+        ...
+
+
+# --------------------------------------------------------------------------- people, runs, time
+
+
+class Notifier(Protocol):
+    """Tells people. Never decides anything; a failure to tell is logged, not raised."""
+
+    def tell(self, subject: str, text: str, *, case_id: str = "") -> None: ...
+
+
+class CaseRuns(Protocol):
+    """The runs that work on cases (Airflow's `node_case`)."""
+
+    def start(self, case: Case) -> bool:
+        """Start the run of the case at its fence; False when that run exists already."""
+        ...
+
+    def live(self) -> frozenset[str]:
+        """Run ids that are queued or running."""
+        ...
+
+
+class Clock(Protocol):
+    """Wall time (aware UTC) and a monotonic count for durations."""
+
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...

@@ -1,0 +1,53 @@
+"""Fixtures that all tests share. What only one kind of test needs lives beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from dev.stack.postgres import PrivatePostgres
+from dev.stack.processes import Processes
+from dev.stack.prometheus import PrivatePrometheus
+
+
+@pytest.fixture(scope="session")
+def private_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """Child processes of the whole test session; none is left when it ends."""
+    with Processes(tmp_path_factory.mktemp("servers")) as processes:
+        yield processes
+
+
+@pytest.fixture(scope="session")
+def private_postgres(
+    tmp_path_factory: pytest.TempPathFactory, private_processes: Processes
+) -> Iterator[PrivatePostgres]:
+    """One Postgres for the session. Tests want `postgres_url`, a database of their own in it."""
+    with PrivatePostgres(tmp_path_factory.mktemp("pg") / "postgres", private_processes) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(private_postgres: PrivatePostgres) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh, empty database, dropped after the test."""
+    name = private_postgres.create_database()
+    yield private_postgres.url(name)
+    private_postgres.drop_database(name)
+
+
+@pytest.fixture
+def start_prometheus(
+    tmp_path: Path, private_processes: Processes
+) -> Iterator[Callable[..., PrivatePrometheus]]:
+    """Start a Prometheus: `start_prometheus(config, remote_write=True, rules=[path]).url`."""
+    with ExitStack() as servers:
+
+        def start(config: str = "", **options: object) -> PrivatePrometheus:
+            folder = tmp_path / "prometheus"
+            return servers.enter_context(
+                PrivatePrometheus(folder, private_processes, config, **options)  # type: ignore[arg-type]
+            )
+
+        yield start
