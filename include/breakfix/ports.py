@@ -203,7 +203,9 @@ class Ledger(Protocol):
 
         Locks the scopes' rows (in one order), counts the worse of its leases and `out_now` (as a union of
         nodes), then commits. A node with an open case: RETURNING is re-admitted at fence+1 and QUARANTINED,
-        anything else is refused (CASE_OPEN). A refused node opens no case.
+        anything else is refused (CASE_OPEN; HELD when a person holds it). While the kill switch is on,
+        everything is refused (HALTED). A refused node opens no case; the same refusal again is not audited
+        again.
         """
         ...
 
@@ -227,16 +229,23 @@ class Ledger(Protocol):
         repaired_at: datetime | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> Case:
-        """Change state by the transition table (the same state again is no change, no error).
+        """Change state by the transition table (the same state again is no error: a new deadline or detail is kept).
 
-        Entering RETURNING frees the scopes. `detail` is merged into the case's detail.
+        Entering RETURNING frees the scopes. `detail` is merged into the case's detail, where `state_reason`
+        is `reason`. A case that holds no scope (it was RETURNING) cannot go back out of service by this
+        (Refused, SCOPE_FULL): only `admit` leads there.
         """
         ...
 
     def end_case(
         self, case_id: str, fence: int, end: CaseEnd, *, actor: str, reason: str, now: datetime
     ) -> Case:
-        """Close the case and free its scopes; ending twice with the same end is no error."""
+        """Close the case and free its scopes; ending twice with the same end is no error.
+
+        RETURNED and ESCALATED must be reachable by the transition table; the other ends leave the state as
+        it was. The node of an ESCALATED case stays escalated until the case is ended once more, with what
+        became of it.
+        """
         ...
 
     def take_over(
@@ -253,7 +262,11 @@ class Ledger(Protocol):
     def begin_step(
         self, case_id: str, fence: int, name: str, *, detail: Mapping[str, Any], now: datetime
     ) -> tuple[Step, bool]:
-        """Record the intention BEFORE the effect. (step, True) when new; (the recorded one, False) else."""
+        """Record the intention BEFORE the effect. (step, True) when new; (the recorded one, False) else.
+
+        A step whose name begins with `repair` counts as a repair in `NodeRecord.attempts`, once per case and
+        attempt.
+        """
         ...
 
     def finish_step(
@@ -265,7 +278,12 @@ class Ledger(Protocol):
         *,
         detail: Mapping[str, Any],
         now: datetime,
-    ) -> Step: ...
+    ) -> Step:
+        """What became of the step; `detail` is merged. DISPATCHED is a note on the way, not an end.
+
+        Raises LedgerError when the step was never begun, or noted on after its end.
+        """
+        ...
 
     def steps(self, case_id: str) -> Sequence[Step]: ...
 
@@ -280,7 +298,10 @@ class Ledger(Protocol):
         expires_at: datetime,
         now: datetime,
     ) -> Approval:
-        """Open a question, or return the one already open for that case, fence, purpose and plan."""
+        """Open a question, or return the one already there for that case, fence, purpose and plan.
+
+        A question whose time is over (open or allowed) is not returned: it is asked anew.
+        """
         ...
 
     def decide(
@@ -296,7 +317,11 @@ class Ledger(Protocol):
         plan_hash: str,
         now: datetime,
     ) -> Approval:
-        """The approval of record; the first decision stands, a second one is returned unchanged."""
+        """The approval of record; the first decision stands, a second one is returned unchanged.
+
+        Read the answer's `decision`: a yes after `expires_at` is recorded as EXPIRED. Raises Refused
+        (NOT_APPROVED) for a plan that nobody was asked about, and for a yes without a name.
+        """
         ...
 
     def approvals(self, case_id: str) -> Sequence[Approval]: ...
@@ -306,7 +331,9 @@ class Ledger(Protocol):
         """Store plan, refusals, incidents, node states and review items; returns the sweep's id."""
         ...
 
-    def node_records(self) -> Mapping[str, NodeRecord]: ...
+    def node_records(self, *, now: datetime | None = None) -> Mapping[str, NodeRecord]:
+        """Every node that a sweep or a case speaks of. `attempts` looks back from `now` (None: wall time)."""
+        ...
 
     def reviews(self, *, open_only: bool = True) -> Sequence[ReviewItem]: ...
 
@@ -324,8 +351,15 @@ class Ledger(Protocol):
 
     def audit_entries(self, *, after: int = 0, limit: int = 1000) -> Sequence[AuditEntry]: ...
 
+    def head(self) -> tuple[int, str]:
+        """(seq, hash) of the last audit entry, (0, "000...") when there is none.
+
+        It only grows: a ledger whose head is behind one that was seen before was restored from a backup.
+        """
+        ...
+
     def verify_audit(self) -> tuple[int, str]:
-        """(number of entries, "" or what is wrong with the first bad one)."""
+        """(number of good entries, "" or what is wrong with the first bad one)."""
         ...
 
 

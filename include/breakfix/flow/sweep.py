@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from breakfix.act.guard import halt_level
 from breakfix.act.ownership import check_ownership
-from breakfix.decide import judge
+from breakfix.act.quarantine import clear_marks
 from breakfix.errors import BreakfixError, Refused
+from breakfix.flow.assessment import Assessment, assess, world_of
 from breakfix.flow.case import put_in_quarantine
 from breakfix.flow.services import Services
-from breakfix.model import (
-    Case,
-    CaseEnd,
-    HaltLevel,
-    Intent,
-    Judgement,
-    NodeRecord,
-    NodeState,
-    Observation,
-    Plan,
-    Refusal,
-)
-from breakfix.observe import observe
-from breakfix.plan import make_plan
+from breakfix.model import Case, CaseEnd, Intent, NodeState, Refusal
 from breakfix.plan.planning import limits_of
-from breakfix.plan.world import World, build_world
+from breakfix.plan.world import World
 
 log = logging.getLogger(__name__)
 
 ACTOR = "fleet_sweep"
-
-
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """One look at the fleet: what was seen, what it means, what should be done."""
-
-    observation: Observation
-    judgement: Judgement
-    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,46 +30,6 @@ class SweepResult:
     cases: tuple[Case, ...]
     refusals: tuple[Refusal, ...]
     ended: tuple[Case, ...]
-
-
-def assess(services: Services, *, at: datetime | None = None) -> Assessment:
-    """Observe, decide and plan; changes nothing and needs no ledger (but heeds one that is there)."""
-    now = at or services.clock.now()
-    records, cases, halt = _remembered(services)
-    observation = observe(
-        services.metrics,
-        services.cluster,
-        services.policy,
-        services.settings.gpu_node_selector,
-        at=now,
-        is_past=at is not None,
-        floors=_floors(records),
-    )
-    judgement = judge(observation, services.policy, records, now)
-    plan = make_plan(
-        observation,
-        judgement,
-        services.policy,
-        records=records,
-        cases=cases,
-        halt=halt,
-        now=now,
-    )
-    return Assessment(observation, judgement, plan)
-
-
-def _remembered(
-    services: Services,
-) -> tuple[Mapping[str, NodeRecord], tuple[Case, ...], HaltLevel]:
-    if services.ledger is None:
-        return {}, (), halt_level(services.cluster, None, services.settings.namespace)
-    ledger = services.ledger
-    halt = halt_level(services.cluster, ledger, services.settings.namespace)
-    return ledger.node_records(), tuple(ledger.cases(open_only=True)), halt
-
-
-def _floors(records: Mapping[str, NodeRecord]) -> dict[str, datetime]:
-    return {r.node: r.evidence_floor for r in records.values() if r.evidence_floor is not None}
 
 
 def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
@@ -111,15 +48,11 @@ def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
     world = world_of(services, assessment)
     for intent in assessment.plan.intents:
         outcome = admit(services, intent, world, requester=actor)
-        (refusals if isinstance(outcome, Refusal) else cases).append(outcome)  # type: ignore[attr-defined]
+        if isinstance(outcome, Refusal):
+            refusals.append(outcome)
+        else:
+            cases.append(outcome)
     return SweepResult(assessment, sweep_id, tuple(cases), tuple(refusals), ended)
-
-
-def world_of(services: Services, assessment: Assessment) -> World:
-    """The assessment indexed as the plan saw it."""
-    records, cases, halt = _remembered(services)
-    fleet = frozenset(v.node for v in assessment.judgement.verdicts)
-    return build_world(assessment.observation, fleet, services.policy, records, cases, halt)
 
 
 def admit(services: Services, intent: Intent, world: World, *, requester: str) -> Case | Refusal:
@@ -172,8 +105,6 @@ def _end_watches(services: Services, assessment: Assessment) -> list[Case]:
 
 
 def _end_well(services: Services, case: Case, now: datetime) -> Case:
-    from breakfix.act.quarantine import clear_marks
-
     clear_marks(services.cluster, case)
     reason = "no recurrence until the end of the watch"
     return services.book.end_case(

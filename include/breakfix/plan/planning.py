@@ -140,6 +140,7 @@ def make_intent(
         needs_approval=_needs_approval(candidate.failure_class, candidate.action, policy),
         policy_hash=policy.hash,
         findings=findings,
+        is_by_hand=candidate.is_by_person,
     )
 
 

@@ -1,0 +1,1 @@
+"""What stands behind the ports: Prometheus, Kubernetes, the node agent, the ledger, the notifier."""

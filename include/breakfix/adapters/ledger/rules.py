@@ -1,0 +1,271 @@
+"""What may become of a case, as pure functions: a case and a wish in, the next case or an error out.
+
+The ledger reads a case under lock, asks here, and writes what comes back. Nothing here reads a clock or a database.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from breakfix.errors import IllegalTransition, LedgerError, Refused, StaleFence
+from breakfix.model import (
+    TRANSITIONS,
+    Case,
+    CaseEnd,
+    HaltLevel,
+    Intent,
+    NodeState,
+    Refusal,
+    RefusalReason,
+    Scope,
+    ScopeKind,
+    Step,
+    StepStatus,
+)
+from breakfix.ports import Limit
+
+#: Out of service by our hand: a case may only be in these while it holds its scopes.
+HOLDS_SCOPES = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
+
+#: Steps whose name begins so are repairs: what `attempts` counts.
+REPAIR_STEP = "repair"
+
+_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"  # no letters that a person mixes up
+_NAMED = 5  # holders named in a refusal's sentence
+
+
+def new_case_id(now: datetime) -> str:
+    """Sorts by day, fits in a label, a pod name and a run id, e.g. `20260102-k3f9qxm7`."""
+    return f"{now:%Y%m%d}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
+
+
+# --------------------------------------------------------------------------- admission
+
+
+def refusal(
+    intent: Intent, reason: RefusalReason, text: str, *, scope: Scope | None = None
+) -> Refusal:
+    """The refusal of one intent."""
+    return Refusal(
+        node=intent.node,
+        reason=reason,
+        text=text,
+        failure_class=intent.failure_class,
+        action=intent.action,
+        scope=scope,
+    )
+
+
+def refuse_by_state(intent: Intent, current: Case | None, halt: HaltLevel) -> Refusal | None:
+    """Refused whatever the limits say: halted, held by a person, or another case is at work."""
+    if halt is not HaltLevel.NONE:
+        return refusal(intent, RefusalReason.HALTED, f"halted ({halt}): no node is taken out")
+    if current is None:
+        return None
+    if current.held_by:
+        text = f"case {current.id} is held by {current.held_by}"
+        return refusal(intent, RefusalReason.HELD, text)
+    if current.state is not NodeState.RETURNING:
+        text = f"case {current.id} is open ({current.state})"
+        return refusal(intent, RefusalReason.CASE_OPEN, text)
+    return None
+
+
+def refuse_by_limit(intent: Intent, limit: Limit, leased: Mapping[str, str]) -> Refusal | None:
+    """Refused when the scope has no room. `leased`: node -> case that holds a slot of the scope.
+
+    Counts nodes once, whether the ledger, the cluster or both say that they are out.
+    """
+    out = (frozenset(leased) | limit.out_now) - {intent.node}
+    if len(out) + 1 <= limit.maximum:
+        return None
+    is_fleet = limit.scope.kind is ScopeKind.FLEET
+    reason = RefusalReason.FLEET_SHARE if is_fleet else RefusalReason.SCOPE_FULL
+    text = f"{limit.scope} allows {limit.maximum} out; out now: {_holders(sorted(out), leased)}"
+    return refusal(intent, reason, text, scope=limit.scope)
+
+
+def _holders(out: Sequence[str], leased: Mapping[str, str]) -> str:
+    if not out:
+        return "none"
+    named = [
+        f"{n} (case {leased[n]})" if n in leased else f"{n} (cordoned or not ready)"
+        for n in out[:_NAMED]
+    ]
+    more = f" and {len(out) - _NAMED} more" if len(out) > _NAMED else ""
+    return ", ".join(named) + more
+
+
+def opened(intent: Intent, *, case_id: str, cluster: str, requester: str, now: datetime) -> Case:
+    """The case that an admitted intent begins."""
+    return Case(
+        id=case_id,
+        cluster=cluster,
+        node=intent.node,
+        node_uid=intent.node_uid,
+        fence=1,
+        state=NodeState.QUARANTINED,
+        failure_class=intent.failure_class,
+        action=intent.action,
+        confidence=intent.confidence,
+        plan_hash=intent.hash,
+        reason=intent.reason,
+        opened_at=now,
+        updated_at=now,
+        boot_id=intent.boot_id,
+        attempt=intent.attempt,
+        scopes=intent.scopes,
+        requester=requester,
+        detail=intent.evidence(),
+    )
+
+
+def readmitted(case: Case, intent: Intent, *, requester: str, now: datetime) -> Case:
+    """A node under watch broke again: the same case, one fence on, with the new plan."""
+    fresh = opened(intent, case_id=case.id, cluster=case.cluster, requester=requester, now=now)
+    return replace(
+        fresh,
+        fence=case.fence + 1,
+        opened_at=case.opened_at,
+        repaired_at=case.repaired_at,
+        detail={**case.detail, **fresh.detail},
+    )
+
+
+# --------------------------------------------------------------------------- a case's life
+
+
+def check_fence(case: Case, fence: int) -> None:
+    """Raise StaleFence unless the case is open and at exactly that fence."""
+    if case.fence != fence:
+        msg = f"case {case.id} is at fence {case.fence}, not {fence}: somebody else has it now"
+        raise StaleFence(msg)
+    check_open(case)
+
+
+def check_open(case: Case) -> None:
+    """Raise StaleFence when the case has ended: nobody acts for it any more."""
+    if case.ended_at is not None:
+        msg = f"case {case.id} has ended ({case.end}) at {case.ended_at:%Y-%m-%d %H:%M:%SZ}"
+        raise StaleFence(msg)
+
+
+def moved(
+    case: Case,
+    fence: int,
+    to: NodeState,
+    *,
+    holds_scopes: bool,
+    reason: str,
+    now: datetime,
+    deadline: datetime | None,
+    repaired_at: datetime | None,
+    detail: Mapping[str, Any],
+) -> Case:
+    """The case in its next state; the very same object when it is there already and nothing else is new.
+
+    In the same state a new deadline or detail is still kept: a watch is prolonged so.
+    """
+    check_fence(case, fence)
+    if to is case.state:
+        if deadline in {None, case.deadline} and not detail:
+            return case
+        kept = {**case.detail, **detail, "state_reason": reason}
+        return replace(case, updated_at=now, deadline=deadline or case.deadline, detail=kept)
+    _check_way(case.state, to)
+    if to in HOLDS_SCOPES and not holds_scopes:
+        msg = f"case {case.id} holds no scope any more: it must be admitted again to be {to}"
+        raise Refused(RefusalReason.SCOPE_FULL, msg)
+    return replace(
+        case,
+        state=to,
+        updated_at=now,
+        deadline=deadline,
+        repaired_at=repaired_at or case.repaired_at,
+        detail={**case.detail, **detail, "state_reason": reason},
+    )
+
+
+def frees_scopes(case: Case) -> bool:
+    """In service again or ended: the only two ways to give scopes back."""
+    return case.ended_at is not None or case.state is NodeState.RETURNING
+
+
+def ended(case: Case, fence: int, end: CaseEnd, *, reason: str, now: datetime) -> Case:
+    """The closed case; the very same object when it ended so already.
+
+    An escalated end may be resolved later by a person (any other end), all others stand.
+    """
+    if case.ended_at is not None and case.fence == fence:
+        if case.end is end:
+            return case
+        if case.end is not CaseEnd.ESCALATED:
+            check_open(case)
+    else:
+        check_fence(case, fence)
+    return replace(
+        case,
+        state=_state_at_end(case.state, end),
+        updated_at=now,
+        deadline=None,
+        ended_at=now,
+        end=end,
+        detail={**case.detail, "state_reason": reason},
+    )
+
+
+def _state_at_end(state: NodeState, end: CaseEnd) -> NodeState:
+    """Returned means healthy and escalated means escalated; else the state says how far it came."""
+    after = {CaseEnd.RETURNED: NodeState.HEALTHY, CaseEnd.ESCALATED: NodeState.ESCALATED}.get(end)
+    if after is None or after is state:
+        return state
+    _check_way(state, after)
+    return after
+
+
+def _check_way(before: NodeState, after: NodeState) -> None:
+    if after not in TRANSITIONS[before]:
+        raise IllegalTransition(before, after)
+
+
+def taken_over(case: Case, fence: int, *, now: datetime) -> Case:
+    """The case at the next fence; the old owner is refused from now on."""
+    check_fence(case, fence)
+    return replace(case, fence=case.fence + 1, updated_at=now)
+
+
+def held(case: Case, *, actor: str, now: datetime) -> Case:
+    """The case with a person's hand on it; the first hand stays."""
+    check_open(case)
+    return case if case.held_by else replace(case, held_by=actor, updated_at=now)
+
+
+def unheld(case: Case, *, now: datetime) -> Case:
+    """The case without anybody's hand on it."""
+    check_open(case)
+    return replace(case, held_by="", updated_at=now) if case.held_by else case
+
+
+def finished(
+    step: Step | None, name: str, status: StepStatus, *, detail: Mapping[str, Any], now: datetime
+) -> Step:
+    """The step with what became of it; the very same object when that is known already.
+
+    DISPATCHED is a note on the way: the detail is kept, the step has not ended.
+    """
+    if step is None:
+        msg = f"step {name} was never begun: begin it before its effect"
+        raise LedgerError(msg)
+    merged = {**step.detail, **detail}
+    if status is StepStatus.DISPATCHED:
+        if step.status is not StepStatus.DISPATCHED:
+            msg = f"step {name} has ended ({step.status}) and is not dispatched any more"
+            raise LedgerError(msg)
+        return step if merged == dict(step.detail) else replace(step, detail=merged)
+    if step.status is status and merged == dict(step.detail):
+        return step
+    return replace(step, status=status, ended_at=now, detail=merged)

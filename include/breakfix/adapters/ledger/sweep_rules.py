@@ -1,0 +1,154 @@
+"""What a sweep leaves behind, as pure functions: states, refusals, incidents, and what a person must look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from breakfix.model import (
+    Action,
+    Case,
+    CaseEnd,
+    Incident,
+    Judgement,
+    NodeRecord,
+    NodeState,
+    Plan,
+    Refusal,
+    RefusalReason,
+    Verdict,
+)
+
+#: Refusals that do not pass by waiting: a person must look, or nothing will ever happen.
+FOR_PEOPLE = frozenset(
+    {
+        RefusalReason.PROTECTED,
+        RefusalReason.EXCLUDED,
+        RefusalReason.FOREIGN_CORDON,
+        RefusalReason.OTHER_OWNER,
+        RefusalReason.POD_REFUSED,
+        RefusalReason.ATTEMPTS,
+        RefusalReason.NOT_CORROBORATED,
+        RefusalReason.MODE_RECOMMEND,
+        RefusalReason.OVERRIDDEN,
+    }
+)
+
+#: The states that sweeps write; every other state belongs to a case.
+SWEPT = frozenset({NodeState.HEALTHY, NodeState.SUSPECT})
+
+#: A refusal at admission that was silent for so long is news again.
+QUIET = timedelta(hours=1)
+
+RefusalKey = tuple[str, str, str, str, str]  # node, reason, failure class, action, scope
+ReviewKey = tuple[str, str]  # node (or scope of an incident), topic
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What one sweep leaves. `silent`: nodes that were not judged in full, so nothing of theirs is closed."""
+
+    states: Mapping[str, NodeState]
+    refusals: Mapping[RefusalKey, Refusal]
+    incidents: Mapping[str, Incident]
+    reviews: Mapping[ReviewKey, tuple[str, Mapping[str, Any]]]
+    silent: frozenset[str]
+
+
+def left_by(judgement: Judgement, plan: Plan) -> Left:
+    """Everything that the ledger keeps of one judgement and the plan made of it."""
+    incidents = {i.scope: i for i in (*judgement.incidents, *plan.incidents)}
+    return Left(
+        states={v.node: v.state for v in judgement.verdicts if v.state in SWEPT},
+        refusals={refusal_key(r): r for r in plan.refusals},
+        incidents=incidents,
+        reviews=_reviews(judgement, plan, incidents),
+        silent=frozenset(v.node for v in judgement.verdicts if v.unknown),
+    )
+
+
+def refusal_key(refusal: Refusal) -> RefusalKey:
+    """What makes two refusals the same one: all but their words, which carry changing numbers."""
+    return (
+        refusal.node,
+        refusal.reason.value,
+        refusal.failure_class.value if refusal.failure_class else "",
+        refusal.action.value,
+        str(refusal.scope) if refusal.scope else "",
+    )
+
+
+def _reviews(
+    judgement: Judgement, plan: Plan, incidents: Mapping[str, Incident]
+) -> dict[ReviewKey, tuple[str, Mapping[str, Any]]]:
+    verdicts = {v.node: v for v in judgement.verdicts}
+    found: dict[ReviewKey, tuple[str, Mapping[str, Any]]] = {}
+    for verdict in judgement.verdicts:
+        if verdict.recommended_action is Action.REVIEW:
+            found[verdict.node, _topic(verdict)] = (verdict.reason, _evidence(verdict, None))
+    for refusal in plan.refusals:
+        if refusal.reason in FOR_PEOPLE:
+            topic = refusal.failure_class or refusal.reason
+            evidence = _evidence(verdicts.get(refusal.node), refusal)
+            found[refusal.node, topic.value] = (refusal.text, evidence)
+    for scope, incident in incidents.items():
+        detail = {"nodes": incident.nodes, "failure_classes": incident.failure_classes}
+        found[scope, "incident"] = (incident.reason, detail)
+    return found
+
+
+def _topic(verdict: Verdict) -> str:
+    if verdict.failure_class:
+        return verdict.failure_class.value
+    return verdict.refusal.value if verdict.refusal else "unclear"
+
+
+def _evidence(verdict: Verdict | None, refusal: Refusal | None) -> dict[str, Any]:
+    evidence: dict[str, Any] = {}
+    if verdict is not None:
+        evidence = {
+            "confidence": verdict.confidence,
+            "findings": [
+                {"gpu": f.gpu, "signal": f.signal, "text": f.text} for f in verdict.findings
+            ],
+            "recommended_action": verdict.recommended_action,
+            "unknown": verdict.unknown,
+            "verdict": verdict.reason,
+        }
+    if refusal is not None:
+        evidence |= {"refusal": refusal.reason, "action": refusal.action}
+    return evidence
+
+
+def node_record(
+    node: str,
+    *,
+    swept: tuple[NodeState, datetime] | None,
+    last: Case | None,
+    last_state_since: datetime | None = None,
+    evidence_floor: datetime | None = None,
+    last_ended_at: datetime | None = None,
+    attempts: int = 0,
+) -> NodeRecord:
+    """What is known of a node: an open or escalated case says its state, else the last sweep does."""
+    state, since = swept or (NodeState.HEALTHY, last_ended_at)
+    if last is not None and last.is_open:
+        state, since = last.state, last_state_since
+    elif last is not None and last.end is CaseEnd.ESCALATED:
+        state, since = NodeState.ESCALATED, last.ended_at
+    elif since is not None and last_ended_at is not None:
+        since = max(since, last_ended_at)
+    if since is None:
+        msg = f"node {node} has neither a state nor a case"
+        raise ValueError(msg)
+    return NodeRecord(
+        node=node,
+        state=state,
+        since=since,
+        last_case=last.id if last else "",
+        evidence_floor=evidence_floor,
+        attempts=attempts,
+        last_ended_at=last_ended_at,
+    )

@@ -1,0 +1,346 @@
+"""A ledger in memory: the whole port, the same contract tests as Postgres, nothing to start."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+
+import msgspec
+
+from breakfix.adapters.ledger import approval_rules, chain, rules, sweep_rules
+from breakfix.errors import LedgerError
+from breakfix.model import HaltLevel, NodeState, Refusal, Step, StepStatus
+from breakfix.ports import ReviewItem
+
+
+def stored(detail):
+    """A detail as it comes back from any ledger: plain JSON."""
+    return msgspec.json.decode(chain.json_text(detail))
+
+
+def atomic(method):
+    """One call at a time, and nothing of it when it raises: what a transaction is elsewhere."""
+
+    @wraps(method)
+    def locked(self, *args, **kwargs):
+        if self.is_down:
+            raise LedgerError("the ledger is down", is_transient=True)
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return locked
+
+
+class FakeLedger:
+    """`is_down = True` makes every call fail as an unreachable database does."""
+
+    def __init__(self, cluster="default", *, ledger_id="ledger-1", attempts_window_s=604800.0):
+        self.id, self.cluster, self.is_down = ledger_id, cluster, False
+        self._window = timedelta(seconds=attempts_window_s)
+        self._lock = threading.RLock()
+        self._cases, self._since, self._leases = {}, {}, defaultdict(dict)
+        self._steps, self._attempt_of, self._approvals = {}, {}, []
+        self._halt = HaltLevel.NONE
+        self._audit, self._refused = [], {}
+        self._states, self._reviews, self._incidents, self._sweeps = {}, {}, {}, []
+        self._swept_refusals = set()
+
+    # -- admission
+    @atomic
+    def admit(self, intent, limits, *, requester, now):
+        current = next(
+            (c for c in self._cases.values() if c.node == intent.node and c.is_open), None
+        )
+        no = rules.refuse_by_state(intent, current, self._halt)
+        for limit in sorted(limits, key=lambda limit: str(limit.scope)):
+            no = no or rules.refuse_by_limit(intent, limit, self._leases[limit.scope])
+        if no:
+            return self._refuse(no, requester, now)
+        if current is None:
+            id_ = rules.new_case_id(now)
+            case = rules.opened(
+                intent, case_id=id_, cluster=self.cluster, requester=requester, now=now
+            )
+        else:
+            case = rules.readmitted(current, intent, requester=requester, now=now)
+        for scope in case.scopes:
+            self._leases[scope][case.node] = case.id
+        event = "case.readmitted" if current else "case.admitted"
+        self._note(event, case.id, requester, now, node=case.node, plan_hash=case.plan_hash)
+        return self._put(case, now)
+
+    def _refuse(self, no, requester, now) -> Refusal:
+        key = sweep_rules.refusal_key(no)
+        text, seen = self._refused.get(key, ("", now - timedelta(days=1)))
+        if text != no.text or now - seen > sweep_rules.QUIET:
+            self._note("admission.refused", no.node, requester, now, reason=no.reason, text=no.text)
+        self._refused[key] = (no.text, now)
+        return no
+
+    # -- cases
+    @atomic
+    def case(self, case_id):
+        if case_id not in self._cases:
+            raise LedgerError(f"no case {case_id} of cluster {self.cluster}")
+        return self._cases[case_id]
+
+    @atomic
+    def cases(self, *, open_only=False, node=None):
+        return tuple(
+            c
+            for c in sorted(self._cases.values(), key=lambda c: (c.opened_at, c.id))
+            if (c.is_open or not open_only) and node in {None, c.node}
+        )
+
+    @atomic
+    def move(
+        self,
+        case_id,
+        fence,
+        to,
+        *,
+        actor,
+        reason,
+        now,
+        deadline=None,
+        repaired_at=None,
+        detail=None,
+    ):
+        before = self.case(case_id)
+        after = rules.moved(
+            before,
+            fence,
+            to,
+            holds_scopes=self._holds(case_id),
+            reason=reason,
+            now=now,
+            deadline=deadline,
+            repaired_at=repaired_at,
+            detail=detail or {},
+        )
+        return self._change("case.moved", before, after, actor, now, reason=reason)
+
+    @atomic
+    def end_case(self, case_id, fence, end, *, actor, reason, now):
+        before = self.case(case_id)
+        after = rules.ended(before, fence, end, reason=reason, now=now)
+        return self._change("case.ended", before, after, actor, now, reason=reason)
+
+    @atomic
+    def take_over(self, case_id, fence, *, actor, reason, now):
+        before = self.case(case_id)
+        after = rules.taken_over(before, fence, now=now)
+        return self._change("case.taken_over", before, after, actor, now, reason=reason)
+
+    @atomic
+    def hold(self, case_id, *, actor, reason, now):
+        before = self.case(case_id)
+        after = rules.held(before, actor=actor, now=now)
+        return self._change("case.held", before, after, actor, now, reason=reason)
+
+    @atomic
+    def unhold(self, case_id, *, actor, reason, now):
+        before = self.case(case_id)
+        return self._change(
+            "case.unheld", before, rules.unheld(before, now=now), actor, now, reason=reason
+        )
+
+    def _holds(self, case_id):
+        return any(case_id in held.values() for held in self._leases.values())
+
+    def _change(self, event, before, after, actor, now, **detail):
+        if after is before:
+            return before
+        if rules.frees_scopes(after):
+            for held in self._leases.values():
+                held.pop(after.node, None)
+        self._note(event, after.id, actor, now, **detail)
+        return self._put(after, now)
+
+    def _put(self, case, now):
+        before = self._cases.get(case.id)
+        if before is None or before.state is not case.state:
+            self._since[case.id] = now
+        self._cases[case.id] = replace(case, detail=stored(case.detail))
+        return self._cases[case.id]
+
+    # -- steps
+    @atomic
+    def begin_step(self, case_id, fence, name, *, detail, now):
+        case = self.case(case_id)
+        rules.check_fence(case, fence)
+        if (case_id, name) in self._steps:
+            return self._steps[case_id, name], False
+        step = Step(case_id, fence, name, StepStatus.DISPATCHED, now, None, stored(detail))
+        self._steps[case_id, name] = step
+        self._attempt_of[case_id, name] = case.attempt
+        self._note("step.begun", case_id, f"{case_id}.{fence}", now, step=name, detail=detail)
+        return step, True
+
+    @atomic
+    def finish_step(self, case_id, fence, name, status, *, detail, now):
+        rules.check_fence(self.case(case_id), fence)
+        before = self._steps.get((case_id, name))
+        after = rules.finished(before, name, status, detail=stored(detail), now=now)
+        if after is not before:
+            self._note(
+                "step.finished", case_id, f"{case_id}.{fence}", now, step=name, status=status
+            )
+        self._steps[case_id, name] = after
+        return after
+
+    @atomic
+    def steps(self, case_id):
+        return tuple(s for (owner, _), s in self._steps.items() if owner == case_id)
+
+    # -- approvals
+    @atomic
+    def ask(self, case_id, fence, purpose, *, plan_hash, expires_at, now):
+        rules.check_fence(self.case(case_id), fence)
+        last = self._question(case_id, fence, purpose, plan_hash)
+        if last is not None:
+            kept = approval_rules.standing(last, now=now)
+            if kept is last:
+                return last
+            if kept is not None:
+                self._settle(last, kept, "breakfix", now)
+        asked = approval_rules.asked(
+            case_id, fence, purpose, plan_hash=plan_hash, expires_at=expires_at, now=now
+        )
+        self._approvals.append(asked)
+        self._note("approval.asked", case_id, f"{case_id}.{fence}", now, purpose=purpose)
+        return asked
+
+    @atomic
+    def decide(self, case_id, fence, purpose, decision, *, approver, channel, note, plan_hash, now):
+        rules.check_fence(self.case(case_id), fence)
+        before = self._question(case_id, fence, purpose, plan_hash)
+        after = approval_rules.decided(
+            before, decision, approver=approver, channel=channel, note=note, now=now
+        )
+        if after is not before:
+            self._settle(before, after, approver or channel, now)
+        return after
+
+    @atomic
+    def approvals(self, case_id):
+        return tuple(a for a in self._approvals if a.case_id == case_id)
+
+    def _question(self, case_id, fence, purpose, plan_hash):
+        wanted = (case_id, fence, purpose, plan_hash)
+        found = [
+            a for a in self._approvals if (a.case_id, a.fence, a.purpose, a.plan_hash) == wanted
+        ]
+        return found[-1] if found else None
+
+    def _settle(self, before, after, actor, now):
+        self._approvals[self._approvals.index(before)] = after
+        self._note("approval.decided", before.case_id, actor, now, decision=after.decision)
+
+    # -- what sweeps leave
+    @atomic
+    def record_sweep(self, judgement, plan, *, actor, now):
+        left = sweep_rules.left_by(judgement, plan)
+        changes = []
+        for node, state in left.states.items():
+            if node not in self._states or self._states[node][0] is not state:
+                self._states[node] = (state, now)
+                changes.append(node)
+        changes += left.refusals.keys() - self._swept_refusals
+        self._swept_refusals = set(left.refusals)
+        changes += left.incidents.keys() ^ self._incidents.keys()
+        self._incidents = dict(left.incidents)
+        changes += self._sweep_reviews(left, now)
+        if changes:
+            self._note("sweep.changed", self.cluster, actor, now, plan_hash=plan.hash)
+        self._sweeps.append((judgement, plan))
+        return f"sweep-{len(self._sweeps)}"
+
+    def _sweep_reviews(self, left, now):
+        still = {k for k, i in self._reviews.items() if i.closed_at is None}
+        open_keys = {(i.node, k[1]): k for k in still for i in [self._reviews[k]]}
+        changed = []
+        for (node, topic), (reason, detail) in left.reviews.items():
+            key = open_keys.pop((node, topic), None)
+            if key is None:
+                number = len(self._reviews) + 1
+                key = (number, topic)
+                self._reviews[key] = ReviewItem(number, now, node, reason, stored(detail), now)
+                changed.append(node)
+            item = self._reviews[key]
+            self._reviews[key] = replace(item, reason=reason, detail=stored(detail), last_seen=now)
+        for (node, _), key in open_keys.items():
+            if node not in left.silent:
+                self._reviews[key] = replace(self._reviews[key], closed_at=now)
+                changed.append(node)
+        return changed
+
+    @atomic
+    def node_records(self, *, now=None):
+        since = (now or datetime.now(UTC)) - self._window
+        nodes = self._states.keys() | {c.node for c in self._cases.values()}
+        return {node: self._record(node, since) for node in nodes}
+
+    def _record(self, node, since):
+        cases = [c for c in self.cases() if c.node == node]
+        ids = {c.id for c in cases}
+        repairs = {
+            (s.case_id, self._attempt_of[s.case_id, s.name])
+            for s in self._steps.values()
+            if s.case_id in ids and s.name.startswith(rules.REPAIR_STEP) and s.started_at > since
+        }
+        return sweep_rules.node_record(
+            node,
+            swept=self._states.get(node),
+            last=cases[-1] if cases else None,
+            last_state_since=self._since[cases[-1].id] if cases else None,
+            evidence_floor=max((c.repaired_at for c in cases if c.repaired_at), default=None),
+            last_ended_at=max((c.ended_at for c in cases if c.ended_at), default=None),
+            attempts=len(repairs),
+        )
+
+    @atomic
+    def reviews(self, *, open_only=True):
+        return tuple(i for i in self._reviews.values() if i.closed_at is None or not open_only)
+
+    # -- kill switch
+    @atomic
+    def halt_level(self):
+        return self._halt
+
+    @atomic
+    def set_halt(self, level, *, actor, reason, now):
+        self._halt = level
+        self._note("halt.set", self.cluster, actor, now, level=level, reason=reason)
+
+    # -- audit
+    @atomic
+    def audit(self, event, subject, *, actor, detail, now):
+        self._note(event, subject, actor, now, **detail)
+
+    def _note(self, event, subject, actor, now, /, **detail):
+        self._audit.append(
+            chain.seal(
+                self.head(), at=now, actor=actor, event=event, subject=subject, detail=detail
+            )
+        )
+
+    @atomic
+    def audit_entries(self, *, after=0, limit=1000):
+        return tuple(e.opened() for e in self._audit[after : after + limit])
+
+    @atomic
+    def head(self):
+        return (self._audit[-1].seq, self._audit[-1].hash) if self._audit else (0, chain.GENESIS)
+
+    @atomic
+    def verify_audit(self):
+        return chain.first_fault(self._audit, self.head())
+
+    # -- for tests only
+    def put_state(self, node, state: NodeState, *, since):
+        """Make a node known in that state, as a sweep would."""
+        self._states[node] = (state, since)
