@@ -88,13 +88,18 @@ def _opened_before(
 
 def tell(built: Services, node: str, failure_class: FailureClass) -> str:
     """What a case would do to the node: the same judgement, and every pod's fate. Changes nothing."""
-    from breakfix.flow.by_hand import intent_by_hand, look, pods_of
+    from breakfix.flow.by_hand import intent_by_hand, pods_of
+    from breakfix.flow.looking import look
 
     try:
         wish = intent_by_hand(built, look(built), node, failure_class, reason=REASON)
     except (Refused, NotFound) as e:
         return f"would be refused: {e}"
-    lines = [_intent(wish) if isinstance(wish, Intent) else f"would be refused: {wish.reason}: {wish.text}"]
+    lines = [
+        _intent(wish)
+        if isinstance(wish, Intent)
+        else f"would be refused: {wish.reason}: {wish.text}"
+    ]
     for pod in pods_of(built.cluster, built.policy, [node])[node]:
         lines.append(f"  {pod.action:7} {pod.namespace}/{pod.name}: {pod.reason}")
     return "\n".join(lines)

@@ -1,12 +1,12 @@
-"""Which pods a drain takes: `kubectl drain --ignore-daemonsets`, pod by pod, with every reason kept.
+"""Which pods a drain takes: `kubectl drain --ignore-daemonsets`, pod by pod, every reason kept.
 
-The order of the questions is kubectl's (1.36): DaemonSet, mirror, local storage, no controller. It matters:
-a finished pod of a DaemonSet is evicted, a mirror pod is skipped whatever its volumes. Two differences, both
-on purpose:
+The order of the questions is kubectl's (1.36): DaemonSet, mirror, local storage, no controller. It
+matters: a finished pod of a DaemonSet is evicted, a mirror pod is skipped whatever its volumes. Two
+differences, both on purpose:
 
-- kubectl refuses any emptyDir without `--delete-emptydir-data`, whatever its medium. Memory-backed ones are
-  lost at any restart of the node anyway, so they may go here; the decision says so in a warning.
-- kubectl stops at the first filter that refuses, and drops all but the last warning. Here all are kept.
+- kubectl refuses any emptyDir without `--delete-emptydir-data`, whatever its medium. Memory-backed
+  ones are lost at any restart of the node anyway, so they may go; the decision warns of it.
+- kubectl stops at the first filter that refuses, and drops all but the last warning. Here all stay.
 """
 
 from __future__ import annotations
