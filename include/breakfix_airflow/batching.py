@@ -1,4 +1,4 @@
-"""One poll for everything that waits: the number of requests does not grow with the number of cases."""
+"""One poll for everything that waits: requests do not grow with the number of cases."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class LoopTime:
 class Batcher:
     """Collects the waits of one event loop and polls for all of them at once, while there are any.
 
-    A poll that fails is logged and repeated at the next interval; a waiter that is cancelled leaves; a wait's
-    deadline is kept even when no poll succeeds.
+    A poll that fails is logged and repeated at the next interval; a waiter that is cancelled
+    leaves; a wait's deadline is kept even when no poll succeeds.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Batcher:
                 await self._time.sleep(again_in_s)
 
     async def _ask(self, waits: Sequence[Wait]) -> Look | None:
-        """One look; None when it failed, or when it (or the one before) has not come back in time."""
+        """One look; None when it failed, or when one has not come back in time."""
         if self._looking is None:
             self._looking = asyncio.ensure_future(self._look(waits))
             is_ours = True
@@ -106,7 +106,7 @@ class Batcher:
         looking, self._looking = self._looking, None
         try:
             look = looking.result()
-        except Exception:  # noqa: BLE001 - whatever broke this poll must not end the waits of all cases
+        except Exception:
             log.warning("poll of %d waits failed; asked again later", len(waits), exc_info=True)
             return None
         return look if is_ours else None
