@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -111,13 +111,18 @@ class Batcher:
             return None
         return look if is_ours else None
 
-    def _tell(self, asked: dict[asyncio.Future[str], Wait], is_over: Sequence[bool]) -> None:
+    def _tell(self, asked: Mapping[asyncio.Future[str], Wait], is_over: Sequence[bool]) -> None:
         for future, over in zip(asked, is_over, strict=True):
-            if over and not future.done():
-                future.set_result(OVER)
+            if over:
+                self._end(future, OVER)
 
     def _tell_deadlines(self) -> None:
         now = self._time.now()
-        for future, wait in self._waiting.items():
-            if now >= wait.deadline and not future.done():
-                future.set_result(DEADLINE)
+        for future, wait in tuple(self._waiting.items()):
+            if now >= wait.deadline:
+                self._end(future, DEADLINE)
+
+    def _end(self, future: asyncio.Future[str], reason: str) -> None:
+        self._waiting.pop(future, None)
+        if not future.done():
+            future.set_result(reason)
