@@ -95,7 +95,9 @@ class Scene:
         floors = {}
         if since_s is not None:
             floors[self.node] = datetime.fromtimestamp(self.history.end - since_s, UTC)
-        seen = observe(self.metrics, cluster, self.policy, SELECTOR, at=at, floors=floors)
+        seen = observe(
+            self.metrics, cluster, self.policy, at=at, gpu_node_selector=SELECTOR, floors=floors
+        )
         assert {n: c.error for n, c in seen.coverage.items() if c.error} == {}
         return seen
 

@@ -116,7 +116,7 @@ class PrometheusMetrics:
             raise MetricsError(
                 "Prometheus was too slow: the deadline of the sweep's queries is over"
             )
-        form = {"query": promql, "time": f"{at.timestamp():.3f}", "timeout": f"{max(1, int(left * 1000))}ms"}
+        form = {"query": promql, "time": f"{at.timestamp():.3f}", "timeout": f"{left:.3f}"}
         try:
             with self._client.stream("POST", self._url, data=form, timeout=left) as response:
                 body = _read(response, deadline=deadline)

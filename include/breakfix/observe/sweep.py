@@ -7,7 +7,6 @@ from datetime import datetime
 
 from breakfix.model import Node, Observation
 from breakfix.observe.after_repair import reread_since_repair
-from breakfix.observe.cluster import see_cluster
 from breakfix.observe.facts import read_facts
 from breakfix.observe.kubernetes_signals import read_kubernetes
 from breakfix.observe.labels import NodeNames
@@ -23,9 +22,9 @@ def observe(
     metrics: Metrics,
     cluster: Cluster,
     policy: Policy,
-    gpu_node_selector: str,
     *,
     at: datetime,
+    gpu_node_selector: str,
     floors: Mapping[str, datetime] | None = None,
     is_past: bool = False,
 ) -> Observation:
@@ -35,9 +34,9 @@ def observe(
     not now, and a warning says what that means. A signal that cannot be read is in `coverage` with
     its error; raises ClusterError when the cluster cannot be listed.
     """
-    seen = see_cluster(cluster)
-    nodes = {n.name: n for n in seen.nodes if matches(n.labels, gpu_node_selector)}
-    fleet = Fleet(nodes, NodeNames(policy.names, frozenset(n.name for n in seen.nodes)))
+    everyone = tuple(sorted(cluster.nodes(), key=lambda n: n.name))
+    nodes = {n.name: n for n in everyone if matches(n.labels, gpu_node_selector)}
+    fleet = Fleet(nodes, NodeNames(policy.names, frozenset(n.name for n in everyone)))
     gathered = read_signals(metrics, fleet, policy, at=at)
     reread_since_repair(gathered, metrics, fleet, policy, at=at, floors=floors or {})
     _add_kubernetes(gathered, nodes, policy, at=at)
@@ -45,10 +44,10 @@ def observe(
     warnings = [*([PAST] if is_past else []), *gathered.warnings, *odd]
     return Observation(
         at=at,
-        nodes=seen.nodes,
-        pods=seen.pods,
-        budgets=seen.budgets,
-        daemon_sets=seen.daemon_sets,
+        nodes=everyone,
+        pods=tuple(cluster.pods()),
+        budgets=tuple(cluster.budgets()),
+        daemon_sets=cluster.daemon_sets(),
         gpu_nodes=frozenset(nodes),
         readings=tuple(sorted(gathered.readings, key=lambda r: (r.node, r.signal, r.gpu, r.key))),
         coverage=gathered.coverage,
