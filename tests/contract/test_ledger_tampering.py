@@ -67,8 +67,9 @@ def intruder(ledger_url):
         ),
         pytest.param(
             [
-                "INSERT INTO breakfix.audit SELECT cluster,10,at,actor,event,subject,detail,hash,hash"
-                " FROM breakfix.audit WHERE seq=9"
+                """INSERT INTO breakfix.audit
+                   SELECT cluster, 10, at, actor, event, subject, detail, hash, hash
+                   FROM breakfix.audit WHERE seq = 9"""
             ],
             "entry 10",
             id="one appended",
