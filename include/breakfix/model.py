@@ -66,6 +66,7 @@ class FailureClass(StrEnum):
     DEVICE_PLUGIN = "device_plugin"
     STRAGGLER = "straggler"
     APP_LEVEL = "app_level"
+    UNCLASSIFIED = "unclassified"  # something spoke that no rule classifies: people look
     TELEMETRY_LOST = "telemetry_lost"
     CHANGE_INDUCED = "change_induced"
     MANUAL = "manual"  # a person asked for it; no finding says anything
@@ -206,9 +207,12 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Taint:
+    """`added_at` is carried so that another owner's taint is sent back whole; it does not tell taints apart."""
+
     key: str
     effect: str
     value: str = ""
+    added_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +382,7 @@ class Observation:
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    daemon_sets: frozenset[tuple[str, str]] = frozenset()  # (namespace, name) of those that exist
     readings: tuple[Reading, ...] = ()
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, str]] = field(
@@ -500,6 +505,21 @@ class Intent:
     attempt: int = 1
     needs_approval: bool = True
     policy_hash: str = ""
+    findings: tuple[Finding, ...] = ()
+    is_by_hand: bool = False  # a person says so; there may be no finding
+
+    def evidence(self) -> dict[str, Any]:
+        """What a case keeps of its intent, as plain JSON values."""
+        kept: dict[str, Any] = msgspec.to_builtins(
+            {
+                "findings": self.findings,
+                "impact": self.impact,
+                "needs_approval": self.needs_approval,
+                "is_by_hand": self.is_by_hand,
+                "policy_hash": self.policy_hash,
+            }
+        )
+        return kept
 
     @property
     def hash(self) -> str:

@@ -148,6 +148,10 @@ class Cluster(Protocol):
         """False when it exists already (nothing is written then)."""
         ...
 
+    def update_config_map(self, namespace: str, name: str, data: Mapping[str, str]) -> None:
+        """Merge these keys into an existing ConfigMap. Raises NotFound."""
+        ...
+
     def ensure_namespace(self, name: str) -> None: ...
 
 
@@ -225,7 +229,7 @@ class Ledger(Protocol):
         repaired_at: datetime | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> Case:
-        """Change state by the transition table (the same state again is no change, no error).
+        """Change state by the transition table (the same state again is no error: a new deadline or detail is kept).
 
         Entering RETURNING frees the scopes. `detail` is merged into the case's detail, where
         `state_reason` is `reason`. A case that holds no scope (it was RETURNING) cannot go back out
@@ -275,7 +279,10 @@ class Ledger(Protocol):
         detail: Mapping[str, Any],
         now: datetime,
     ) -> Step:
-        """What became of the step; `detail` is merged. Raises LedgerError when it was never begun."""
+        """What became of the step; `detail` is merged. DISPATCHED is a note on the way, not an end.
+
+        Raises LedgerError when the step was never begun, or noted on after its end.
+        """
         ...
 
     def steps(self, case_id: str) -> Sequence[Step]: ...

@@ -69,7 +69,7 @@ def finish(
     audit.append(
         connection,
         cluster,
-        "step.finished",
+        "step.finished" if after.ended_at else "step.noted",
         case_id,
         actor=f"{case_id}.{fence}",
         detail=told,

@@ -1,0 +1,78 @@
+"""How the stages of a case speak to whoever runs them: go on there, or wait for that.
+
+A stage is a function `(services, case_id, fence) -> Go | Wait`. It is idempotent: run again, at any time, by anybody
+who holds the fence, it looks at the ledger and the world first and does only what is still to do. After a Wait
+the same stage is run again, whether what was waited for came or the deadline did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Stage(StrEnum):
+    """The stages of a case, in the order of the road; task ids of the DAG are the same words."""
+
+    BEGIN = "begin"
+    APPROVE_REPAIR = "approve_repair"  # a question; no function of ours
+    SETTLE_REPAIR = "settle_repair"
+    DRAIN = "drain"
+    RESTART_DEVICE_PLUGIN = "restart_device_plugin"
+    RESET_GPU = "reset_gpu"
+    REBOOT_NODE = "reboot_node"
+    CHECK_GPUS = "check_gpus"
+    CHECK_SIGNALS = "check_signals"
+    RUN_DIAG = "run_diag"
+    APPROVE_RETURN = "approve_return"  # a question
+    SETTLE_RETURN = "settle_return"
+    RETURN_NODE = "return_node"
+    ESCALATE = "escalate"
+    SETTLE_RUN = "settle_run"
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """The stage is over; `to` is where the case goes next. `note` is for the log of the run."""
+
+    to: Stage
+    note: str = ""
+    detail: Mapping[str, Any] | None = None  # e.g. the text of a question
+
+
+class WaitKind(StrEnum):
+    """What a case can wait for; each is answered from one shared look at the cluster."""
+
+    PODS_GONE = "pods_gone"  # nothing left to drain, or something to do about it
+    BOOTED = "booted"  # another boot id, and Ready
+    POD_FINISHED = "pod_finished"
+    GPUS_BACK = "gpus_back"
+    TIME = "time"  # not before `not_before`
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Come back when it is so, or at the deadline: then the same stage decides what that means."""
+
+    kind: WaitKind
+    case_id: str
+    node: str
+    deadline: datetime
+    not_before: datetime | None = None
+    pod: str = ""  # namespace/name
+    boot_id: str = ""
+    gpus: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values only, for a trigger's keyword arguments."""
+        value: dict[str, Any] = msgspec.to_builtins(self)
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Wait:
+        return msgspec.convert(value, cls)

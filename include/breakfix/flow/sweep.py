@@ -1,0 +1,114 @@
+"""The sweep: observe, decide, plan, and, unless it is a dry run, record, admit and quarantine."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from breakfix.act.ownership import check_ownership
+from breakfix.act.quarantine import clear_marks
+from breakfix.errors import BreakfixError, Refused
+from breakfix.flow.assessment import Assessment, assess, world_of
+from breakfix.flow.case import put_in_quarantine
+from breakfix.flow.services import Services
+from breakfix.model import Case, CaseEnd, Intent, NodeState, Refusal
+from breakfix.plan.planning import limits_of
+from breakfix.plan.world import World
+
+log = logging.getLogger(__name__)
+
+ACTOR = "fleet_sweep"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What a sweep did. `cases` are open and want a run each."""
+
+    assessment: Assessment
+    sweep_id: str
+    cases: tuple[Case, ...]
+    refusals: tuple[Refusal, ...]
+    ended: tuple[Case, ...]
+
+
+def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
+    """One whole sweep: assess, record, end the watches that are over, admit and quarantine.
+
+    A node whose quarantine fails keeps its case: the case's own run, or the reconciler, goes on from there.
+    """
+    ledger = services.book
+    check_ownership(services.cluster, ledger, services.settings.namespace, now=services.clock.now())
+    assessment = assess(services)
+    now = services.clock.now()
+    sweep_id = ledger.record_sweep(assessment.judgement, assessment.plan, actor=actor, now=now)
+    ended = tuple(_end_watches(services, assessment))
+    cases: list[Case] = []
+    refusals = list(assessment.plan.refusals)
+    world = world_of(services, assessment)
+    for intent in assessment.plan.intents:
+        outcome = admit(services, intent, world, requester=actor)
+        if isinstance(outcome, Refusal):
+            refusals.append(outcome)
+        else:
+            cases.append(outcome)
+    return SweepResult(assessment, sweep_id, tuple(cases), tuple(refusals), ended)
+
+
+def admit(services: Services, intent: Intent, world: World, *, requester: str) -> Case | Refusal:
+    """Lease, case and audit in one transaction; then the node is quarantined.
+
+    The quarantine is repeated by the case's own run, so that a crash between the two loses nothing.
+    """
+    node = world.by_name[intent.node]
+    now = services.clock.now()
+    outcome = services.book.admit(intent, limits_of(node, world), requester=requester, now=now)
+    if isinstance(outcome, Refusal):
+        return outcome
+    try:
+        put_in_quarantine(services, outcome, is_fresh=True)
+    except Refused as e:
+        log.info("case=%s node=%s quarantine refused: %s", outcome.id, outcome.node, e)
+    except BreakfixError as e:
+        log.warning(
+            "case=%s node=%s quarantine is left to the run: %s", outcome.id, outcome.node, e
+        )
+    return outcome
+
+
+def _end_watches(services: Services, assessment: Assessment) -> list[Case]:
+    """Cases under watch whose deadline has passed: in service for good, or watched on.
+
+    A node that is suspect, or whose telemetry is lost, is not declared healthy: its watch goes on.
+    """
+    ended: list[Case] = []
+    now = services.clock.now()
+    wanted = {i.node for i in assessment.plan.intents}
+    for case in services.book.cases(open_only=True):
+        if case.state is not NodeState.RETURNING or case.node in wanted:
+            continue
+        if case.deadline is None or now < case.deadline:
+            continue
+        verdict = assessment.judgement.verdict(case.node)
+        if verdict is not None and verdict.failure_class is None and not verdict.findings:
+            ended.append(_end_well(services, case, now))
+        else:
+            reason = "watch goes on: " + (verdict.reason if verdict else "the node was not judged")
+            services.book.move(
+                case.id,
+                case.fence,
+                NodeState.RETURNING,
+                actor=ACTOR,
+                reason=reason,
+                now=now,
+                deadline=now + timedelta(seconds=services.policy.timing.watch_s),
+            )
+    return ended
+
+
+def _end_well(services: Services, case: Case, now: datetime) -> Case:
+    clear_marks(services.cluster, case)
+    reason = "no recurrence until the end of the watch"
+    return services.book.end_case(
+        case.id, case.fence, CaseEnd.RETURNED, actor=ACTOR, reason=reason, now=now
+    )

@@ -1,0 +1,179 @@
+"""From verdicts to one plan: who is taken out now, and why everybody else is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from breakfix.model import (
+    DISRUPTIVE,
+    Action,
+    Case,
+    FailureClass,
+    Finding,
+    HaltLevel,
+    Impact,
+    Intent,
+    Judgement,
+    Node,
+    NodeRecord,
+    NodeState,
+    Observation,
+    Plan,
+    PodAction,
+    Refusal,
+    RefusalReason,
+    Verdict,
+)
+from breakfix.plan.limits import (
+    BUSY,
+    Candidate,
+    attempts_left,
+    first_refusal,
+    free_gpus_after,
+    promise,
+)
+from breakfix.plan.world import World, build_world
+from breakfix.policy import Policy
+from breakfix.ports import Limit
+
+
+def make_plan(
+    observation: Observation,
+    judgement: Judgement,
+    policy: Policy,
+    *,
+    records: Mapping[str, NodeRecord],
+    cases: Sequence[Case],
+    halt: HaltLevel,
+    now: datetime,
+) -> Plan:
+    """The plan for one judgement. Purely computational: the same facts give the same plan.
+
+    Candidates are tried in order of confidence (then name), so that a limit that is nearly full is spent on the
+    surest fault. Each admitted node counts against the next one.
+    """
+    fleet = frozenset(v.node for v in judgement.verdicts)
+    world = build_world(observation, fleet, policy, records, cases, halt)
+    intents: list[Intent] = []
+    refusals: list[Refusal] = []
+    for verdict in sorted(judgement.verdicts, key=lambda v: (-v.confidence, v.node)):
+        node = world.by_name.get(verdict.node)
+        if node is None or _is_busy(verdict.node, world):
+            continue
+        outcome = _consider(verdict, node, world, now)
+        if isinstance(outcome, Intent):
+            promise(node, world)
+            intents.append(outcome)
+        elif outcome is not None:
+            refusals.append(outcome)
+    return Plan(now, policy.hash, tuple(intents), tuple(refusals), judgement.incidents)
+
+
+def _is_busy(node: str, world: World) -> bool:
+    """Somebody is at work on it already: a case that is not under watch, or an escalation."""
+    case, record = world.cases.get(node), world.records.get(node)
+    if case is not None:
+        return case.state in BUSY
+    return record is not None and record.state is NodeState.ESCALATED
+
+
+def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Intent | Refusal | None:
+    failure_class = verdict.failure_class
+    if failure_class is None:
+        return None
+    if verdict.refusal is not None:
+        return Refusal(
+            node.name, verdict.refusal, verdict.reason, failure_class, verdict.recommended_action
+        )
+    if verdict.recommended_action not in DISRUPTIVE:
+        return None
+    attempt = next_attempt(node.name, world)
+    action = action_for(failure_class, attempt, node.name, world)
+    if action not in DISRUPTIVE:
+        return None
+    candidate = Candidate(node, failure_class, action, now)
+    refusal = first_refusal(candidate, world)
+    if refusal is not None:
+        return refusal
+    return make_intent(
+        candidate, world, verdict.confidence, verdict.reason, attempt, findings=verdict.findings
+    )
+
+
+def next_attempt(node: str, world: World) -> int:
+    """1 for a first repair; a recurrence goes on where the ladder stopped."""
+    record = world.records.get(node)
+    return 1 + (record.attempts if record is not None else 0)
+
+
+def action_for(failure_class: FailureClass, attempt: int, node: str, world: World) -> Action:
+    """The ladder's rung; a node whose attempts are used up is held for hardware, not repaired again."""
+    if not attempts_left(world, node):
+        return Action.HOLD_FOR_HARDWARE
+    return world.policy.class_rule(failure_class).action_for(attempt)
+
+
+def make_intent(
+    candidate: Candidate,
+    world: World,
+    confidence: float,
+    reason: str,
+    attempt: int,
+    *,
+    findings: tuple[Finding, ...] = (),
+) -> Intent:
+    """The intent of an admitted candidate, with what it costs."""
+    node, policy = candidate.node, world.policy
+    leaving = [d for d in world.pods_to_drain(node.name) if d.action is PodAction.EVICT]
+    return Intent(
+        node=node.name,
+        node_uid=node.uid,
+        boot_id=node.boot_id,
+        failure_class=candidate.failure_class,
+        action=candidate.action,
+        confidence=confidence,
+        reason=reason,
+        impact=Impact(len(leaving), sum(d.gpus for d in leaving), free_gpus_after(node, world)),
+        scopes=node.scopes(),
+        attempt=attempt,
+        needs_approval=_needs_approval(candidate.failure_class, candidate.action, policy),
+        policy_hash=policy.hash,
+        findings=findings,
+        is_by_hand=candidate.is_by_person,
+    )
+
+
+def _needs_approval(failure_class: FailureClass, action: Action, policy: Policy) -> bool:
+    if "repair" not in policy.approvals.ask_before or action is Action.DRAIN_ONLY:
+        return False
+    is_auto = policy.class_rule(failure_class).mode == "auto"
+    return not is_auto and action in policy.approvals.destructive
+
+
+def limits_of(node: Node, world: World) -> list[Limit]:
+    """What the ledger must hold while it admits this node: every scope, its maximum, and who is out."""
+    return [
+        Limit(s, world.maximum(s), frozenset(world.out & world.members[s]) - {node.name})
+        for s in node.scopes()
+    ]
+
+
+def plan_one(
+    node: Node,
+    failure_class: FailureClass,
+    action: Action,
+    world: World,
+    *,
+    reason: str,
+    now: datetime,
+) -> Intent | Refusal:
+    """A person's own request for one node: the same guards, without the verdict."""
+    if _is_busy(node.name, world) or node.name in world.cases:
+        text = "the node has an open case or is escalated"
+        return Refusal(node.name, RefusalReason.CASE_OPEN, text, failure_class, action)
+    candidate = Candidate(node, failure_class, action, now, is_by_person=True)
+    refusal = first_refusal(candidate, world)
+    if refusal is not None:
+        return refusal
+    return make_intent(candidate, world, 1.0, reason, next_attempt(node.name, world))

@@ -1,0 +1,337 @@
+"""What the command line of a pod does to the machine it runs on.
+
+Repair and validation pods carry what a real node would run; this module gives those words their
+effect. A pod that restarts forever is a service; one whose command nobody knows ends with 127.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from simfleet import diag
+from simfleet.faults import Repair
+from simfleet.hardware import Execution
+from simfleet.shell import BAD_SYNTAX, NOT_FOUND, Outcome, Shell, ShellSyntax, script_of
+
+if TYPE_CHECKING:
+    from simfleet.machine import SimMachine
+
+BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
+SYSRQ = "/proc/sysrq-trigger"
+GPU_IS_LOST = 15  # NVML_ERROR_GPU_IS_LOST, also nvidia-smi's exit status
+NO_DEVICE = 6  # NVML_ERROR_NOT_FOUND
+IN_USE = 19  # NVML_ERROR_IN_USE
+PLUGIN_APP = "nvidia-device-plugin-daemonset"
+EXPORTER_APP = "nvidia-dcgm-exporter"
+FOREVER_S = 10**7
+_SYSTEMCTL_BOOTS = frozenset({"reboot", "kexec", "soft-reboot"})
+_LOOK_THROUGH = frozenset(
+    {"nsenter", "chroot", "sudo", "exec", "timeout", "nice", "env", "command"}
+)
+
+
+def run_pod(machine: SimMachine, pod: dict[str, Any]) -> Execution | None:
+    """What the kubelet will see of this pod; None when it is a service.
+
+    Starting the device plugin's or the exporter's own pod has its effect here, at once.
+    """
+    app = pod["metadata"].get("labels", {}).get("app", "")
+    if app == EXPORTER_APP:
+        machine.repair(Repair.EXPORTER_RESTART)
+    spec = pod["spec"]
+    container = spec["containers"][0]
+    env = _environment(container)
+    argv = [_kube_expand(word, env) for word in _argv(container)]
+    if spec.get("restartPolicy", "Always") == "Always" or not argv:
+        return None
+    return _Run(machine, pod["metadata"].get("uid", ""), env).start(argv)
+
+
+def _argv(container: Mapping[str, Any]) -> list[str]:
+    return [*container.get("command", []), *container.get("args", [])]
+
+
+def _environment(container: Mapping[str, Any]) -> dict[str, str]:
+    pairs = container.get("env") or []
+    return {pair["name"]: str(pair["value"]) for pair in pairs if pair.get("value") is not None}
+
+
+def _kube_expand(word: str, env: Mapping[str, str]) -> str:
+    return re.sub(r"\$\((\w+)\)", lambda m: env.get(m[1], m[0]), word)
+
+
+class _Run:
+    """One container's run: collects the effects, which happen when it has finished."""
+
+    def __init__(self, machine: SimMachine, uid: str, env: dict[str, str]) -> None:
+        self.machine = machine
+        self.uid = uid
+        self.env = env
+        self.effects: list[Callable[[], None]] = []
+
+    def start(self, argv: list[str]) -> Execution | None:
+        shell = Shell(self.command, self.env)
+        script = script_of(argv)
+        try:
+            if script is None:
+                result = self.command(argv, shell)
+                code, shell.took_s = result.code, result.took_s
+                shell.out.append(result.out)
+            else:
+                shell.errexit = script[1]
+                code = shell.run(script[0])
+        except ShellSyntax as error:
+            code = BAD_SYNTAX
+            shell.out.append(f"sh: syntax error: {error}\n")
+        if shell.took_s >= FOREVER_S:
+            return None
+        self.machine.world.note(
+            self.machine.spec.name, "pod_run", uid=self.uid, argv=argv, exit_code=code
+        )
+        took_s = max(shell.took_s, self.machine.world.takes("command"))
+        return Execution(took_s, code, "".join(shell.out), self._finish if self.effects else None)
+
+    def _finish(self) -> None:
+        while self.effects:
+            self.effects.pop(0)()
+
+    def command(self, words: list[str], shell: Shell) -> Outcome:
+        """Run one simple command."""
+        name, args = words[0].rsplit("/", 1)[-1], words[1:]
+        if (script := script_of(words)) is not None:
+            nested = Shell(self.command, shell.env, errexit=script[1])
+            code = nested.run(script[0])
+            return Outcome(code, "".join(nested.out), nested.took_s)
+        if name in _LOOK_THROUGH:
+            inner = _inner_command(name, args)
+            return self.command(inner, shell) if inner else Outcome()
+        known = getattr(self, "_do_" + re.sub(r"[^a-z]", "_", name), None)
+        if known is None or name.startswith("_"):
+            known = {"[": self._do_test, ":": self._do_true}.get(name)
+        if known is None:
+            return Outcome(NOT_FOUND, f"{name}: command not found on this simulated node\n")
+        outcome: Outcome = known(args, shell)
+        return outcome
+
+    # ---- the machine
+
+    def _do_nvidia_smi(self, args: list[str], shell: Shell) -> Outcome:
+        del shell
+        if {"--gpu-reset", "-r"} & set(args):
+            return self._gpu_reset(args)
+        visible = [gpu for gpu in self.machine.gpus if gpu.on_bus]
+        if {"-L", "--list-gpus"} & set(args):
+            lines = [f"GPU {g.index}: {g.sku.model_name} (UUID: {g.uuid})\n" for g in visible]
+        elif any(arg.startswith("--query-gpu=") for arg in args):
+            fields = next(a for a in args if a.startswith("--query-gpu=")).split("=", 1)[1]
+            lines = [_queried(self.machine, g.index, fields) for g in visible]
+        else:
+            lines = [f"Driver Version : {self.machine.driver_version}\n"]
+            lines += [f"Attached GPUs : {len(visible)}\n"]
+            lines += [
+                f"GPU {g.pci_bus_id}\n    Product Name : {g.sku.model_name}\n" for g in visible
+            ]
+        return Outcome(0, "".join(lines))
+
+    def _gpu_reset(self, args: list[str]) -> Outcome:
+        machine = self.machine
+        took_s = machine.world.takes("gpu_reset")
+        chosen = _chosen_gpus(machine, args)
+        if chosen is None:
+            return Outcome(NO_DEVICE, "No devices were found\n")
+        for gpu in (machine.gpus[index] for index in chosen):
+            if not gpu.on_bus:
+                text = f"Unable to determine the device handle for GPU{gpu.index}: "
+                return Outcome(GPU_IS_LOST, f"{text}{gpu.pci_bus_id}: GPU is lost\n")
+            holder = machine.holders.get(gpu.index)
+            if holder is not None and holder.uid != self.uid:
+                text = f"The following GPUs could not be reset:\n  GPU {gpu.pci_bus_id}: "
+                return Outcome(IN_USE, f"{text}In use by another client\n")
+        self.effects.append(lambda: machine.repair(Repair.GPU_RESET, chosen))
+        lines = [f"GPU {machine.gpus[i].pci_bus_id} was successfully reset.\n" for i in chosen]
+        return Outcome(0, "".join([*lines, "All done.\n"]), took_s)
+
+    def _do_dcgmi(self, args: list[str], shell: Shell) -> Outcome:
+        del shell
+        machine = self.machine
+        if args[:1] != ["diag"]:
+            return Outcome(0, f"{len(machine.gpus)} GPUs found.\n")
+        level = diag.LEVELS.get(_option(args, "-r", "--run") or "1")
+        if level is None:
+            return Outcome(diag.EXIT_FAILED, diag.runtime_error("unknown run level"))
+        if any(fault.kind.hangs_dcgm for fault in machine.faults):
+            text = diag.runtime_error("Unable to connect to the host engine: timeout")
+            return Outcome(diag.EXIT_NO_HOST_ENGINE, text, machine.world.takes("diag_1"))
+        self._finish()  # what came before it in the same script has happened
+        now = machine.world.now()
+        if now < machine.diag_until:
+            text = diag.runtime_error("Unable to run diagnostic: another diag instance is running")
+            return Outcome(diag.EXIT_BUSY, text)
+        took_s = machine.world.takes(f"diag_{level}")
+        machine.diag_until = now + took_s
+        code, text = diag.run_diag(machine, level, self.uid)
+        return Outcome(code, text + "\n", took_s)
+
+    def _reboots(self) -> Outcome:
+        self.effects.append(self.machine.reboot)
+        return Outcome()
+
+    def _do_systemctl(self, args: list[str], shell: Shell) -> Outcome:
+        del shell
+        if _SYSTEMCTL_BOOTS & set(args):
+            return self._reboots()
+        if "restart" in args and any("dcgm" in arg for arg in args):
+            self.effects.append(lambda: self.machine.repair(Repair.EXPORTER_RESTART))
+        return Outcome()
+
+    def _do_shutdown(self, args: list[str], shell: Shell) -> Outcome:
+        del shell
+        if {"-r", "--reboot"} & set(args):
+            return self._reboots()
+        return Outcome(1, "shutdown: this fleet only ever restarts (-r)\n")
+
+    def _do_reboot(self, args: list[str], shell: Shell) -> Outcome:
+        del args, shell
+        return self._reboots()
+
+    # ---- the usual small words
+
+    def _do_echo(self, args: list[str], shell: Shell) -> Outcome:
+        if shell.redirect == SYSRQ and "b" in args:
+            return self._reboots()
+        newline = "" if args[:1] == ["-n"] else "\n"
+        return Outcome(0, " ".join(a for a in args if a not in {"-n", "-e"}) + newline)
+
+    def _do_printf(self, args: list[str], shell: Shell) -> Outcome:
+        del shell
+        text = args[0].replace("\\n", "\n") if args else ""
+        for value in args[1:]:
+            text = text.replace("%s", value, 1)
+        return Outcome(0, text)
+
+    def _do_cat(self, args: list[str], shell: Shell) -> Outcome:
+        del shell
+        if args == [BOOT_ID_FILE] or args == ["/host" + BOOT_ID_FILE]:
+            return Outcome(0, self.machine.boot_id + "\n")
+        return Outcome(1, f"cat: {' '.join(args)}: No such file or directory\n")
+
+    def _do_grep(self, args: list[str], shell: Shell) -> Outcome:
+        del shell
+        words = [arg for arg in args if not arg.startswith("-")]
+        if len(words) == 2 and words[1].endswith(BOOT_ID_FILE):  # noqa: PLR2004 pattern and file
+            return Outcome(0 if words[0] in self.machine.boot_id else 1)
+        return Outcome(2, f"grep: {words[-1:]}: No such file or directory\n")
+
+    def _do_test(self, args: list[str], shell: Shell) -> Outcome:
+        del shell
+        return Outcome(0 if _test_holds([a for a in args if a != "]"]) else 1)
+
+    def _do_true(self, args: list[str], shell: Shell) -> Outcome:
+        del args, shell
+        return Outcome()
+
+    _do_sync = _do_trap = _do_mkdir = _do_touch = _do_udevadm = _do_modprobe = _do_true
+
+    def _do_false(self, args: list[str], shell: Shell) -> Outcome:
+        del args, shell
+        return Outcome(1)
+
+    def _do_set(self, args: list[str], shell: Shell) -> Outcome:
+        flags = "".join(arg for arg in args if arg.startswith("-"))
+        shell.errexit = shell.errexit or "e" in flags
+        return Outcome()
+
+    def _do_exit(self, args: list[str], shell: Shell) -> Outcome:
+        shell.exited = True
+        return Outcome(int(args[0]) if args and args[0].isdigit() else 0)
+
+    def _do_sleep(self, args: list[str], shell: Shell) -> Outcome:
+        del shell
+        if not args or not args[0].isdigit():
+            return Outcome(0, "", FOREVER_S)
+        return Outcome(0, "", float(args[0]) / self.machine.world.speed)
+
+    def _do_uname(self, args: list[str], shell: Shell) -> Outcome:
+        del args, shell
+        return Outcome(0, self.machine.spec.kernel_version + "\n")
+
+    def _do_hostname(self, args: list[str], shell: Shell) -> Outcome:
+        del args, shell
+        return Outcome(0, self.machine.spec.name + "\n")
+
+
+def _inner_command(name: str, args: list[str]) -> list[str]:
+    """What `nsenter -t 1 -m -- CMD`, `chroot /host CMD`, `timeout 60 CMD` and the like start."""
+    if "--" in args:
+        return args[args.index("--") + 1 :]
+    rest = list(args)
+    if name == "nsenter":
+        while rest and rest[0].startswith("-"):
+            takes_value = rest.pop(0) in {"-t", "--target", "-S", "-G"}
+            rest = rest[1:] if takes_value else rest
+        return rest
+    while rest and (rest[0].startswith("-") or "=" in rest[0]):
+        rest.pop(0)
+    return rest[1:] if name in {"chroot", "timeout"} else rest
+
+
+def _option(args: list[str], *names: str) -> str | None:
+    for at, arg in enumerate(args):
+        if arg in names and at + 1 < len(args):
+            return args[at + 1]
+        for name in names:
+            if arg.startswith(name + "="):
+                return arg.split("=", 1)[1]
+    return None
+
+
+def _chosen_gpus(machine: SimMachine, args: list[str]) -> list[int] | None:
+    """GPU indexes that `-i` names (index, UUID or bus id, commas allowed); None when unknown."""
+    wanted = _option(args, "-i", "--id")
+    if wanted is None:
+        return [gpu.index for gpu in machine.gpus]
+    by_name: dict[str, int] = {}
+    for gpu in machine.gpus:
+        by_name |= {
+            str(gpu.index): gpu.index,
+            gpu.uuid: gpu.index,
+            gpu.pci_bus_id.lower(): gpu.index,
+        }
+        by_name[gpu.pci_bus_id.lower()[4:]] = gpu.index
+    names = [name if name in by_name else name.lower() for name in wanted.split(",")]
+    return [by_name[name] for name in names] if set(names) <= set(by_name) else None
+
+
+def _queried(machine: SimMachine, index: int, fields: str) -> str:
+    gpu = machine.gpus[index]
+    values = {
+        "index": str(index),
+        "uuid": gpu.uuid,
+        "gpu_uuid": gpu.uuid,
+        "name": gpu.sku.model_name,
+        "pci.bus_id": gpu.pci_bus_id,
+        "serial": gpu.serial,
+        "driver_version": machine.driver_version,
+    }
+    return ", ".join(values.get(f.strip(), "[N/A]") for f in fields.split(",")) + "\n"
+
+
+def _test_holds(args: list[str]) -> bool:
+    if args[:1] == ["!"]:
+        return not _test_holds(args[1:])
+    match args:
+        case [left, "=" | "==" | "-eq", right]:
+            return left == right
+        case [left, "!=" | "-ne", right]:
+            return left != right
+        case ["-n", word]:
+            return word != ""
+        case ["-z", word]:
+            return word == ""
+        case ["-z"] | ["-e", _] | ["-f", _] | ["-d", _]:
+            return True
+        case [word]:
+            return word not in {"", "-n"}
+    return False

@@ -1,0 +1,63 @@
+"""Just enough protobuf to read the DeleteOptions that kubectl sends.
+
+The envelope is `k8s\\0` and a message whose field 2 holds the object's bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+MAGIC = b"k8s\x00"
+CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 0x80:
+            return value, at
+
+
+def _fields(data: bytes) -> dict[int, list[int | bytes]]:
+    found: dict[int, list[int | bytes]] = {}
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        value: int | bytes
+        if tag & 7 == 0:
+            value, at = _varint(data, at)
+        elif tag & 7 == 2:
+            length, at = _varint(data, at)
+            value, at = data[at : at + length], at + length
+        else:
+            raise ValueError(f"wire type {tag & 7} is not used by DeleteOptions")
+        found.setdefault(tag >> 3, []).append(value)
+    return found
+
+
+def _text(value: int | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def delete_options(body: bytes) -> dict[str, Any]:
+    """The DeleteOptions in a protobuf body. Raises ValueError when it is none."""
+    if not body.startswith(MAGIC):
+        raise ValueError("not a Kubernetes protobuf body")
+    raw = _fields(body[len(MAGIC) :]).get(2, [b""])[0]
+    fields = _fields(raw if isinstance(raw, bytes) else b"")
+    made: dict[str, Any] = {}
+    if 1 in fields and isinstance(fields[1][0], int):
+        grace = fields[1][0]
+        made["gracePeriodSeconds"] = grace - (1 << 64) if grace >> 63 else grace
+    if 2 in fields and isinstance(fields[2][0], bytes):
+        wanted = _fields(fields[2][0])
+        names = {1: "uid", 2: "resourceVersion"}
+        made["preconditions"] = {names[n]: _text(value[0]) for n, value in wanted.items()}
+    if 4 in fields:
+        made["propagationPolicy"] = _text(fields[4][0])
+    if 5 in fields:
+        made["dryRun"] = [_text(value) for value in fields[5]]
+    return made

@@ -1,0 +1,120 @@
+"""The scrape side over HTTP: exporters, service discovery, and the Prometheus file that uses it.
+
+One process answers for every exporter; `__metrics_path__` says which one. Targets of the
+dcgm-exporter carry namespace, pod and container of the exporter itself, so that with
+`honor_labels: false` the workload's arrive as exported_namespace, exported_pod and
+exported_container, as under the GPU operator's ServiceMonitor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import yaml
+from aiohttp import web
+
+from simfleet.exposition import CONTENT_TYPE
+from simfleet.live import LiveFleet, Unavailable
+from simfleet.objects import EXPORTER, OPERATOR_NAMESPACE
+
+# Longer than any scrape timeout: the scraper gives up first.
+HANG_S = 120.0
+SCRAPE_TIMEOUT = "10s"
+
+
+def scrape_routes(fleet: LiveFleet) -> list[web.RouteDef]:
+    """Routes of the exporters and of http_sd."""
+    views = _Scrape(fleet)
+    return [
+        web.get("/metrics/dcgm/{node}", views.dcgm),
+        web.get("/metrics/node/{node}", views.node),
+        web.get("/metrics/ksm", views.ksm),
+        web.get("/sd/dcgm", views.sd_dcgm),
+        web.get("/sd/node", views.sd_node),
+        web.get("/sd/ksm", views.sd_ksm),
+    ]
+
+
+class _Scrape:
+    def __init__(self, fleet: LiveFleet) -> None:
+        self.fleet = fleet
+
+    async def dcgm(self, request: web.Request) -> web.StreamResponse:
+        return await _answer(lambda: self.fleet.dcgm(request.match_info["node"]))
+
+    async def node(self, request: web.Request) -> web.StreamResponse:
+        return await _answer(lambda: self.fleet.node_exporter(request.match_info["node"]))
+
+    async def ksm(self, request: web.Request) -> web.StreamResponse:
+        del request
+        return await _answer(self.fleet.kube_state)
+
+    async def sd_dcgm(self, request: web.Request) -> web.StreamResponse:
+        pods = self.fleet.exporter_pods()
+        return web.json_response(
+            [
+                _target(
+                    request,
+                    f"/metrics/dcgm/{node}",
+                    node=node,
+                    instance=f"{node}:9400",
+                    namespace=OPERATOR_NAMESPACE,
+                    pod=pods.get(node, EXPORTER),
+                    container=EXPORTER,
+                )
+                for node in self.fleet.gpu_nodes()
+            ]
+        )
+
+    async def sd_node(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(
+            [
+                _target(request, f"/metrics/node/{node}", instance=f"{node}:9100")
+                for node in self.fleet.machines
+            ]
+        )
+
+    async def sd_ksm(self, request: web.Request) -> web.StreamResponse:
+        target = _target(request, "/metrics/ksm", instance="kube-state-metrics:8080")
+        return web.json_response([target])
+
+
+async def _answer(render: Callable[[], str]) -> web.Response:
+    try:
+        return web.Response(text=render(), headers={"Content-Type": CONTENT_TYPE})
+    except KeyError as error:
+        raise web.HTTPNotFound(text=f"no such node: {error}\n") from error
+    except Unavailable as error:
+        if error.hangs:
+            await asyncio.sleep(HANG_S)
+        raise web.HTTPServiceUnavailable(text=f"{error}\n") from error
+
+
+def _target(request: web.Request, path: str, **labels: str) -> dict[str, object]:
+    return {"targets": [request.host], "labels": {"__metrics_path__": path, **labels}}
+
+
+def prometheus_config(url: str, scrape_interval: str = "15s") -> str:
+    """A prometheus.yml with one job for each kind of exporter of the fleet at `url`."""
+    jobs = [
+        {
+            "job_name": job,
+            "honor_labels": False,
+            "http_sd_configs": [{"url": f"{url.rstrip('/')}/sd/{path}", "refresh_interval": "10s"}],
+        }
+        for job, path in (
+            ("dcgm-exporter", "dcgm"),
+            ("node-exporter", "node"),
+            ("kube-state-metrics", "ksm"),
+        )
+    ]
+    every = {"scrape_interval": scrape_interval, "evaluation_interval": scrape_interval}
+    # Prometheus refuses a timeout above the interval.
+    every["scrape_timeout"] = min(scrape_interval, SCRAPE_TIMEOUT, key=_seconds)
+    return yaml.safe_dump({"global": every, "scrape_configs": jobs}, sort_keys=False)
+
+
+def _seconds(text: str) -> float:
+    number, unit = text.rstrip("smh"), text[-1]
+    return float(number) * {"s": 1, "m": 60, "h": 3600}.get(unit, 1)
