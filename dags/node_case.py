@@ -132,21 +132,25 @@ PARAMS = {
     ),
 }
 
-with DAG(
-    "node_case",
-    description="Drains, repairs, validates and returns one node, or escalates it",
-    doc_md=MANUAL,
-    schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=500,  # above the number of cases that may be open: those that wait must not block others
-    max_active_tasks=16,
-    default_args=RETRY,
-    params=PARAMS,
-    render_template_as_native_obj=False,
-    tags=["breakfix"],
-) as dag:
-    begin = BeginOperator(doc_md="Completes the quarantine and finds out how far the case has come.")
+with (
+    DAG(
+        "node_case",
+        description="Drains, repairs, validates and returns one node, or escalates it",
+        doc_md=MANUAL,
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=500,  # above the number of cases that may be open: those that wait must not block others
+        max_active_tasks=16,
+        default_args=RETRY,
+        params=PARAMS,
+        render_template_as_native_obj=False,
+        tags=["breakfix"],
+    ) as dag
+):
+    begin = BeginOperator(
+        doc_md="Completes the quarantine and finds out how far the case has come."
+    )
     approve_repair = QuestionOperator(
         purpose=Purpose.REPAIR,
         trigger_rule="none_failed_min_one_success",
@@ -167,9 +171,15 @@ with DAG(
         repairs = [
             StageOperator(stage=stage, pool=REPAIR_POOL, doc_md=text)
             for stage, text in (
-                (Stage.RESTART_DEVICE_PLUGIN, "Deletes the node's device plugin pod; it comes back."),
+                (
+                    Stage.RESTART_DEVICE_PLUGIN,
+                    "Deletes the node's device plugin pod; it comes back.",
+                ),
                 (Stage.RESET_GPU, "Resets the GPUs with a pod pinned to the node."),
-                (Stage.REBOOT_NODE, "Reboots the node once, and waits for another boot id and Ready."),
+                (
+                    Stage.REBOOT_NODE,
+                    "Reboots the node once, and waits for another boot id and Ready.",
+                ),
             )
         ]
     with TaskGroup("validate", prefix_group_id=False, tooltip="Prove that the node is good"):

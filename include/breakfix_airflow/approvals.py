@@ -38,7 +38,9 @@ SYSTEM_EVENTS = frozenset(
         *("stuck in queued reschedule", "stuck in queued tries exceeded"),
     }
 )
-UNFINISHED = frozenset({"running", "queued", "scheduled", "awaiting_input", "deferred", "restarting"})
+UNFINISHED = frozenset(
+    {"running", "queued", "scheduled", "awaiting_input", "deferred", "restarting"}
+)
 
 
 @dataclass(frozen=True, slots=True)

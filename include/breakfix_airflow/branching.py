@@ -37,7 +37,9 @@ def word_of(context: Mapping[str, Any], task_id: str) -> str:
     return str(value.get("to", "")) if isinstance(value, dict) else ""
 
 
-def skip_unless_sent(context: Mapping[str, Any], task: BaseOperator, *, ask_before: str = "") -> None:
+def skip_unless_sent(
+    context: Mapping[str, Any], task: BaseOperator, *, ask_before: str = ""
+) -> None:
     """Skip the running task unless one directly before it pointed to it.
 
     A task that settles a question is sent by whoever sent the question: `ask_before` is the question's id.

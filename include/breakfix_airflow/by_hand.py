@@ -94,7 +94,11 @@ def tell(built: Services, node: str, failure_class: FailureClass) -> str:
         wish = intent_by_hand(built, look(built), node, failure_class, reason=REASON)
     except (Refused, NotFound) as e:
         return f"would be refused: {e}"
-    lines = [_intent(wish) if isinstance(wish, Intent) else f"would be refused: {wish.reason}: {wish.text}"]
+    lines = [
+        _intent(wish)
+        if isinstance(wish, Intent)
+        else f"would be refused: {wish.reason}: {wish.text}"
+    ]
     for pod in pods_of(built.cluster, built.policy, [node])[node]:
         lines.append(f"  {pod.action:7} {pod.namespace}/{pod.name}: {pod.reason}")
     return "\n".join(lines)

@@ -74,9 +74,7 @@ class StageOperator(BaseOperator, SkipMixin):
         """Skip this task unless the case was sent here."""
         skip_unless_sent(context, self)
 
-    def run_stage(
-        self, context: Context, built: Services, case_id: str, fence: int
-    ) -> Go | Wait:
+    def run_stage(self, context: Context, built: Services, case_id: str, fence: int) -> Go | Wait:
         """The flow's word on where the case goes, or what it waits for."""
         del context
         from breakfix.flow.case import run_stage
@@ -143,9 +141,7 @@ class QuestionOperator(HITLOperator):
         self.body = questions.body(case, self.purpose, question.expires_at, steps)
 
 
-def open_question(
-    built: Services, case_id: str, fence: int, purpose: Purpose
-) -> Approval | None:
+def open_question(built: Services, case_id: str, fence: int, purpose: Purpose) -> Approval | None:
     """The undecided question of that case, fence and purpose, or None."""
     found: Sequence[Approval] = built.book.approvals(case_id)
     pending = (
@@ -166,9 +162,7 @@ class SettleQuestionOperator(StageOperator):
     def check_sent(self, context: Context) -> None:
         skip_unless_sent(context, self, ask_before=str(QUESTIONS[self.purpose]))
 
-    def run_stage(
-        self, context: Context, built: Services, case_id: str, fence: int
-    ) -> Go | Wait:
+    def run_stage(self, context: Context, built: Services, case_id: str, fence: int) -> Go | Wait:
         from breakfix.flow.case import settle_question
 
         reading = self.read(context, built)

@@ -39,7 +39,9 @@ class AirflowCaseRuns:
         if status == _EXISTS:
             return False
         if status != _CREATED:
-            raise AirflowError(f"Airflow has no DAG {NODE_CASE}: is it deployed and without errors?")
+            raise AirflowError(
+                f"Airflow has no DAG {NODE_CASE}: is it deployed and without errors?"
+            )
         return True
 
     def live(self) -> frozenset[str]:
@@ -53,5 +55,7 @@ class AirflowCaseRuns:
         """Tell whether somebody paused `node_case`. Raises AirflowError when there is no such DAG."""
         dag = self._api.get(path_of("dags", NODE_CASE))
         if dag is None:
-            raise AirflowError(f"Airflow has no DAG {NODE_CASE}: is it deployed and without errors?")
+            raise AirflowError(
+                f"Airflow has no DAG {NODE_CASE}: is it deployed and without errors?"
+            )
         return bool(dag["is_paused"])

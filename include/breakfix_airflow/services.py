@@ -102,7 +102,9 @@ def _read_prometheus(connection: ConnectionLike) -> dict[str, str]:
 
 def _read_airflow(connection: ConnectionLike) -> dict[str, str]:
     if not connection.login or not connection.password:
-        raise SettingsError(f"connection {AIRFLOW}: login and password of the service user are missing")
+        raise SettingsError(
+            f"connection {AIRFLOW}: login and password of the service user are missing"
+        )
     return {
         "airflow_url": _http_url(AIRFLOW, connection),
         "airflow_user": connection.login,

@@ -111,14 +111,19 @@ def _summary(
     said_no = plan.refusals if refusals is None else refusals
     intents = [i for i in plan.intents if not node or i.node == node]
     said_no = [r for r in said_no if not node or r.node == node]
-    lines = [f"{i.node}: {i.action} for {i.failure_class} ({i.confidence:.2f}): {i.reason}" for i in intents]
+    lines = [
+        f"{i.node}: {i.action} for {i.failure_class} ({i.confidence:.2f}): {i.reason}"
+        for i in intents
+    ]
     lines += [_line(r) for r in said_no]
     counts = {
         "cases": len(cases),
         "intents": len(intents),
         "refusals": len(said_no),
         "incidents": len(plan.incidents),
-        **{f"state_{s}": n for s, n in sorted(Counter(v.state for v in judgement.verdicts).items())},
+        **{
+            f"state_{s}": n for s, n in sorted(Counter(v.state for v in judgement.verdicts).items())
+        },
     }
     if node and (verdict := judgement.verdict(node)) is not None:
         note = f"{verdict.state}: {verdict.reason}. {note}"

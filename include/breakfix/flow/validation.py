@@ -26,7 +26,8 @@ def check_gpus(services: Services, case: Case) -> Go | Wait:
     """
     node, step = _open(services, case, "check_gpus")
     expected = expected_gpus(services, node)
-    outcome, text = gpus_outcome(node, expected)
+    outcome = gpus_outcome(node, expected)
+    text = f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
     if outcome is Outcome.FIXED:
         return _passed(services, case, step, text, Stage.CHECK_SIGNALS)
     deadline = step.started_at + timedelta(seconds=services.policy.timing.gpus_back_s)
@@ -35,6 +36,15 @@ def check_gpus(services: Services, case: Case) -> Go | Wait:
     if node.is_ready:
         _restart_plugin(services, case)
     return Wait(WaitKind.GPUS_BACK, case.id, case.node, deadline, gpus=expected)
+
+
+def _unready(node: Node) -> str:
+    return "" if node.is_ready else ", the node is not Ready"
+
+
+def required_signals(services: Services) -> frozenset[str]:
+    """The signals without which a node cannot be called clear; opt-in fields nobody collects are not among them."""
+    return frozenset(s.name for s in services.policy.signals if s.is_required)
 
 
 def expected_gpus(services: Services, node: Node) -> int:
@@ -60,7 +70,9 @@ def check_signals(services: Services, case: Case) -> Go | Wait:
     clear_at = (case.repaired_at or step.started_at) + timedelta(seconds=timing.clear_s)
     if now < clear_at:
         return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=clear_at)
-    outcome, text = signals_outcome(assess(services).judgement.verdict(case.node))
+    verdict = assess(services).judgement.verdict(case.node)
+    outcome = signals_outcome(verdict, required=required_signals(services))
+    text = f"{outcome}: {verdict.reason if verdict else 'the node was not judged'}"
     if outcome is Outcome.FIXED:
         return _passed(services, case, step, text, Stage.RUN_DIAG)
     if now >= deadline:
@@ -109,7 +121,8 @@ def _settle_diag(services: Services, case: Case, step: Step) -> Step:
     namespace, name = repair.pod_of(step)
     log = services.cluster.pod_log(namespace, name)
     exit_code = services.cluster.pod_exit_code(namespace, name)
-    outcome, summary = diag_outcome(log, exit_code)
+    level = int(step.detail.get("level", 1))
+    outcome, summary = diag_outcome(log, exit_code, level=level)
     status = StepStatus.VERIFIED if outcome is Outcome.FIXED else StepStatus.FAILED
     detail = {"text": summary.text, "exit_code": exit_code}
     return steps.finish(acting(services), case, step.name, status, detail)

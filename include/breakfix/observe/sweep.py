@@ -46,6 +46,7 @@ def observe(
         nodes=tuple(sorted(nodes.values(), key=lambda n: n.name)),
         pods=tuple(cluster.pods()) if with_pods else (),
         budgets=tuple(cluster.budgets()) if with_pods else (),
+        daemon_sets=cluster.daemon_sets() if with_pods else frozenset(),
         readings=tuple(sorted(gathered.readings, key=lambda r: (r.node, r.signal, r.gpu, r.key))),
         coverage=gathered.coverage,
         facts=facts,
