@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from functools import wraps
 
 import msgspec
-
 from breakfix.adapters.ledger import approval_rules, chain, rules, sweep_rules
 from breakfix.errors import LedgerError
 from breakfix.model import HaltLevel, NodeState, Refusal, Step, StepStatus
@@ -51,7 +50,9 @@ class FakeLedger:
     # -- admission
     @atomic
     def admit(self, intent, limits, *, requester, now):
-        current = next((c for c in self._cases.values() if c.node == intent.node and c.is_open), None)
+        current = next(
+            (c for c in self._cases.values() if c.node == intent.node and c.is_open), None
+        )
         no = rules.refuse_by_state(intent, current, self._halt)
         for limit in sorted(limits, key=lambda limit: str(limit.scope)):
             no = no or rules.refuse_by_limit(intent, limit, self._leases[limit.scope])
@@ -184,7 +185,9 @@ class FakeLedger:
         before = self._steps.get((case_id, name))
         after = rules.finished(before, name, status, detail=stored(detail), now=now)
         if after is not before:
-            self._note("step.finished", case_id, f"{case_id}.{fence}", now, step=name, status=status)
+            self._note(
+                "step.finished", case_id, f"{case_id}.{fence}", now, step=name, status=status
+            )
         self._steps[case_id, name] = after
         return after
 
@@ -211,9 +214,7 @@ class FakeLedger:
         return asked
 
     @atomic
-    def decide(
-        self, case_id, fence, purpose, decision, *, approver, channel, note, plan_hash, now
-    ):
+    def decide(self, case_id, fence, purpose, decision, *, approver, channel, note, plan_hash, now):
         rules.check_fence(self.case(case_id), fence)
         before = self._question(case_id, fence, purpose, plan_hash)
         after = approval_rules.decided(
@@ -230,9 +231,7 @@ class FakeLedger:
     def _question(self, case_id, fence, purpose, plan_hash):
         wanted = (case_id, fence, purpose, plan_hash)
         found = [
-            a
-            for a in self._approvals
-            if (a.case_id, a.fence, a.purpose, a.plan_hash) == wanted
+            a for a in self._approvals if (a.case_id, a.fence, a.purpose, a.plan_hash) == wanted
         ]
         return found[-1] if found else None
 
@@ -249,7 +248,7 @@ class FakeLedger:
             if node not in self._states or self._states[node][0] is not state:
                 self._states[node] = (state, now)
                 changes.append(node)
-        changes += left.refusals.keys() - self._swept_refusals
+        changes += left.refusals.keys() ^ self._swept_refusals
         self._swept_refusals = set(left.refusals)
         changes += left.incidents.keys() ^ self._incidents.keys()
         self._incidents = dict(left.incidents)
@@ -323,7 +322,9 @@ class FakeLedger:
 
     def _note(self, event, subject, actor, now, /, **detail):
         self._audit.append(
-            chain.seal(self.head(), at=now, actor=actor, event=event, subject=subject, detail=detail)
+            chain.seal(
+                self.head(), at=now, actor=actor, event=event, subject=subject, detail=detail
+            )
         )
 
     @atomic

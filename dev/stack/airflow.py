@@ -60,7 +60,6 @@ class AirflowConfig:
     dags: Path = ROOT / "dags"
     plugins: Path = ROOT / "plugins"
     pools: Mapping[str, int] = field(default_factory=lambda: dict(POOLS))
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 class PrivateAirflow:
@@ -69,6 +68,7 @@ class PrivateAirflow:
     def __init__(self, config: AirflowConfig, processes: Processes) -> None:
         self.config = config
         self.passwords = {user: secrets.token_urlsafe(12) for user in ROLES}
+        self.extra_env: dict[str, str] = {}  # for the tasks, on top of Airflow's own settings
         self._processes = processes
         self._children: dict[str, Child] = {}
         self._started: dict[str, datetime] = {}
@@ -107,7 +107,7 @@ class PrivateAirflow:
             "PYTHONPATH": f"{ROOT / 'include'}:{ROOT}",
             "PYTHONUNBUFFERED": "1",
             **{f"AIRFLOW__{key}": value for key, value in airflow.items()},
-            **self.config.env,
+            **self.extra_env,
         }
 
     def start(self) -> Self:
@@ -149,6 +149,10 @@ class PrivateAirflow:
         self.start_component(name)
         self.wait_healthy()
 
+    def ended_components(self) -> list[str]:
+        """Name the components that have ended on their own."""
+        return [name for name, child in self._children.items() if not child.is_running]
+
     def pid(self, name: str) -> int:
         """Process id, and process group id, of one running component."""
         return self._children[name].process.pid
@@ -166,10 +170,10 @@ class PrivateAirflow:
         self._processes.wait(self._is_healthy, what="a healthy Airflow", timeout_s=timeout_s)
 
     def _is_healthy(self) -> bool:
-        for name, child in self._children.items():
-            if not child.is_running:
-                code = child.process.returncode
-                raise StackError(f"Airflow's {name} ended with {code}:\n{child.tail()}")
+        for name in self.ended_components():
+            child = self._children[name]
+            code = child.process.returncode
+            raise StackError(f"Airflow's {name} ended with {code}:\n{child.tail()}")
         health = self.health()
         return bool(health) and all(self._has_beaten(health, name) for name in COMPONENTS[1:])
 

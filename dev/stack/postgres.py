@@ -57,7 +57,7 @@ class PrivatePostgres:
         self._names = itertools.count(1)
         self._home: Home | None = None
         self._child: Child | None = None
-        self.port = 0
+        self.port = free_port()
 
     def url(self, database: str = "postgres") -> str:
         """Give the SQLAlchemy URL of a database (driver psycopg 3)."""
@@ -89,7 +89,6 @@ class PrivatePostgres:
         """Make the cluster and start the server; raises StackError."""
         self._home = make_home(self._folder, users=("postgres",))
         self._initdb(self._home)
-        self.port = free_port()
         data = self._home.path / "data"
         self._child = self._processes.start(
             _command(

@@ -54,7 +54,7 @@ class PrivatePrometheus:
         self._rules = rules
         self._home: Home | None = None
         self._child: Child | None = None
-        self.port = 0
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -66,7 +66,6 @@ class PrivatePrometheus:
         if program is None:
             raise StackError("prometheus is missing. To do: run `make setup`, or install it")
         self._home = make_home(self._folder, users=("prometheus",))
-        self.port = free_port()
         self._child = self._processes.start(
             Command(
                 "prometheus",

@@ -66,6 +66,7 @@ class FailureClass(StrEnum):
     DEVICE_PLUGIN = "device_plugin"
     STRAGGLER = "straggler"
     APP_LEVEL = "app_level"
+    UNCLASSIFIED = "unclassified"  # something spoke that no rule classifies: people look
     TELEMETRY_LOST = "telemetry_lost"
     CHANGE_INDUCED = "change_induced"
     MANUAL = "manual"  # a person asked for it; no finding says anything
@@ -505,6 +506,20 @@ class Intent:
     needs_approval: bool = True
     policy_hash: str = ""
     findings: tuple[Finding, ...] = ()
+    is_by_hand: bool = False  # a person says so; there may be no finding
+
+    def evidence(self) -> dict[str, Any]:
+        """What a case keeps of its intent, as plain JSON values."""
+        kept: dict[str, Any] = msgspec.to_builtins(
+            {
+                "findings": self.findings,
+                "impact": self.impact,
+                "needs_approval": self.needs_approval,
+                "is_by_hand": self.is_by_hand,
+                "policy_hash": self.policy_hash,
+            }
+        )
+        return kept
 
     @property
     def hash(self) -> str:

@@ -171,7 +171,7 @@ class _Run:
             return Outcome(diag.EXIT_BUSY, text)
         took_s = machine.world.takes(f"diag_{level}")
         machine.diag_until = now + took_s
-        code, text = diag.run_diag(machine, level)
+        code, text = diag.run_diag(machine, level, self.uid)
         return Outcome(code, text + "\n", took_s)
 
     def _reboots(self) -> Outcome:

@@ -29,9 +29,11 @@ class ApiFaults(Protocol):
         """The rules in force."""
 
 
-def control_routes(fleet: LiveFleet, player: Player, api_faults: ApiFaults) -> list[web.RouteDef]:
-    """Routes of the control API."""
-    views = _Control(fleet, player, api_faults)
+def control_routes(
+    fleet: LiveFleet, player: Player, api_faults: ApiFaults, kubeconfig: Callable[[str], str]
+) -> list[web.RouteDef]:
+    """Routes of the control API; `kubeconfig` makes one for a user (ValueError when unknown)."""
+    views = _Control(fleet, player, api_faults, kubeconfig)
     return [
         web.get("/sim/status", views.status),
         web.get("/sim/faults", views.faults),
@@ -49,6 +51,7 @@ def control_routes(fleet: LiveFleet, player: Player, api_faults: ApiFaults) -> l
         web.get("/sim/events", views.events),
         web.get("/sim/scenario", views.scenario),
         web.post("/sim/scenario/start", views.start),
+        web.get("/sim/kubeconfig/{user}", _clear_errors(views.kubeconfig)),
         web.get("/sim/api-faults", views.api_fault_rules),
         web.post("/sim/api-faults", _clear_errors(views.add_api_fault)),
         web.delete("/sim/api-faults", views.clear_api_faults),
@@ -78,10 +81,20 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 
 class _Control:
-    def __init__(self, fleet: LiveFleet, player: Player, api_faults: ApiFaults) -> None:
+    def __init__(
+        self,
+        fleet: LiveFleet,
+        player: Player,
+        api_faults: ApiFaults,
+        kubeconfig: Callable[[str], str],
+    ) -> None:
         self.fleet = fleet
         self.player = player
         self.rules = api_faults
+        self.kubeconfig_for = kubeconfig
+
+    async def kubeconfig(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.kubeconfig_for(request.match_info["user"]))
 
     async def status(self, request: web.Request) -> web.Response:
         del request

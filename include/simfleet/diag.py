@@ -51,11 +51,17 @@ LEVELS = {
 }
 
 
-def findings_of(machine: SimMachine, level: int) -> dict[tuple[str, int], Finding]:
-    """What is found at this level: (test, GPU index) -> finding, from the faults that exist."""
+def findings_of(
+    machine: SimMachine, level: int, own_uid: str = ""
+) -> dict[tuple[str, int], Finding]:
+    """What is found at this level: (test, GPU index) -> finding, from the faults that exist.
+
+    GPUs held by the pod that runs the diagnostic itself (`own_uid`) are free for it.
+    """
     found: dict[tuple[str, int], Finding] = {}
     if level >= IN_USE.level:
-        found |= {("memory", index): IN_USE for index in machine.holders}
+        others = (index for index, pod in machine.holders.items() if pod.uid != own_uid)
+        found |= {("memory", index): IN_USE for index in others}
     for fault in machine.faults:
         finding = fault.kind.finding
         if finding is not None and finding.level <= level:
@@ -64,9 +70,9 @@ def findings_of(machine: SimMachine, level: int) -> dict[tuple[str, int], Findin
     return found
 
 
-def run_diag(machine: SimMachine, level: int) -> tuple[int, str]:
+def run_diag(machine: SimMachine, level: int, own_uid: str = "") -> tuple[int, str]:
     """Exit code and JSON text of a diagnostic run on this machine now."""
-    found = findings_of(machine, level)
+    found = findings_of(machine, level, own_uid)
     categories: dict[str, list[dict[str, Any]]] = {}
     for from_level, category, test in TESTS:
         if level >= from_level:

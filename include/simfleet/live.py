@@ -7,6 +7,7 @@ driver versions reach the node labels. Everything runs on the event loop's threa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from simfleet.faults import FaultKind, FaultOptions, Repair, Scope, fault_named
@@ -62,6 +63,8 @@ class LiveFleet:
         self.world = world
         self.store = store
         self.machines = {spec.name: SimMachine(spec, world) for spec in node_specs(config)}
+        for name, machine in self.machines.items():
+            machine.who_runs = partial(self._gpu_pods_on, name)
         self._dcgm = {
             name: DcgmExporter(machine, config.dcgm_fields)
             for name, machine in self.machines.items()
@@ -142,9 +145,8 @@ class LiveFleet:
         """Names of the nodes that have GPUs."""
         return list(self._dcgm)
 
-    def place_pods(self, node: str) -> None:
-        """Tell a machine which pods hold its GPUs now."""
-        self.machines[node].place(_gpu_pods(self.store.pods_on(node)))
+    def _gpu_pods_on(self, node: str) -> list[GpuPod]:
+        return _gpu_pods(self.store.pods_on(node))
 
     # ---- break and mend
 

@@ -7,7 +7,7 @@ repairs change it. Nothing here knows Kubernetes beyond the pod dict handed to `
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from simfleet.commands import run_pod
@@ -45,6 +45,7 @@ class SimMachine:
         self.unhealthy: set[int] = set()
         self.enumerated = set(range(count))
         self.holders: dict[int, GpuPod] = {}
+        self.who_runs: Callable[[], Iterable[GpuPod]] | None = None
         self.diag_until = 0.0
         self.cordoned = spec.cordoned
         self._returning: list[ActiveFault] = []
@@ -65,6 +66,8 @@ class SimMachine:
         self.repair(Repair.PLUGIN_RESTART)
 
     def run(self, pod: dict[str, Any]) -> Execution | None:
+        if self.who_runs is not None:
+            self.place(self.who_runs())
         return run_pod(self, pod)
 
     # ---- who holds which GPU

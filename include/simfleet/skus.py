@@ -37,6 +37,7 @@ _ALL = (
     Sku("b200", "NVIDIA-B200", "NVIDIA B200", "2901", 183359, 18, 5, 140, 980, 1965, 3996),
     Sku("gb200", "NVIDIA-GB200", "NVIDIA GB200", "2941", 189471, 18, 5, 150, 1150, 1965, 3996),
     Sku("l40s", "NVIDIA-L40S", "NVIDIA L40S", "26b9", 46068, 0, 4, 35, 330, 2520, 9001),
+    Sku("l4", "NVIDIA-L4", "NVIDIA L4", "27b8", 23034, 0, 4, 16, 68, 2040, 6251),
 )
 # fmt: on
 SKUS: MappingProxyType[str, Sku] = MappingProxyType({sku.key: sku for sku in _ALL})

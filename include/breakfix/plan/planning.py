@@ -140,6 +140,7 @@ def make_intent(
         needs_approval=_needs_approval(candidate.failure_class, candidate.action, policy),
         policy_hash=policy.hash,
         findings=findings,
+        is_by_hand=candidate.is_by_person,
     )
 
 
@@ -159,7 +160,13 @@ def limits_of(node: Node, world: World) -> list[Limit]:
 
 
 def plan_one(
-    node: Node, failure_class: FailureClass, action: Action, world: World, *, reason: str, now: datetime
+    node: Node,
+    failure_class: FailureClass,
+    action: Action,
+    world: World,
+    *,
+    reason: str,
+    now: datetime,
 ) -> Intent | Refusal:
     """A person's own request for one node: the same guards, without the verdict."""
     if _is_busy(node.name, world) or node.name in world.cases:

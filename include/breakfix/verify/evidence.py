@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from breakfix.model import Node, Outcome, SignalMode, Verdict
+from breakfix.model import FailureClass, Node, Outcome, SignalMode, Verdict
 
 
 def reboot_outcome(before: Node, after: Node) -> Outcome:
@@ -43,7 +43,8 @@ def signals_outcome(verdict: Verdict | None, *, required: frozenset[str] | None 
     missing = set(verdict.unknown) if required is None else required & set(verdict.unknown)
     if missing:
         return Outcome.CANNOT_TELL
-    return Outcome.FIXED if verdict.failure_class is None else Outcome.NOT_FIXED
+    is_blind = verdict.failure_class is FailureClass.TELEMETRY_LOST
+    return Outcome.CANNOT_TELL if is_blind else Outcome.FIXED
 
 
 def pod_outcome(phase: str, exit_code: int | None) -> Outcome:

@@ -1,6 +1,7 @@
-"""What may become of a case, as pure functions: a case and a wish in, the next case or an error out.
+"""What may become of a case, as pure functions: case and wish in, next case or error out.
 
-The ledger reads a case under lock, asks here, and writes what comes back. Nothing here reads a clock or a database.
+The ledger reads a case under lock, asks here, and writes what comes back. Nothing here reads a
+clock or a database.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ def opened(intent: Intent, *, case_id: str, cluster: str, requester: str, now: d
         attempt=intent.attempt,
         scopes=intent.scopes,
         requester=requester,
+        detail=intent.evidence(),
     )
 
 
@@ -131,7 +133,7 @@ def readmitted(case: Case, intent: Intent, *, requester: str, now: datetime) -> 
         fence=case.fence + 1,
         opened_at=case.opened_at,
         repaired_at=case.repaired_at,
-        detail=case.detail,
+        detail={**case.detail, **fresh.detail},
     )
 
 
@@ -165,10 +167,16 @@ def moved(
     repaired_at: datetime | None,
     detail: Mapping[str, Any],
 ) -> Case:
-    """The case in its next state; the very same object when it is there already."""
+    """The case in its next state; the very same object when it is there already and nothing else is new.
+
+    In the same state a new deadline or detail is still kept: a watch is prolonged so.
+    """
     check_fence(case, fence)
     if to is case.state:
-        return case
+        if deadline in {None, case.deadline} and not detail:
+            return case
+        kept = {**case.detail, **detail, "state_reason": reason}
+        return replace(case, updated_at=now, deadline=deadline or case.deadline, detail=kept)
     _check_way(case.state, to)
     if to in HOLDS_SCOPES and not holds_scopes:
         msg = f"case {case.id} holds no scope any more: it must be admitted again to be {to}"
@@ -246,14 +254,19 @@ def unheld(case: Case, *, now: datetime) -> Case:
 def finished(
     step: Step | None, name: str, status: StepStatus, *, detail: Mapping[str, Any], now: datetime
 ) -> Step:
-    """The step with what became of it; the very same object when that is known already."""
+    """The step with what became of it; the very same object when that is known already.
+
+    DISPATCHED is a note on the way: the detail is kept, the step has not ended.
+    """
     if step is None:
         msg = f"step {name} was never begun: begin it before its effect"
         raise LedgerError(msg)
-    if status is StepStatus.DISPATCHED:
-        msg = f"step {name} cannot finish as dispatched: that is how it began"
-        raise LedgerError(msg)
     merged = {**step.detail, **detail}
+    if status is StepStatus.DISPATCHED:
+        if step.status is not StepStatus.DISPATCHED:
+            msg = f"step {name} has ended ({step.status}) and is not dispatched any more"
+            raise LedgerError(msg)
+        return step if merged == dict(step.detail) else replace(step, detail=merged)
     if step.status is status and merged == dict(step.detail):
         return step
     return replace(step, status=status, ended_at=now, detail=merged)

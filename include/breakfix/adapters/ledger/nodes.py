@@ -1,0 +1,88 @@
+"""What the ledger remembers of every node, from its cases, its repairs and the last sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
+
+from breakfix.adapters.ledger import cases as case_rows
+from breakfix.adapters.ledger.rules import REPAIR_STEP
+from breakfix.adapters.ledger.sweep_rules import node_record
+from breakfix.adapters.ledger.tables import cases, node_states, steps
+from breakfix.model import NodeRecord
+
+
+def records(
+    connection: Connection, cluster: str, *, repairs_since: datetime
+) -> Mapping[str, NodeRecord]:
+    """One record a node; four statements, whatever the size of the fleet."""
+    swept = _swept(connection, cluster)
+    last = _last_cases(connection, cluster)
+    history = _history(connection, cluster)
+    attempts = _attempts(connection, cluster, repairs_since)
+    return {
+        node: node_record(
+            node,
+            swept=swept.get(node),
+            attempts=attempts.get(node, 0),
+            **last.get(node, {"last": None}),
+            **history.get(node, {}),
+        )
+        for node in sorted(swept.keys() | last.keys())
+    }
+
+
+def _swept(connection: Connection, cluster: str) -> dict[str, Any]:
+    query = select(node_states.c.node, node_states.c.state, node_states.c.since)
+    rows = connection.execute(query.where(node_states.c.cluster == cluster))
+    return {row.node: (row.state, row.since) for row in rows}
+
+
+def _last_cases(connection: Connection, cluster: str) -> dict[str, dict[str, Any]]:
+    query = (
+        select(cases)
+        .ext(distinct_on(cases.c.node))
+        .where(cases.c.cluster == cluster)
+        .order_by(cases.c.node, cases.c.opened_at.desc(), cases.c.id.desc())
+    )
+    return {
+        row["node"]: {"last": case_rows.from_row(row), "last_state_since": row["state_since"]}
+        for row in connection.execute(query).mappings()
+    }
+
+
+def _history(connection: Connection, cluster: str) -> dict[str, dict[str, Any]]:
+    query = (
+        select(
+            cases.c.node,
+            func.max(cases.c.repaired_at).label("repaired_at"),
+            func.max(cases.c.ended_at).label("ended_at"),
+        )
+        .where(cases.c.cluster == cluster)
+        .group_by(cases.c.node)
+    )
+    return {
+        row.node: {"evidence_floor": row.repaired_at, "last_ended_at": row.ended_at}
+        for row in connection.execute(query)
+    }
+
+
+def _attempts(connection: Connection, cluster: str, since: datetime) -> dict[str, int]:
+    """Repairs begun after `since`: one a case and attempt, however many steps it took."""
+    repairs = (
+        select(cases.c.node, steps.c.case_id, steps.c.attempt)
+        .join(cases, (cases.c.cluster == steps.c.cluster) & (cases.c.id == steps.c.case_id))
+        .where(
+            steps.c.cluster == cluster,
+            steps.c.started_at > since,
+            steps.c.name.startswith(REPAIR_STEP, autoescape=True),
+        )
+        .distinct()
+        .subquery()
+    )
+    query = select(repairs.c.node, func.count().label("attempts")).group_by(repairs.c.node)
+    return {row.node: row.attempts for row in connection.execute(query)}

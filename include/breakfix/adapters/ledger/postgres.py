@@ -1,0 +1,270 @@
+"""The port on Postgres: every method is one transaction of the modules beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
+from typing import Any
+
+from sqlalchemy import select
+
+from breakfix.adapters.ledger import (
+    admission,
+    approvals,
+    audit,
+    cases,
+    halts,
+    nodes,
+    reviews,
+    rules,
+    steps,
+    sweeps,
+)
+from breakfix.adapters.ledger.cases import Change
+from breakfix.adapters.ledger.engine import Database, make_engine
+from breakfix.adapters.ledger.tables import meta
+from breakfix.model import (
+    Approval,
+    AuditEntry,
+    Case,
+    CaseEnd,
+    Decision,
+    HaltLevel,
+    Intent,
+    Judgement,
+    NodeRecord,
+    NodeState,
+    Plan,
+    Purpose,
+    Refusal,
+    Step,
+    StepStatus,
+)
+from breakfix.ports import Limit, ReviewItem
+
+Rule = Callable[[Case], Case]
+
+
+class PostgresLedger:
+    """`ports.Ledger` for one cluster. Connects on first use; safe to share between threads.
+
+    Forked processes must make their own. Raises LedgerError; its `is_transient` says whether
+    asking again may help.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        cluster: str = "default",
+        *,
+        attempts_window_s: float = 604800.0,
+        connect_timeout_s: float = 5.0,
+        statement_timeout_s: float = 15.0,
+        lock_timeout_s: float = 5.0,
+    ) -> None:
+        self.cluster = cluster
+        self._attempts_window = timedelta(seconds=attempts_window_s)
+        self._db = Database(
+            make_engine(
+                url,
+                connect_timeout_s=connect_timeout_s,
+                statement_timeout_s=statement_timeout_s,
+                lock_timeout_s=lock_timeout_s,
+            )
+        )
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._db.close()
+
+    @cached_property
+    def id(self) -> str:
+        query = select(meta.c.value).where(meta.c.key == "ledger_id")
+        return self._db.run(lambda c: str(c.execute(query).scalar_one()))
+
+    # ---------------------------------------------------------------- admission
+
+    def admit(
+        self, intent: Intent, limits: Sequence[Limit], *, requester: str, now: datetime
+    ) -> Case | Refusal:
+        return self._db.run(
+            lambda c: admission.admit(c, self.cluster, intent, limits, requester=requester, now=now)
+        )
+
+    # ---------------------------------------------------------------- cases
+
+    def case(self, case_id: str) -> Case:
+        return self._db.run(lambda c: cases.load(c, self.cluster, case_id))
+
+    def cases(self, *, open_only: bool = False, node: str | None = None) -> Sequence[Case]:
+        return self._db.run(
+            lambda c: cases.list_cases(c, self.cluster, open_only=open_only, node=node)
+        )
+
+    def move(
+        self,
+        case_id: str,
+        fence: int,
+        to: NodeState,
+        *,
+        actor: str,
+        reason: str,
+        now: datetime,
+        deadline: datetime | None = None,
+        repaired_at: datetime | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> Case:
+        rule = partial(
+            rules.moved,
+            fence=fence,
+            to=to,
+            reason=reason,
+            now=now,
+            deadline=deadline,
+            repaired_at=repaired_at,
+            detail=detail or {},
+        )
+        what = Change("case.moved", actor, reason, now)
+        return self._db.run(
+            lambda c: cases.change(
+                c,
+                self.cluster,
+                case_id,
+                lambda case: rule(case, holds_scopes=cases.holds_scopes(c, case)),
+                what,
+            )
+        )
+
+    def end_case(
+        self, case_id: str, fence: int, end: CaseEnd, *, actor: str, reason: str, now: datetime
+    ) -> Case:
+        rule = partial(rules.ended, fence=fence, end=end, reason=reason, now=now)
+        return self._change(case_id, rule, Change("case.ended", actor, reason, now))
+
+    def take_over(
+        self, case_id: str, fence: int, *, actor: str, reason: str, now: datetime
+    ) -> Case:
+        rule = partial(rules.taken_over, fence=fence, now=now)
+        return self._change(case_id, rule, Change("case.taken_over", actor, reason, now))
+
+    def hold(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
+        rule = partial(rules.held, actor=actor, now=now)
+        return self._change(case_id, rule, Change("case.held", actor, reason, now))
+
+    def unhold(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
+        rule = partial(rules.unheld, now=now)
+        return self._change(case_id, rule, Change("case.unheld", actor, reason, now))
+
+    def _change(self, case_id: str, rule: Rule, what: Change) -> Case:
+        return self._db.run(lambda c: cases.change(c, self.cluster, case_id, rule, what))
+
+    # ---------------------------------------------------------------- steps
+
+    def begin_step(
+        self, case_id: str, fence: int, name: str, *, detail: Mapping[str, Any], now: datetime
+    ) -> tuple[Step, bool]:
+        return self._db.run(
+            lambda c: steps.begin(c, self.cluster, case_id, fence, name, detail=detail, now=now)
+        )
+
+    def finish_step(
+        self,
+        case_id: str,
+        fence: int,
+        name: str,
+        status: StepStatus,
+        *,
+        detail: Mapping[str, Any],
+        now: datetime,
+    ) -> Step:
+        return self._db.run(
+            lambda c: steps.finish(
+                c, self.cluster, case_id, fence, name, status=status, detail=detail, now=now
+            )
+        )
+
+    def steps(self, case_id: str) -> Sequence[Step]:
+        return self._db.run(lambda c: steps.list_steps(c, self.cluster, case_id))
+
+    # ---------------------------------------------------------------- approvals
+
+    def ask(
+        self,
+        case_id: str,
+        fence: int,
+        purpose: Purpose,
+        *,
+        plan_hash: str,
+        expires_at: datetime,
+        now: datetime,
+    ) -> Approval:
+        question = approvals.Question(self.cluster, case_id, fence, purpose, plan_hash)
+        return self._db.run(lambda c: approvals.ask(c, question, expires_at=expires_at, now=now))
+
+    def decide(
+        self,
+        case_id: str,
+        fence: int,
+        purpose: Purpose,
+        decision: Decision,
+        *,
+        approver: str,
+        channel: str,
+        note: str,
+        plan_hash: str,
+        now: datetime,
+    ) -> Approval:
+        question = approvals.Question(self.cluster, case_id, fence, purpose, plan_hash)
+        return self._db.run(
+            lambda c: approvals.decide(
+                c, question, decision, approver=approver, channel=channel, note=note, now=now
+            )
+        )
+
+    def approvals(self, case_id: str) -> Sequence[Approval]:
+        return self._db.run(lambda c: approvals.list_approvals(c, self.cluster, case_id))
+
+    # ---------------------------------------------------------------- what sweeps leave
+
+    def record_sweep(self, judgement: Judgement, plan: Plan, *, actor: str, now: datetime) -> str:
+        return self._db.run(
+            lambda c: sweeps.record(c, self.cluster, judgement, plan, actor=actor, now=now)
+        )
+
+    def node_records(self, *, now: datetime | None = None) -> Mapping[str, NodeRecord]:
+        since = (now or datetime.now(UTC)) - self._attempts_window
+        return self._db.run_snapshot(lambda c: nodes.records(c, self.cluster, repairs_since=since))
+
+    def reviews(self, *, open_only: bool = True) -> Sequence[ReviewItem]:
+        return self._db.run(lambda c: reviews.list_reviews(c, self.cluster, open_only=open_only))
+
+    # ---------------------------------------------------------------- kill switch
+
+    def halt_level(self) -> HaltLevel:
+        return self._db.run(lambda c: halts.level(c, self.cluster))
+
+    def set_halt(self, level: HaltLevel, *, actor: str, reason: str, now: datetime) -> None:
+        self._db.run(
+            lambda c: halts.set_level(c, self.cluster, level, actor=actor, reason=reason, now=now)
+        )
+
+    # ---------------------------------------------------------------- audit
+
+    def audit(
+        self, event: str, subject: str, *, actor: str, detail: Mapping[str, Any], now: datetime
+    ) -> None:
+        self._db.run(
+            lambda c: audit.append(
+                c, self.cluster, event, subject, actor=actor, detail=detail, now=now
+            )
+        )
+
+    def audit_entries(self, *, after: int = 0, limit: int = 1000) -> Sequence[AuditEntry]:
+        return self._db.run(lambda c: audit.entries(c, self.cluster, after=after, limit=limit))
+
+    def head(self) -> tuple[int, str]:
+        return self._db.run(lambda c: audit.head(c, self.cluster))
+
+    def verify_audit(self) -> tuple[int, str]:
+        return self._db.run_snapshot(lambda c: audit.verify(c, self.cluster))

@@ -1,0 +1,320 @@
+"""The tables, as SQLAlchemy Core sees them. They are made by the migrations, never from here.
+
+Every key begins with the cluster's name. JSON is kept as canonical text: it comes back as it went
+in, to the bit.
+"""
+
+# ruff: noqa: ARG002 - SQLAlchemy hands every column type its dialect
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    Identity,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+from breakfix.adapters.ledger.chain import json_text, storable
+from breakfix.model import (
+    Action,
+    CaseEnd,
+    Decision,
+    FailureClass,
+    HaltLevel,
+    NodeState,
+    Purpose,
+    Scope,
+    ScopeKind,
+    StepStatus,
+)
+
+SCHEMA = "breakfix"
+
+
+class Words(TypeDecorator[str]):
+    """Text from outside, made storable."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: object) -> str | None:
+        return None if value is None else storable(value)
+
+
+class Word(TypeDecorator[StrEnum]):
+    """A member of one enumeration, stored as its value."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, words: type[StrEnum]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_bind_param(self, value: StrEnum | None, dialect: object) -> str | None:
+        return None if value is None else self.words(value).value
+
+    def process_result_value(self, value: str | None, dialect: object) -> StrEnum | None:
+        return None if value is None else self.words(value)
+
+
+class Json(TypeDecorator[Any]):
+    """Anything JSON, as canonical text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: object, dialect: object) -> str:
+        return json_text(value)
+
+    def process_result_value(self, value: str | None, dialect: object) -> Any:
+        return None if value is None else msgspec.json.decode(value)
+
+
+class Scopes(TypeDecorator[tuple[Scope, ...]]):
+    """A tuple of scopes, as JSON pairs."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[Scope, ...] | None, dialect: object) -> str:
+        return json_text([(s.kind, s.value) for s in value or ()])
+
+    def process_result_value(self, value: str | None, dialect: object) -> tuple[Scope, ...]:
+        pairs = msgspec.json.decode(value or "[]")
+        return tuple(Scope(ScopeKind(kind), name) for kind, name in pairs)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware time, in UTC with microseconds. A naive one is a bug and is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: object) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            msg = f"{value} has no time zone"
+            raise ValueError(msg)
+        return value
+
+    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+
+metadata = MetaData(schema=SCHEMA)
+
+
+def _key(name: str, kind: Any = Words) -> Column[Any]:
+    return Column(name, kind, primary_key=True)
+
+
+def _must(name: str, kind: Any = Words) -> Column[Any]:
+    return Column(name, kind, nullable=False)
+
+
+def _may(name: str, kind: Any = Words) -> Column[Any]:
+    return Column(name, kind, nullable=True)
+
+
+def _number() -> Column[Any]:
+    return Column("id", BigInteger, Identity(always=True), primary_key=True)
+
+
+meta = Table("meta", metadata, _key("key"), _must("value", Text))
+
+#: One row a scope that was ever asked for: what admission locks.
+scopes = Table("scopes", metadata, _key("cluster"), _key("kind"), _key("value"))
+
+cases = Table(
+    "cases",
+    metadata,
+    _key("cluster"),
+    _key("id"),
+    _must("node"),
+    _must("node_uid"),
+    _must("fence", Integer),
+    _must("state", Word(NodeState)),
+    _must("failure_class", Word(FailureClass)),
+    _must("action", Word(Action)),
+    _must("confidence", Float(53)),
+    _must("plan_hash"),
+    _must("reason"),
+    _must("opened_at", Instant),
+    _must("updated_at", Instant),
+    _must("boot_id"),
+    _must("attempt", Integer),
+    _must("scopes", Scopes),
+    _must("requester"),
+    _must("held_by"),
+    _may("repaired_at", Instant),
+    _may("deadline", Instant),
+    _may("ended_at", Instant),
+    _may("end", Word(CaseEnd)),
+    _must("detail", Json),
+    _must("state_since", Instant),
+)
+
+#: A slot of a scope that a case holds.
+leases = Table(
+    "leases",
+    metadata,
+    _key("cluster"),
+    _key("kind"),
+    _key("value"),
+    _key("node"),
+    _must("case_id"),
+    _must("taken_at", Instant),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    _key("cluster"),
+    _key("case_id"),
+    _key("name"),
+    _must("fence", Integer),
+    _must("attempt", Integer),
+    _must("status", Word(StepStatus)),
+    _must("started_at", Instant),
+    _may("ended_at", Instant),
+    _must("detail", Json),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    _number(),
+    _must("cluster"),
+    _must("case_id"),
+    _must("fence", Integer),
+    _must("purpose", Word(Purpose)),
+    _must("plan_hash"),
+    _must("asked_at", Instant),
+    _must("expires_at", Instant),
+    _must("decision", Word(Decision)),
+    _must("approver"),
+    _must("channel"),
+    _must("note"),
+    _may("decided_at", Instant),
+)
+
+halts = Table(
+    "halts",
+    metadata,
+    _key("cluster"),
+    _must("level", Word(HaltLevel)),
+    _must("actor"),
+    _must("reason"),
+    _must("at", Instant),
+)
+
+#: The last entry of each cluster's chain: its row lock puts the appends in one order.
+audit_heads = Table(
+    "audit_heads", metadata, _key("cluster"), _must("seq", BigInteger), _must("hash", Text)
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    _key("cluster"),
+    _key("seq", BigInteger),
+    _must("at", Instant),
+    _must("actor", Text),
+    _must("event", Text),
+    _must("subject", Text),
+    _must("detail", Text),
+    _must("previous_hash", Text),
+    _must("hash", Text),
+)
+
+#: What was refused, by whom (`source`: sweep or admission); one row while it is refused.
+refusals = Table(
+    "refusals",
+    metadata,
+    _key("cluster"),
+    _key("source"),
+    _key("node"),
+    _key("reason"),
+    _key("failure_class"),
+    _key("action"),
+    _key("scope"),
+    _must("text"),
+    _must("first_seen", Instant),
+    _must("last_seen", Instant),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    _number(),
+    _must("cluster"),
+    _must("scope"),
+    _must("nodes", Json),
+    _must("failure_classes", Json),
+    _must("reason"),
+    _must("first_seen", Instant),
+    _must("last_seen", Instant),
+    _may("closed_at", Instant),
+)
+
+node_states = Table(
+    "node_states",
+    metadata,
+    _key("cluster"),
+    _key("node"),
+    _must("state", Word(NodeState)),
+    _must("since", Instant),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    _number(),
+    _must("cluster"),
+    _must("node"),
+    _must("topic"),
+    _must("at", Instant),
+    _must("reason"),
+    _must("detail", Json),
+    _must("last_seen", Instant),
+    _may("closed_at", Instant),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    _key("cluster"),
+    _key("hash"),
+    _must("body", Json),
+    _must("first_seen", Instant),
+)
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    _key("cluster"),
+    _key("id"),
+    _must("at", Instant),
+    _must("actor"),
+    _must("policy_version"),
+    _must("policy_hash"),
+    _must("plan_hash"),
+    _must("nodes", Integer),
+)
+
+
+def fields(row: Mapping[Any, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
+    """The columns that a dataclass of the model has, for its constructor."""
+    return {name: row[name] for name in wanted}

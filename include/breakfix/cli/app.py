@@ -1,0 +1,25 @@
+"""The commands, gathered."""
+
+from __future__ import annotations
+
+import typer
+
+from breakfix.cli import audit, cases, drain, judge, policy, setup, switch
+
+app = typer.Typer(
+    name="breakfix",
+    help="Break-fix automation for GPU fleets on Kubernetes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 2 usage or settings, 3 refused by a guardrail, 4 unreachable, 5 unsound.",
+)
+app.command("judge")(judge.judge)
+app.command("plan")(judge.plan)
+app.command("drain")(drain.drain)
+app.add_typer(cases.app, name="case")
+app.add_typer(cases.reviews, name="review")
+app.add_typer(audit.app, name="audit")
+app.add_typer(policy.app, name="policy")
+app.add_typer(setup.app, name="ledger")
+app.command("halt")(switch.halt)
+app.command("resume")(switch.resume)

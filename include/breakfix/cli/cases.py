@@ -1,0 +1,149 @@
+"""`case` and `review`: what is being worked on, and what waits for a person."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from breakfix.adapters.clock import SystemClock
+from breakfix.cli.actor import actor
+from breakfix.cli.output import Format, Output, print_json, print_table, say
+from breakfix.flow.case import abort_case
+from breakfix.model import Case
+from breakfix.settings import load_settings
+from breakfix.wiring import build_ledger, build_services
+
+app = typer.Typer(help="The cases: one per node and incident.", no_args_is_help=True)
+reviews = typer.Typer(help="What automation left to people.", no_args_is_help=True)
+
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit log.")]
+
+
+@app.command("list")
+def list_cases(
+    *,
+    all_: Annotated[bool, typer.Option("--all", "-a", help="Ended cases too.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """List open cases, oldest first."""
+    cases = build_ledger(load_settings()).cases(open_only=not all_)
+    if output is Format.JSON:
+        print_json([case_json(c) for c in cases])
+        return
+    print_table(
+        "cases",
+        ("case", "node", "state", "class", "action", "attempt", "opened", "held by", "end"),
+        (
+            (
+                c.id,
+                c.node,
+                c.state,
+                c.failure_class,
+                c.action,
+                c.attempt,
+                f"{c.opened_at:%m-%d %H:%M:%S}",
+                c.held_by,
+                c.end,
+            )
+            for c in cases
+        ),
+    )
+
+
+def case_json(case: Case) -> dict[str, Any]:
+    """A case as plain values, with the run that works on it."""
+    value: dict[str, Any] = msgspec.to_builtins(case)
+    value["run_id"] = case.run_id
+    value["is_open"] = case.is_open
+    return value
+
+
+@app.command("show")
+def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABLE) -> None:
+    """Show one case: its evidence, steps and approvals."""
+    ledger = build_ledger(load_settings())
+    case, steps, approvals = (
+        ledger.case(case_id),
+        ledger.steps(case_id),
+        ledger.approvals(case_id),
+    )
+    if output is Format.JSON:
+        print_json({"case": case_json(case), "steps": steps, "approvals": approvals})
+        return
+    say(f"case {case.id} on node {case.node}: {case.state}, {case.failure_class} -> {case.action}")
+    say(f"  why: {case.reason}")
+    say(f"  opened {case.opened_at:%Y-%m-%d %H:%M:%S} UTC by {case.requester}, run {case.run_id}")
+    if case.held_by:
+        say(f"  held by {case.held_by}")
+    if case.end:
+        say(f"  ended: {case.end} at {case.ended_at:%Y-%m-%d %H:%M:%S} UTC")
+    print_table(
+        "steps",
+        ("step", "status", "started", "ended", "detail"),
+        (
+            (
+                s.name,
+                s.status,
+                f"{s.started_at:%H:%M:%S}",
+                f"{s.ended_at:%H:%M:%S}" if s.ended_at else "",
+                s.detail.get("text", ""),
+            )
+            for s in steps
+        ),
+    )
+    print_table(
+        "approvals",
+        ("about", "decision", "by", "through", "asked", "note"),
+        (
+            (a.purpose, a.decision, a.approver, a.channel, f"{a.asked_at:%H:%M:%S}", a.note)
+            for a in approvals
+        ),
+    )
+
+
+@app.command("hold")
+def hold(case_id: Annotated[str, typer.Argument()], reason: Reason = "") -> None:
+    """Stop all work on a case until `case unhold`; nothing is undone."""
+    case = build_ledger(load_settings()).hold(
+        case_id, actor=actor(), reason=reason, now=SystemClock().now()
+    )
+    say(f"case {case.id} is held; its node stays as it is")
+
+
+@app.command("unhold")
+def unhold(case_id: Annotated[str, typer.Argument()], reason: Reason = "") -> None:
+    """Let a held case go on; the reconciler starts its next run."""
+    case = build_ledger(load_settings()).unhold(
+        case_id, actor=actor(), reason=reason, now=SystemClock().now()
+    )
+    say(f"case {case.id} goes on with the next reconciliation")
+
+
+@app.command("abort")
+def abort(case_id: Annotated[str, typer.Argument()], reason: Reason = "") -> None:
+    """End a case now. Only what we put on the node is taken off; a node under repair stays out."""
+    services = build_services(load_settings(), needs_ledger=True)
+    say(abort_case(services, case_id, actor=actor(), reason=reason))
+
+
+@reviews.command("list")
+def list_reviews(
+    *,
+    all_: Annotated[bool, typer.Option("--all", "-a", help="Closed ones too.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """List what needs a person's eyes, newest first."""
+    items = build_ledger(load_settings()).reviews(open_only=not all_)
+    if output is Format.JSON:
+        print_json(items)
+        return
+    print_table(
+        "review queue",
+        ("id", "node", "first seen", "last seen", "why"),
+        (
+            (i.id, i.node, f"{i.at:%m-%d %H:%M:%S}", f"{i.last_seen:%m-%d %H:%M:%S}", i.reason)
+            for i in items
+        ),
+    )

@@ -1,0 +1,153 @@
+"""`judge` and `plan`: look, change nothing. Neither needs a ledger; one that is configured is heeded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from breakfix.cli.output import Format, Output, print_json, print_table, say
+from breakfix.decide.report import judgement_json
+from breakfix.errors import SettingsError
+from breakfix.flow.services import Services
+from breakfix.flow.assessment import Assessment, assess
+from breakfix.settings import load_settings
+from breakfix.wiring import build_services
+
+
+def judge(
+    at: Annotated[
+        str,
+        typer.Option(help="Judge the past: RFC 3339, e.g. 2026-01-31T12:00:00Z, or Unix seconds."),
+    ] = "",
+    node: Annotated[str, typer.Option(help="Only this node, with its evidence.")] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Say what state each GPU node is in, why, and what should be done. Changes nothing."""
+    services = build_services(load_settings(), needs_ledger=False)
+    assessment = assess(services, at=parse_time(at) if at else None)
+    report = judgement_json(
+        assessment.observation, assessment.judgement, services.policy, node=node or None
+    )
+    if node and not report["nodes"]:
+        raise SettingsError(f"no GPU node named {node!r}")
+    if output is Format.JSON:
+        print_json(report)
+        return
+    _print_judgement(report, is_detailed=bool(node))
+
+
+def _print_judgement(report: dict[str, Any], *, is_detailed: bool) -> None:
+    nodes = report["nodes"]
+    print_table(
+        f"{len(nodes)} GPU nodes at {report['at']}, policy {report['policy']['version']}",
+        ("node", "state", "class", "conf.", "do", "unknown", "why"),
+        (
+            (
+                n["node"],
+                n["state"],
+                n["failure_class"],
+                n["confidence"],
+                n["recommended_action"],
+                len(n["unknown"]) or "",
+                n["reason"],
+            )
+            for n in sorted(nodes, key=lambda n: (-n["confidence"], n["node"]))
+        ),
+    )
+    if is_detailed:
+        for n in nodes:
+            _print_findings(n)
+    for incident in report["incidents"]:
+        say(f"incident {incident['scope']}: {incident['reason']}")
+    for warning in report["warnings"]:
+        say(f"warning: {warning}")
+
+
+def _print_findings(node: dict[str, Any]) -> None:
+    print_table(
+        f"findings on {node['node']}",
+        ("signal", "gpu", "value", "threshold", "mode", "weight", "age s", "what", "source"),
+        (
+            (
+                f["signal"],
+                f["gpu"],
+                f["value"],
+                f["threshold"],
+                f["mode"],
+                f["weight"],
+                f["age_s"],
+                f["text"],
+                f["source"],
+            )
+            for f in node["findings"]
+        ),
+    )
+    if node["unknown"]:
+        say("unknown: " + ", ".join(node["unknown"]))
+
+
+def plan(output: Output = Format.TABLE) -> None:
+    """Say which nodes would be taken out now, and why the others not. Changes nothing."""
+    services = build_services(load_settings(), needs_ledger=False)
+    assessment = assess(services)
+    if output is Format.JSON:
+        print_json(plan_json(assessment, services))
+        return
+    _print_plan(assessment)
+
+
+def plan_json(assessment: Assessment, services: Services) -> dict[str, Any]:
+    """{"at","hash","policy","intents":[...],"refusals":[...],"incidents":[...]}."""
+    made: dict[str, Any] = msgspec.to_builtins(assessment.plan)
+    for intent, row in zip(assessment.plan.intents, made["intents"], strict=True):
+        row["hash"] = intent.hash
+    made["hash"] = assessment.plan.hash
+    made["policy"] = {"version": services.policy.version, "hash": services.policy.hash}
+    return made
+
+
+def _print_plan(assessment: Assessment) -> None:
+    made = assessment.plan
+    print_table(
+        f"would be taken out (plan {made.hash[:12]})",
+        ("node", "class", "conf.", "action", "approval", "pods", "GPUs stop", "GPUs free", "why"),
+        (
+            (
+                i.node,
+                i.failure_class,
+                i.confidence,
+                i.action,
+                "yes" if i.needs_approval else "no",
+                i.impact.pods_evicted,
+                i.impact.gpus_stopped,
+                i.impact.gpus_free_after,
+                i.reason,
+            )
+            for i in made.intents
+        ),
+    )
+    print_table(
+        "not done",
+        ("node", "class", "guardrail", "why"),
+        ((r.node, r.failure_class, r.reason, r.text) for r in made.refusals),
+    )
+    for incident in made.incidents:
+        say(f"incident {incident.scope}: {incident.reason}")
+
+
+def parse_time(text: str) -> datetime:
+    """An aware UTC time from RFC 3339 or Unix seconds. Raises SettingsError."""
+    try:
+        if text.replace(".", "", 1).isdigit():
+            return datetime.fromtimestamp(float(text), UTC)
+        value = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        raise SettingsError(
+            f"--at {text!r}: write e.g. 2026-01-31T12:00:00Z or Unix seconds"
+        ) from None
+    if value.tzinfo is None:
+        raise SettingsError(f"--at {text!r} has no time zone; add Z for UTC")
+    return value.astimezone(UTC)

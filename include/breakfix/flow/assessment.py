@@ -1,0 +1,74 @@
+"""Observe, decide, plan: what a sweep begins with, and all that `judge` and `plan` do. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from breakfix.act.guard import halt_level
+from breakfix.decide import judge
+from breakfix.flow.services import Services
+from breakfix.model import Case, HaltLevel, Judgement, NodeRecord, Observation, Plan
+from breakfix.observe import observe
+from breakfix.plan import make_plan
+from breakfix.plan.world import World, build_world
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """One look at the fleet: what was seen, what it means, what should be done."""
+
+    observation: Observation
+    judgement: Judgement
+    plan: Plan
+
+
+def assess(services: Services, *, at: datetime | None = None) -> Assessment:
+    """Observe, decide and plan. Needs no ledger, but heeds one that is there.
+
+    `at` in the past judges the metrics of then; what the cluster was like then nobody knows, and the
+    observation's warnings say so.
+    """
+    now = at or services.clock.now()
+    records, cases, halt = remembered(services)
+    observation = observe(
+        services.metrics,
+        services.cluster,
+        services.policy,
+        at=now,
+        gpu_node_selector=services.settings.gpu_node_selector,
+        floors=_floors(records),
+        is_past=at is not None,
+    )
+    judgement = judge(observation, services.policy, records, now)
+    plan = make_plan(
+        observation,
+        judgement,
+        services.policy,
+        records=records,
+        cases=cases,
+        halt=halt,
+        now=now,
+    )
+    return Assessment(observation, judgement, plan)
+
+
+def remembered(services: Services) -> tuple[Mapping[str, NodeRecord], tuple[Case, ...], HaltLevel]:
+    """What the ledger knows that a judgement or plan must heed; nothing where there is no ledger."""
+    namespace = services.settings.namespace
+    halt = halt_level(services.cluster, services.ledger, namespace)
+    if services.ledger is None:
+        return {}, (), halt
+    return services.ledger.node_records(), tuple(services.ledger.cases(open_only=True)), halt
+
+
+def world_of(services: Services, assessment: Assessment) -> World:
+    """The assessment, indexed as the plan saw it."""
+    records, cases, halt = remembered(services)
+    fleet = frozenset(v.node for v in assessment.judgement.verdicts)
+    return build_world(assessment.observation, fleet, services.policy, records, cases, halt)
+
+
+def _floors(records: Mapping[str, NodeRecord]) -> dict[str, datetime]:
+    return {r.node: r.evidence_floor for r in records.values() if r.evidence_floor is not None}

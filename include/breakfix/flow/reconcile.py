@@ -1,0 +1,144 @@
+"""Drift between ledger, cluster and runs, found and mended: nothing is lost, nothing stays half done.
+
+Reads the world first and believes it: a node that is gone ends its case, a person's hand ends it too, a case
+without a live run gets its next one, and our marks on a node without a case are taken off.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from breakfix.act.guard import halt_level
+from breakfix.act.marks import CASE, is_marked, was_taken_back
+from breakfix.act.ownership import check_ownership
+from breakfix.act.quarantine import clear_marks
+from breakfix.errors import BreakfixError, LedgerError, StaleFence
+from breakfix.flow.case import escalate
+from breakfix.flow.services import Services
+from breakfix.model import Action, Case, CaseEnd, HaltLevel, Node, NodeState
+from breakfix.ports import CaseRuns
+
+log = logging.getLogger(__name__)
+
+ACTOR = "reconcile_cases"
+
+
+@dataclass(slots=True)
+class ReconcileReport:
+    """What was mended. `notes` are for people: what was found and left alone, and why."""
+
+    started: list[str] = field(default_factory=list)  # run ids
+    ended: list[str] = field(default_factory=list)  # case ids
+    escalated: list[str] = field(default_factory=list)
+    cleaned: list[str] = field(default_factory=list)  # node names
+    notes: list[str] = field(default_factory=list)
+
+
+def reconcile(services: Services, runs: CaseRuns) -> ReconcileReport:
+    """One pass over all open cases and all marked nodes. Trouble with one is a note, not the end of the pass."""
+    ledger, report = services.book, ReconcileReport()
+    check_ownership(services.cluster, ledger, services.settings.namespace, now=services.clock.now())
+    nodes = {n.name: n for n in services.cluster.nodes()}
+    live = runs.live()
+    halt = halt_level(services.cluster, ledger, services.settings.namespace)
+    for case in ledger.cases(open_only=True):
+        try:
+            _mend_case(services, runs, case, nodes, live, halt, report)
+        except StaleFence:
+            report.notes.append(f"{case.id}: changed hands meanwhile")
+        except BreakfixError as e:
+            report.notes.append(f"{case.id}: {e}")
+    for node in nodes.values():
+        if is_marked(node):
+            _mend_marks(services, node, report)
+    return report
+
+
+def _mend_case(
+    services: Services,
+    runs: CaseRuns,
+    case: Case,
+    nodes: Mapping[str, Node],
+    live: frozenset[str],
+    halt: HaltLevel,
+    report: ReconcileReport,
+) -> None:
+    node = nodes.get(case.node)
+    if node is None or node.uid != case.node_uid:
+        text = "the node is gone" if node is None else "another node has the name now"
+        _end(services, case, CaseEnd.NODE_GONE, text, report)
+    elif _is_theirs(services, case, node):
+        taken = _take(services, case, "a person took the node back")
+        clear_marks(services.cluster, taken)
+        _end(services, taken, CaseEnd.OVERRIDDEN, "a person took the node back", report)
+    elif _wants_run(case, live, halt):
+        _start(services, runs, case, report)
+
+
+def _is_theirs(services: Services, case: Case, node: Node) -> bool:
+    if case.state is NodeState.RETURNING:
+        return False
+    return was_taken_back(node, case, services.book.steps(case.id))
+
+
+def _wants_run(case: Case, live: frozenset[str], halt: HaltLevel) -> bool:
+    if case.held_by or case.action is Action.DRAIN_ONLY or case.state is NodeState.RETURNING:
+        return False
+    if halt is HaltLevel.ALL or (
+        halt is HaltLevel.DISRUPTION and case.state is NodeState.QUARANTINED
+    ):
+        return False
+    return case.run_id not in live
+
+
+def _start(services: Services, runs: CaseRuns, case: Case, report: ReconcileReport) -> None:
+    """The run of this fence if there never was one (a sweep died before it), else that of the next."""
+    if runs.start(case):
+        report.started.append(case.run_id)
+        return
+    if case.fence >= services.policy.limits.max_runs:
+        escalate(services, _take(services, case, f"{case.fence} runs did not finish it"))
+        report.escalated.append(case.id)
+        return
+    taken = _take(services, case, "its run ended before the case did")
+    runs.start(taken)
+    report.started.append(taken.run_id)
+
+
+def _take(services: Services, case: Case, reason: str) -> Case:
+    now = services.clock.now()
+    return services.book.take_over(case.id, case.fence, actor=ACTOR, reason=reason, now=now)
+
+
+def _end(
+    services: Services, case: Case, end: CaseEnd, reason: str, report: ReconcileReport
+) -> None:
+    now = services.clock.now()
+    services.book.end_case(case.id, case.fence, end, actor=ACTOR, reason=reason, now=now)
+    services.notifier.tell(f"case of {case.node} ended: {end}", reason, case_id=case.id)
+    report.ended.append(case.id)
+
+
+def _mend_marks(services: Services, node: Node, report: ReconcileReport) -> None:
+    """Our marks outlive their case when somebody crashed between the two, or when it escalated."""
+    case_id = node.annotations.get(CASE, "")
+    try:
+        case = services.book.case(case_id)
+    except LedgerError as e:
+        if e.is_transient:
+            raise
+        report.notes.append(
+            f"{node.name}: marked by case {case_id}, which this ledger does not know"
+        )
+        return
+    if case.is_open or case.node_uid != node.uid:
+        return
+    if case.end is CaseEnd.ESCALATED:
+        if was_taken_back(node, case, services.book.steps(case.id)):
+            clear_marks(services.cluster, case)
+            _end(services, case, CaseEnd.OVERRIDDEN, "a person took the node back", report)
+        return
+    clear_marks(services.cluster, case)
+    report.cleaned.append(node.name)

@@ -1,0 +1,114 @@
+"""The one place where ports meet adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+
+from breakfix.adapters.clock import SystemClock
+from breakfix.adapters.kubernetes import FleetLabels, KubernetesCluster, connect
+from breakfix.adapters.ledger import PostgresLedger
+from breakfix.adapters.notifier import LogNotifier
+from breakfix.adapters.prometheus import PrometheusMetrics
+from breakfix.errors import SettingsError
+from breakfix.flow.services import Services
+from breakfix.policy import Policy, parse_policy
+from breakfix.ports import Metrics, QueryResult
+from breakfix.settings import Settings
+
+
+def load_policy(settings: Settings) -> Policy:
+    """The default policy with the site's overlay. Raises SettingsError, a line per wrong value."""
+    overlay = ""
+    if settings.policy:
+        path = Path(settings.policy).expanduser()
+        try:
+            overlay = path.read_text(encoding="utf-8")
+        except OSError as e:
+            raise SettingsError(f"BREAKFIX_POLICY: cannot read {path}: {e.strerror}") from e
+    return parse_policy(default_policy_text(), overlay)
+
+
+def default_policy_text() -> str:
+    """The YAML that ships with the package."""
+    return resources.files("breakfix").joinpath("policy.yaml").read_text(encoding="utf-8")
+
+
+def build_cluster(settings: Settings) -> KubernetesCluster:
+    """The Kubernetes API of BREAKFIX_KUBECONFIG, or the one this process runs in."""
+    return connect(
+        kubeconfig=settings.kubeconfig,
+        context=settings.kube_context,
+        timeout_s=settings.kube_timeout_s,
+        labels=FleetLabels(
+            pool=settings.label_pool,
+            rack=settings.label_rack,
+            sku=settings.label_sku,
+            fabric=settings.label_fabric,
+        ),
+        gpu_resource=settings.gpu_resource,
+    )
+
+
+def build_ledger(settings: Settings, policy: Policy | None = None) -> PostgresLedger:
+    """The ledger of BREAKFIX_DATABASE_URL. Raises SettingsError when it is not set."""
+    settings.require("database_url")
+    window = (policy or load_policy(settings)).limits.attempts_window_s
+    return PostgresLedger(
+        settings.database_url, cluster=settings.cluster_name, attempts_window_s=window
+    )
+
+
+def build_services(
+    settings: Settings,
+    *,
+    needs_ledger: bool,
+    needs_metrics: bool = True,
+    policy: Policy | None = None,
+) -> Services:
+    """Everything the flow needs for one cluster.
+
+    With `needs_ledger` a missing BREAKFIX_DATABASE_URL raises SettingsError; without, a ledger that is
+    configured is still used, so that a judgement knows what state a node is in. Without `needs_metrics`
+    a missing BREAKFIX_PROMETHEUS_URL is an error only once metrics are asked for.
+    """
+    if needs_metrics:
+        settings.require("prometheus_url")
+    rules = policy or load_policy(settings)
+    ledger = None
+    if needs_ledger or settings.database_url:
+        ledger = build_ledger(settings, rules)
+    return Services(
+        metrics=_metrics(settings),
+        cluster=build_cluster(settings),
+        policy=rules,
+        settings=settings,
+        clock=SystemClock(),
+        notifier=LogNotifier(),
+        ledger=ledger,
+    )
+
+
+def _metrics(settings: Settings) -> Metrics:
+    if settings.prometheus_url:
+        return PrometheusMetrics(settings.prometheus_url, timeout_s=settings.prometheus_timeout_s)
+    return _NoMetrics(settings)
+
+
+class _NoMetrics:
+    """Stands where no Prometheus is configured; says so when it is asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def query(self, promql: str, *, at: datetime) -> QueryResult:
+        del promql, at
+        self._settings.require("prometheus_url")
+        raise SettingsError("no metrics are configured")
+
+    def query_many(
+        self, queries: Mapping[str, str], *, at: datetime
+    ) -> Mapping[str, QueryResult | str]:
+        return {name: self.query(promql, at=at) for name, promql in queries.items()}
