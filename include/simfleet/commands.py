@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from simfleet import diag
 from simfleet.faults import Repair
-from simfleet.hardware import Execution
+from simfleet.kube.machines import Execution
 from simfleet.shell import BAD_SYNTAX, NOT_FOUND, Outcome, Shell, ShellSyntax, script_of
 
 if TYPE_CHECKING:

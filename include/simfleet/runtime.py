@@ -114,7 +114,9 @@ class Simulation:
         self.fleet = LiveFleet(fleet, self.world, self.store)
         rules = ApiFaultRules(self.faults)
         self.player = Player(scenario, self.fleet, rules.add, rules.clear)
-        settings = replace(EVERYTHING_LIVE, node_grace_s=max(NODE_GRACE_S / fleet.speed, MIN_GRACE_S))
+        settings = replace(
+            EVERYTHING_LIVE, node_grace_s=max(NODE_GRACE_S / fleet.speed, MIN_GRACE_S)
+        )
         self.live = Live(self.store, machines=self.fleet.machines, settings=settings)
         self.api.read_log = self.live.kubelet.log_of
         self.app = self._application(rules)
