@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dev.stack.airflow import AirflowConfig, PrivateAirflow
 from dev.stack.postgres import PrivatePostgres
 from dev.stack.processes import Processes
 from dev.stack.prometheus import PrivatePrometheus
@@ -49,5 +50,27 @@ def start_prometheus(
             return servers.enter_context(
                 PrivatePrometheus(folder, private_processes, config, **options)  # type: ignore[arg-type]
             )
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def start_airflow(
+    tmp_path_factory: pytest.TempPathFactory,
+    private_processes: Processes,
+    private_postgres: PrivatePostgres,
+) -> Iterator[Callable[..., PrivateAirflow]]:
+    """Start a whole Airflow, twelve seconds each: `start_airflow(dags=folder, env={...})`.
+
+    Mark tests that use it `slow` and `timeout(300)`, and share one in a session fixture.
+    """
+    with ExitStack() as servers:
+
+        def start(*, env: dict[str, str] | None = None, **options: Path) -> PrivateAirflow:
+            database = private_postgres.url(private_postgres.create_database())
+            home = tmp_path_factory.mktemp("airflow") / "home"
+            airflow = PrivateAirflow(AirflowConfig(home, database, **options), private_processes)
+            airflow.extra_env.update(env or {})
+            return servers.enter_context(airflow)
 
         yield start

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from functools import wraps
 
 import msgspec
-
 from breakfix.adapters.ledger import approval_rules, chain, rules, sweep_rules
 from breakfix.errors import LedgerError
 from breakfix.model import HaltLevel, NodeState, Refusal, Step, StepStatus
@@ -249,7 +248,7 @@ class FakeLedger:
             if node not in self._states or self._states[node][0] is not state:
                 self._states[node] = (state, now)
                 changes.append(node)
-        changes += left.refusals.keys() - self._swept_refusals
+        changes += left.refusals.keys() ^ self._swept_refusals
         self._swept_refusals = set(left.refusals)
         changes += left.incidents.keys() ^ self._incidents.keys()
         self._incidents = dict(left.incidents)

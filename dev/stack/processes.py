@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -208,6 +209,10 @@ def _end_all(children: Sequence[Child], deadline_s: float) -> None:
     for child in children:
         child.signal_group(signal.SIGKILL)
     _wait(lambda: not any(c.group_is_running for c in children), KILL_DEADLINE_S)
+    for child in children:
+        # its leader may look like a zombie while its other threads still end
+        with suppress(subprocess.TimeoutExpired):
+            child.process.wait(KILL_DEADLINE_S)
 
 
 def _wait(done: Callable[[], bool], deadline_s: float) -> None:

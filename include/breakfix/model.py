@@ -66,6 +66,7 @@ class FailureClass(StrEnum):
     DEVICE_PLUGIN = "device_plugin"
     STRAGGLER = "straggler"
     APP_LEVEL = "app_level"
+    UNCLASSIFIED = "unclassified"  # something spoke that no rule classifies: people look
     TELEMETRY_LOST = "telemetry_lost"
     CHANGE_INDUCED = "change_induced"
     MANUAL = "manual"  # a person asked for it; no finding says anything

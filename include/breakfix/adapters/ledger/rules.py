@@ -1,6 +1,7 @@
-"""What may become of a case, as pure functions: a case and a wish in, the next case or an error out.
+"""What may become of a case, as pure functions: case and wish in, next case or error out.
 
-The ledger reads a case under lock, asks here, and writes what comes back. Nothing here reads a clock or a database.
+The ledger reads a case under lock, asks here, and writes what comes back. Nothing here reads a
+clock or a database.
 """
 
 from __future__ import annotations
