@@ -29,15 +29,18 @@ class Blindness:
 
 
 def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, Blindness]:
-    """For each node the signals it does not report. A signal that no node reports is not collected: unknown
-    everywhere, lost only when it is required and nothing else required is seen either."""
+    """For each node the signals it does not report. A signal that no node reports is not
+    collected: unknown
+    everywhere, lost only when it is required and nothing else required is seen either.
+    """
     everywhere: list[str] = []
     missing: dict[str, list[str]] = defaultdict(list)
-    names = {n.name for n in observation.nodes}
+    names = {n.name for n in observation.judged}
     for rule in policy.signals:
         cover = observation.coverage.get(rule.name)
         if cover is None or not cover.nodes_seen:
-            everywhere.append(rule.name)
+            if not rule.is_kubernetes:  # a condition that no node has: that agent is not installed
+                everywhere.append(rule.name)
         else:
             for node in names - cover.nodes_seen:
                 missing[node].append(rule.name)
@@ -66,7 +69,9 @@ def _is_broken(cover: Coverage | None) -> bool:
 
 
 def absences(node: str, observation: Observation, policy: Policy) -> tuple[Finding, ...]:
-    """What the silence of a NotReady node's exporters adds: it is gone for several sources, not for one."""
+    """What the silence of a NotReady node's exporters adds: it is gone for several sources, not
+    for one.
+    """
     return tuple(
         _absence(node, rule)
         for rule in policy.signals

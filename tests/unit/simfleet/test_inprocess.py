@@ -8,7 +8,6 @@ import time
 import httpx
 import pytest
 import yaml
-
 from simfleet.client import ControlClient, ControlError
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
@@ -48,7 +47,9 @@ class Cluster:
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
         self.http.post("/api/v1/namespaces/default/pods", json=body).raise_for_status()
         path = f"/api/v1/namespaces/default/pods/{name}"
-        pod = until(lambda: self.get(path), lambda p: p["status"]["phase"] in {"Succeeded", "Failed"})
+        pod = until(
+            lambda: self.get(path), lambda p: p["status"]["phase"] in {"Succeeded", "Failed"}
+        )
         states = [s["state"].get("terminated", {}) for s in pod["status"]["containerStatuses"]]
         log = self.http.get(f"{path}/log").text
         return pod["status"]["phase"], states[0].get("exitCode"), log
