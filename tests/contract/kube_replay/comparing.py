@@ -6,8 +6,10 @@ A recorded body is compared in full unless the recorder cut it: then what is the
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 PLACEHOLDER = re.compile(r"<(uid|rv|continue|time|microtime|token|server|dns|host-ip|pod-ip):?(\d*)>")
@@ -23,13 +25,15 @@ SHAPES = {
     "host-ip": r"[0-9.]*",
     "pod-ip": r"[0-9.]*",
 }
-NOW, NOW_MICRO = "2026-02-03T04:05:06Z", "2026-02-03T04:05:06.000000Z"
+NOW, NOW_MICRO = "2026-02-03T04:05:06Z", "2026-02-03T04:05:06.{:06d}Z"
 # What no simulation can or should repeat, taken out of both sides. Each with its reason.
 TOKEN_VOLUME = re.compile(r"kube-api-access-[a-z0-9]{5}")  # five random letters
 AGE = re.compile(r"(\d+[smhdy])+|<unknown>|<invalid>")  # depends on when it was recorded
 QUOTED_OBJECT = re.compile(r'Invalid value: "\{.*\}": ', re.DOTALL)  # holds managedFields, key order
 SPEC_DIFF = re.compile(r"\n@@ .*|\n[-+] \".*", re.DOTALL)  # Go's dump of internal structs
 BUILD = ("gitCommit", "buildDate", "goVersion", "platform")  # which build was recorded
+EVENT_NAME = re.compile(r"\.[0-9a-f]{16}$")  # the time in hexadecimal
+HASH_LABEL = "controller-revision-hash"
 FORK_CONFIG_MAP = "openshift-service-ca.crt"  # only the recorded server's fork has it
 
 
@@ -43,6 +47,8 @@ class Binder:
 
     values: dict[str, str] = field(default_factory=dict)
     oldest: str = ""  # the lowest version of the file, used where an old one is wanted
+
+    micros: Iterator[int] = field(default_factory=itertools.count)
 
     def bind(self, placeholder: str, value: str) -> None:
         kind, number = PLACEHOLDER.fullmatch(placeholder).groups()
@@ -82,8 +88,10 @@ class Binder:
         text, kind = found[0], found[1]
         if text in self.values:
             return self.values[text]
-        if kind in ("time", "microtime"):
-            return NOW if kind == "time" else NOW_MICRO
+        if kind == "time":
+            return NOW
+        if kind == "microtime":
+            return NOW_MICRO.format(next(self.micros))
         if kind == "uid":
             self.values[text] = str(uuid.uuid4())
             return self.values[text]
@@ -145,12 +153,20 @@ def _tidy(value) -> None:
     for key, item in value.items():
         if isinstance(item, str):
             item = TOKEN_VOLUME.sub("kube-api-access-xxxxx", item)
+            if key == "name":
+                item = EVENT_NAME.sub(".(when)", item)
             if key == "message":
                 item = QUOTED_OBJECT.sub("Invalid value: {the patched object}: ", item)
                 item = SPEC_DIFF.sub("", item)
             value[key] = item
+        elif key in ("involvedObject", "regarding") and isinstance(item, dict):
+            item.pop("resourceVersion", None)  # which write the scheduler had seen: a race
+        elif key == "labels" and isinstance(item, dict) and HASH_LABEL in item:
+            item[HASH_LABEL] = "(hash)"  # of Go's dump of the template
         else:
             _tidy(item)
+    if value.get("reportingInstance") or value.get("reportingController"):
+        value["reportingInstance"] = "(host)"  # the scheduler's host name
 
 
 def _is_fork_source(item) -> bool:
@@ -188,6 +204,10 @@ def is_cut(step: dict, body, name: str) -> bool:
         return body.get("kind") == "Table" and not _has_objects(body)
     if "items" in body:
         return any("uid" not in item.get("metadata", {}) for item in body["items"])
+    if body.get("status") == {} and body.get("kind") == "Node":
+        return True
+    if body.get("kind") == "Pod" and set(body.get("spec", {})) == {"nodeName"}:
+        return True
     is_object = {"metadata", "spec"} & set(body) and body.get("kind") not in NO_OBJECTS
     return "apiVersion" not in body or bool(is_object and "uid" not in body["metadata"])
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 import copy
 import json
 
-from simfleet.kube import deletion, podstate, subresources
+from simfleet.kube import ApiFault, FaultKind, deletion, events, evictions, podstate, subresources
 from simfleet.kube.budgets import BudgetCounter
+from simfleet.kube.deletion import DeleteOptions
+from simfleet.kube.kinds import POD
 from simfleet.kube.live import Live, LiveSettings
 from simfleet.kube.nodelife import NodeTaints
+from simfleet.kube.scheduler import COMPONENT as SCHEDULER
 from tests.contract.kube_replay.player import RECORDINGS, Player
 
 ZONES = ("zone-a", "zone-b", "zone-c")
@@ -154,7 +157,12 @@ def gone(play: Player, namespace: str, name: str) -> None:
 
 def schedule(play: Player) -> None:
     """The scheduler looks at all pods."""
-    live = Live(play.store, settings=LiveSettings(frozenset({"scheduler"})))
+    settle(play, "scheduler")
+
+
+def settle(play: Player, *controllers: str) -> None:
+    """The named controllers act until they have nothing left to do."""
+    live = Live(play.store, settings=LiveSettings(frozenset(controllers)))
 
     def act():
         for change in live._existing():
@@ -376,6 +384,272 @@ GIVEN_04 = {
 }
 
 
+# 05
+
+WATCHED = "golden-watch"
+
+
+def watches_05(play: Player) -> None:
+    play.namespace(WATCHED)
+    fleet(play)
+    play.compacted = play.call(lambda: play.store.version)
+    for _ in range(3):
+        play.bump()
+
+
+def watched_node(play: Player, name: str, *, wait: bool = False) -> None:
+    metadata = {"name": name, "labels": {"watch": "me"}, "annotations": {"sim/unmanaged": "true"}}
+    play.make("Node", {"metadata": metadata})
+
+
+def life_of_w1(play: Player) -> None:
+    watched_node(play, "w1")
+    taints(play, "w1")
+    label(play, "Node", "", "w1", x="1")
+    cordon(play, "w1")
+    taints(play, "w1")
+    play.remove("Node", "", "w1")
+
+
+def two_nodes(play: Player) -> None:
+    """Both are made before the controller is through with either."""
+    play.binder.bind("<rv:12>", str(play.call(play.store.bump)))
+
+    def annotate(obj):
+        obj["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] = "0"
+
+    watched_node(play, "w1")
+    play.mutate("Node", "", "w1", annotate)
+    watched_node(play, "w2")
+    taints(play, "w1")
+    play.mutate("Node", "", "w2", annotate)
+    taints(play, "w2")
+
+
+def labels_of(name: str, **labels):
+    return lambda play: label(play, "Node", "", name, **labels)
+
+
+def leave_and_return(play: Player) -> None:
+    label(play, "Node", "", "w2", watch="no")
+    label(play, "Node", "", "w2", z="1")
+    label(play, "Node", "", "w2", watch="me")
+
+
+def cordon_and_back(play: Player) -> None:
+    cordon(play, "w1")
+    taints(play, "w1")
+    cordon(play, "w1", undo=True)
+    taints(play, "w1")
+
+
+def label_both(play: Player) -> None:
+    label(play, "Node", "", "w2", q="1")
+    label(play, "Node", "", "w1", q="1")
+
+
+def delete_pod(play: Player, name: str) -> None:
+    def act():
+        found = play.store.get("Pod", WATCHED, name)
+        deletion.delete(play.store, POD, found, DeleteOptions())
+
+    play.call(act)
+
+
+def life_of_a(play: Player) -> None:
+    pod(play, WATCHED, "a", metadata={"labels": {"app": "a"}}, nodeName="gpu-0004")
+    run(play, WATCHED, "a")
+    delete_pod(play, "a")
+    gone(play, WATCHED, "a")
+
+
+def life_of_b(play: Player) -> None:
+    selector = {"kubernetes.io/hostname": "gpu-0003"}
+    pod(play, WATCHED, "b", metadata={"labels": {"app": "b"}}, nodeSelector=selector)
+    bound(play, WATCHED, "b", "gpu-0003")
+
+
+def life_of_cc(play: Player) -> None:
+    metadata = {"labels": {"app": "c"}, "annotations": {"sim/run-seconds": "1"}}
+    pod(play, WATCHED, "cc", metadata=metadata, restartPolicy="Never")
+    play.call(lambda: subresources.bind(play.store, WATCHED, "cc", "gpu-0003"))
+    run(play, WATCHED, "cc", "succeeded")
+
+
+def eviction_of_b(play: Player) -> None:
+    def act():
+        evictions.evict(play.store, play.store.get("Pod", WATCHED, "b"), DeleteOptions())
+
+    play.call(act)
+    gone(play, WATCHED, "b")
+
+
+def compaction(play: Player) -> None:
+    """Somebody begins a paged list; then much is written and the storage is compacted."""
+    page = play.fetch("/api/v1/nodes?limit=2")
+    play.binder.values["<continue:2>"] = page["metadata"]["continue"]
+    play.binder.values["<rv:2>"] = "2"
+    label(play, "Node", "", "w1", tick="119")
+    play.call(lambda: play.store.compact(play.compacted))
+
+
+def expired_token(play: Player) -> None:
+    """54 events, a paged list of them, and a compaction."""
+    names = ["gpu-0000.a", "gpu-0001.18ea33b6485c9500", *(f"gpu-1{n:03d}.a" for n in range(52))]
+    for name in names:
+        play.make("Event", {"metadata": {"name": name, "namespace": "default"}})
+    page = play.fetch("/api/v1/events?limit=1")
+    play.binder.values["<continue:5>"] = page["metadata"]["continue"]
+    play.bump()
+    play.call(lambda: play.store.compact(play.store.version))
+
+
+GIVEN_05 = {
+    0: watches_05,
+    1: two_nodes,
+    9: lambda play: play.bump(),
+    32: compaction,
+    40: expired_token,
+}
+DURING_05 = {
+    0: life_of_w1,
+    2: labels_of("w2", y="1"),
+    4: leave_and_return,
+    5: cordon_and_back,
+    6: label_both,
+    8: lambda play: play.bump(),
+    9: labels_of("w2", live="1"),
+    11: labels_of("w2", live="2"),
+    16: labels_of("w2", t="1"),
+    28: life_of_a,
+    29: life_of_b,
+    30: life_of_cc,
+    31: eviction_of_b,
+}
+
+# 06
+
+WORK = "golden-work"
+
+
+def workloads_06(play: Player) -> None:
+    play.namespace(WORK)
+    fleet(play)
+    for item in (0, 1):
+        play.put_recorded("Event", 47, item=item)
+    more(play, "Event", 47, "gpu-0002.a")
+    play.put_recorded("Event", 46, item=0)
+
+
+def more(play: Player, kind: str, step: int, name: str) -> None:
+    """One more object like the first of a list, so that the list has a second page."""
+    obj = copy.deepcopy(play.recorded(step, 0))
+    obj["metadata"] = {"name": name, "namespace": obj["metadata"]["namespace"]}
+    play.put(kind, obj)
+
+
+def deployed_06(play: Player) -> None:
+    """What the Deployment's controllers and kubelets have made."""
+    play.put_recorded("Pod", 4, item=1)
+    play.put_recorded("Pod", 3, item=0)
+    play.put_recorded("ReplicaSet", 2, item=0)
+
+
+def rolled_06(play: Player) -> None:
+    play.put_recorded("Event", 46, item=1)
+    more(play, "Event", 46, "infer.z")
+    for item in (0, 1):
+        play.put_recorded("ReplicaSet", 10, item=item)
+    for name in ("infer-5689d47449-979ds", "infer-5689d47449-9h5br"):
+        play.remove("Pod", WORK, name)
+
+
+def daemons_06(play: Player) -> None:
+    """DaemonSet controller, scheduler and kubelets do their work."""
+    endings = ["2zvcm", "cdvws", "ld4kx", "2n9rb", "nw5zp", "t87g4"]
+    words = iter([word for ending in endings for word in ("vvvvv", ending)])
+    play.store.suffix = lambda length=5: next(words)
+    settle(play, "daemonsets")
+    play.store.__dict__.pop("suffix")
+    settle(play, "scheduler")
+    for ending in endings:
+        run(play, WORK, f"agent-{ending}")
+    settle(play, "daemonsets")
+
+
+def unplaced(name: str, gpus: int | None = None, **spec):
+    def given(play: Player) -> None:
+        container = {"name": "main", "image": "registry.example/app:1"}
+        if gpus:
+            container["resources"] = {"limits": {"nvidia.com/gpu": str(gpus)}}
+        pod(play, WORK, name, containers=[container], **spec)
+        schedule(play)
+
+    return given
+
+
+def hostname(node: str) -> dict:
+    return {"nodeSelector": {"kubernetes.io/hostname": node}}
+
+
+def closed_nodes_06(play: Player) -> None:
+    """One node is cordoned, another tainted; the scheduler looks again each time."""
+
+    def taint(node):
+        node["spec"]["taints"] = [{"key": "gpu", "value": "xid79", "effect": "NoSchedule"}]
+
+    cordon(play, "gpu-0000")
+    taints(play, "gpu-0000")
+    schedule(play)
+    play.mutate("Node", "", "gpu-0001", taint)
+    schedule(play)
+    unplaced("on-cordoned", **hostname("gpu-0000"))(play)
+
+
+def scheduled_others_06(play: Player) -> None:
+    """A pod of a Job and one of a StatefulSet were scheduled, too."""
+    for name in ("bad-h58rj", "db-0"):
+        about = {"metadata": {"name": name, "namespace": WORK, "uid": "0", "resourceVersion": "1"}}
+        play.call(
+            lambda about=about: events.record(
+                play.store, "Pod", about, reason="Scheduled", message="", component=SCHEDULER
+            )
+        )
+
+
+def first_events_06(play: Player) -> None:
+    scheduled_others_06(play)
+    unplaced("too-many", 9)(play)
+
+
+def reopened_06(play: Player) -> None:
+    cordon(play, "gpu-0000", undo=True)
+    schedule(play)
+    taints(play, "gpu-0000")
+    schedule(play)
+    play.put_recorded("Lease", 52)
+
+
+GIVEN_06 = {
+    0: workloads_06,
+    2: deployed_06,
+    10: rolled_06,
+    14: daemons_06,
+    27: first_events_06,
+    29: closed_nodes_06,
+    31: unplaced("on-tainted", **hostname("gpu-0001")),
+    33: unplaced("nowhere", nodeSelector={"none": "such"}),
+    35: unplaced("mixed", 9),
+    45: reopened_06,
+}
+
+
+def busy_07(play: Player) -> None:
+    """Priority and fairness turns the next three requests away."""
+    rule = ApiFault(FaultKind.TOO_MANY, path="/api/v1/nodes", times=3)
+    play.call(lambda: play.kube.faults.add(rule))
+
+
 GIVEN = {
     "01_nodes": {
         0: nodes_01,
@@ -393,5 +667,11 @@ GIVEN = {
     },
     "03_pods": GIVEN_03,
     "04_eviction": GIVEN_04,
+    "05_watch": GIVEN_05,
+    "06_workloads": GIVEN_06,
+    "07_discovery_auth": {
+        0: lambda play: [fleet(play), play.namespace("golden-auth")],
+        55: busy_07,
+    },
 }
-DURING = {}
+DURING = {"05_watch": DURING_05}
