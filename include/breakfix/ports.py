@@ -229,7 +229,10 @@ class Ledger(Protocol):
         repaired_at: datetime | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> Case:
-        """Change state by the transition table (the same state again is no error: a new deadline or detail is kept).
+        """Change state by the transition table.
+
+        The same state again is no error: a new deadline, repair time or detail is kept, and what
+        brings nothing new changes nothing.
 
         Entering RETURNING frees the scopes. `detail` is merged into the case's detail, where
         `state_reason` is `reason`. A case that holds no scope (it was RETURNING) cannot go back out
