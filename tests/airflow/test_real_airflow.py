@@ -148,6 +148,7 @@ SCRIPTS = {
         ASKS,
     ),
     "marked-stage": {"begin": ["wait100"]},
+    "patient": {"begin": ["wait40", "escalate"], "escalate": ["settle_run"]},
 }
 OPTIONS = {"silent": {"expires_in_s": 20}, "by-requester": {"requester": "oncall"}}
 
@@ -185,6 +186,13 @@ def road(start_airflow, tmp_path_factory):
 def test_a_run_is_started_once(road):
     assert road.runs.start(a_case("whole", 1)) is False
     assert "whole.1" in road.runs.live()
+
+
+def test_a_case_that_waits_survives_the_death_of_the_triggerer(road):
+    road.until(lambda: road.states("patient").get("begin") == "deferred", "a deferred begin", str)
+    road.airflow.restart_component("triggerer")
+    assert road.end("patient") == "success"
+    assert road.calls("patient")[-1] == "escalate"
 
 
 def test_a_paused_node_case_starts_nothing(road):
