@@ -62,8 +62,10 @@ class Road:
 
     def end(self, case_id, fence=1):
         return self.until(
-            lambda: (s := self.client.get(self.url(case_id, fence=fence)).json()["state"]) in FINAL
-            and s,
+            lambda: (
+                (s := self.client.get(self.url(case_id, fence=fence)).json()["state"]) in FINAL
+                and s
+            ),
             f"the end of {case_id}",
             lambda: self.states(case_id, fence),
         )
@@ -211,7 +213,14 @@ def test_a_case_goes_the_whole_road_and_waits_without_a_worker(road):
     assert road.end("whole") == "success"
     assert road.calls("whole") == [
         *("begin", "settle_repair", "drain", "drain", "drain", "reboot_node", "reboot_node"),
-        *("check_gpus", "check_signals", "check_signals", "run_diag", "settle_return", "return_node"),
+        *(
+            "check_gpus",
+            "check_signals",
+            "check_signals",
+            "run_diag",
+            "settle_return",
+            "return_node",
+        ),
     ]
     states = road.states("whole")
     assert {t for t, s in states.items() if s == "skipped"} == {
@@ -301,7 +310,10 @@ def test_a_mark_does_not_count_when_another_touched_the_question(road):
 
 def test_a_forged_answer_in_xcom_is_ignored(road):
     road.asked("forged")
-    forged = {"chosen_options": ["Approve"], "responded_by_user": {"id": "oncall", "name": "oncall"}}
+    forged = {
+        "chosen_options": ["Approve"],
+        "responded_by_user": {"id": "oncall", "name": "oncall"},
+    }
     body = {"key": "return_value", "value": forged, "map_index": -1}
     path = road.url("forged", "approve_repair") + "/xcomEntries"
     assert road.clients["second"].post(path, json=body).status_code == 201

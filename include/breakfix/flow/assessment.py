@@ -9,8 +9,9 @@ from datetime import datetime
 from breakfix.act.guard import halt_level
 from breakfix.decide import judge
 from breakfix.flow.services import Services
-from breakfix.model import Case, HaltLevel, Judgement, NodeRecord, Observation, Plan
+from breakfix.model import DISRUPTIVE, Case, HaltLevel, Judgement, NodeRecord, Observation, Plan
 from breakfix.observe import observe
+from breakfix.observe.identity import confirmed_nodes
 from breakfix.plan import make_plan
 from breakfix.plan.world import World, build_world
 
@@ -42,6 +43,7 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
         is_past=at is not None,
     )
     judgement = judge(observation, services.policy, records, now)
+    accused = [v.node for v in judgement.verdicts if v.recommended_action in DISRUPTIVE]
     plan = make_plan(
         observation,
         judgement,
@@ -49,6 +51,7 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
         records=records,
         cases=cases,
         halt=halt,
+        confirmed=confirmed_nodes(services.metrics, observation, services.policy, accused),
         now=now,
     )
     return Assessment(observation, judgement, plan)

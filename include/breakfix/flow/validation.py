@@ -14,6 +14,7 @@ from breakfix.flow.guarding import RECOVERY, acting, pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import Case, Node, Outcome, Step, StepStatus
+from breakfix.observe.kubernetes_signals import expected_gpus
 from breakfix.verify import diag_outcome, gpus_outcome, signals_outcome
 
 _POLL_S = 10.0
@@ -25,7 +26,7 @@ def check_gpus(services: Services, case: Case) -> Go | Wait:
     A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin up to v0.20).
     """
     node, step = _open(services, case, "check_gpus")
-    expected = expected_gpus(services, node)
+    expected = expected_gpus(node, services.policy)
     outcome = gpus_outcome(node, expected)
     text = f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
     if outcome is Outcome.FIXED:
@@ -45,11 +46,6 @@ def _unready(node: Node) -> str:
 def required_signals(services: Services) -> frozenset[str]:
     """The signals without which a node cannot be called clear; opt-in fields nobody collects are not among them."""
     return frozenset(s.name for s in services.policy.signals if s.is_required)
-
-
-def expected_gpus(services: Services, node: Node) -> int:
-    """By SKU where policy says, else what the node's capacity says."""
-    return services.policy.expected_gpus.get(node.sku, node.gpus_capacity)
 
 
 def _restart_plugin(services: Services, case: Case) -> None:
@@ -112,7 +108,7 @@ def _dispatch_diag(services: Services, case: Case) -> Step:
         RECOVERY,
         pod_settings(services.settings),
         level=services.policy.class_rule(case.failure_class).diag_level,
-        gpus=expected_gpus(services, services.cluster.node(case.node)),
+        gpus=expected_gpus(services.cluster.node(case.node), services.policy),
         nth=case.fence,
     )
 

@@ -110,6 +110,21 @@ def cordoned_by_others(candidate: Candidate, world: World) -> Refusal | None:
     return None
 
 
+def unconfirmed(candidate: Candidate, world: World) -> Refusal | None:
+    """Metrics alone accuse nobody: a second source tied to the node must say that they speak of it.
+
+    The node's own word is one: not Ready, or fewer GPUs offered than it has. Else a pod that the series
+    name and that runs there, or the scrape target's label beside the exporter's (observe/identity.py).
+    """
+    node = candidate.node
+    if candidate.is_by_person or not node.is_ready or node.gpus_allocatable < node.gpus_capacity:
+        return None
+    if node.name in world.confirmed:
+        return None
+    text = "no second source confirms that the metrics are of this node"
+    return candidate.refused(RefusalReason.NOT_CORROBORATED, text)
+
+
 def cooling_down(candidate: Candidate, world: World) -> Refusal | None:
     """Not again right after a case of this node ended; a recurrence under watch is another matter."""
     record = world.records.get(candidate.node.name)
@@ -251,6 +266,7 @@ GUARDS: tuple[Guard, ...] = (
     excluded,
     other_owner,
     cordoned_by_others,
+    unconfirmed,
     cooling_down,
     scopes_full,
     no_headroom,

@@ -46,15 +46,17 @@ def make_plan(
     records: Mapping[str, NodeRecord],
     cases: Sequence[Case],
     halt: HaltLevel,
+    confirmed: Mapping[str, str],
     now: datetime,
 ) -> Plan:
     """The plan for one judgement. Purely computational: the same facts give the same plan.
 
     Candidates are tried in order of confidence (then name), so that a limit that is nearly full is spent on the
-    surest fault. Each admitted node counts against the next one.
+    surest fault. Each admitted node counts against the next one. `confirmed`: node -> the second source that
+    its metrics are its own.
     """
     fleet = frozenset(v.node for v in judgement.verdicts)
-    world = build_world(observation, fleet, policy, records, cases, halt)
+    world = build_world(observation, fleet, policy, records, cases, halt, confirmed)
     intents: list[Intent] = []
     refusals: list[Refusal] = []
     for verdict in sorted(judgement.verdicts, key=lambda v: (-v.confidence, v.node)):

@@ -36,6 +36,7 @@ class World:
     by_name: Mapping[str, Node]
     pods_on: Mapping[str, Sequence[Pod]]
     members: Mapping[Scope, frozenset[str]]
+    confirmed: Mapping[str, str]  # node -> the second source that its metrics are its own
     out: frozenset[str]  # by the cluster's word or the ledger's, whichever is worse
     taken: set[str] = field(default_factory=set)
     budget_used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -73,6 +74,7 @@ def build_world(
     records: Mapping[str, NodeRecord],
     cases: Sequence[Case],
     halt: HaltLevel,
+    confirmed: Mapping[str, str] | None = None,
 ) -> World:
     """Index one observation. `fleet_names` are the GPU nodes: only they count in scopes and shares."""
     fleet = tuple(n for n in observation.nodes if n.name in fleet_names)
@@ -96,6 +98,7 @@ def build_world(
         by_name={n.name: n for n in observation.nodes},
         pods_on=pods_on,
         members={s: frozenset(m) for s, m in members.items()},
+        confirmed=confirmed or {},
         out=frozenset({n.name for n in fleet if n.is_out} | ledger_out),
     )
 

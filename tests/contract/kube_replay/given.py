@@ -49,7 +49,6 @@ def cordon(play: Player, name: str, *, undo: bool = False) -> None:
 # 01: six nodes, made in the order of their recorded versions.
 
 
-
 def nodes_01(play: Player) -> None:
     pattern = play.recorded(1)
     shown = {one["metadata"]["name"]: one for one in play.recorded(3)["items"]}
@@ -108,7 +107,9 @@ def fleet(play: Player) -> None:
         play.put("Node", node)
 
 
-def pod(play: Player, namespace: str, name: str, node: str = "", *, state: str = "", **extra) -> None:
+def pod(
+    play: Player, namespace: str, name: str, node: str = "", *, state: str = "", **extra
+) -> None:
     """A pod; `state` is running, unready, succeeded or failed, as a kubelet would leave it."""
     metadata = {"name": name, "namespace": namespace} | extra.pop("metadata", {})
     container = {"name": "main", "image": "registry.example/app:1"}
