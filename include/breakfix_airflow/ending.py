@@ -7,8 +7,8 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
-
 from breakfix.flow.stages import Stage
+
 from breakfix_airflow.branching import word_of
 
 _QUESTIONS = frozenset({str(Stage.APPROVE_REPAIR), str(Stage.APPROVE_RETURN)})
@@ -39,8 +39,8 @@ class SettleRunOperator(BaseOperator):
 def complain(states: Mapping[str, str], went: Mapping[str, str], own_id: str) -> str:
     """What is wrong with a run, or an empty string.
 
-    `states` by task id; `went` where each succeeded task sent the case, empty for one that left no word.
-    Purely computational.
+    `states` by task id; `went` where each succeeded task sent the case, empty for one that left
+    no word. Purely computational.
     """
     failed = sorted(name for name, s in states.items() if s == "failed" and name not in _QUESTIONS)
     if failed:

@@ -1,4 +1,4 @@
-"""The road on a real Airflow: its scheduler, its triggerer, its API and its audit log; only the stages are scripted."""
+"""The road on a real Airflow, with its triggerer, API and audit log; the stages are scripted."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-
 from breakfix.errors import Refused
 from breakfix.model import Action, Case, FailureClass, NodeState
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.approvals import SYSTEM_EVENTS
 from breakfix_airflow.runs import AirflowCaseRuns
+
 from dev.stack.airflow import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.timeout(400)]
@@ -71,13 +71,15 @@ class Road:
         )
 
     def asked(self, case_id, task_id="approve_repair"):
-        """Wait until the question is parked, and long enough for Airflow to have seen that (bug 1)."""
+        """Wait until the question is parked, and until Airflow has seen that (bug 1)."""
         self.until(
             lambda: self.states(case_id).get(task_id) == "awaiting_input",
             f"{task_id} of {case_id}",
             lambda: self.states(case_id),
         )
-        time.sleep(6.0)
+        detail = self.client.get(self.url(case_id, task_id) + "/-1/hitlDetails").json()
+        age = datetime.now(UTC) - datetime.fromisoformat(detail["created_at"])
+        time.sleep(max(0.0, 6.0 - age.total_seconds()))
 
     def until(self, ready, what, tell):
         deadline = time.monotonic() + DEADLINE_S
@@ -138,13 +140,13 @@ SCRIPTS = {
     },
     "far": {"begin": ["check_gpus"], "check_gpus": ["escalate"], "escalate": ["settle_run"]},
     "broken": {"begin": ["drain"], "drain": ["break", "check_gpus"], "check_gpus": ["settle_run"]},
-    **{
-        name: ASKS
-        for name in (
+    **dict.fromkeys(
+        (
             *("rejected", "silent", "by-viewer", "marked", "bulk", "two-marks", "forged"),
             *("by-requester", "marked-failed", "cleared"),
-        )
-    },
+        ),
+        ASKS,
+    ),
     "marked-stage": {"begin": ["wait100"]},
 }
 OPTIONS = {"silent": {"expires_in_s": 20}, "by-requester": {"requester": "oncall"}}
