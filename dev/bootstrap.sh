@@ -90,20 +90,20 @@ ensure_venv() {
 # uv comes from the lock as well: its own lines, with their hashes.
 ensure_uv() {
     [ -x "$VENV/bin/uv" ] && return
-    awk '/^[^ ]/ {keep = /^uv==/ || /^--/} keep' requirements.txt >"$VENV/uv.txt"
-    "$VENV/bin/python" -m pip install --quiet --require-hashes -r "$VENV/uv.txt" >"$LOG" 2>&1
+    awk '/^[^ ]/ {keep = /^uv==/} keep' requirements.txt >"$VENV/uv.txt"
+    "$VENV/bin/python" -m pip install --quiet --require-hashes --only-binary :all: -r "$VENV/uv.txt" >"$LOG" 2>&1
 }
 
 install_packages() {
     say "installing the locked packages into $VENV"
     local python="$VENV/bin/python"
     if ensure_uv; then
-        "$VENV/bin/uv" pip sync --quiet --python "$python" --require-hashes --compile-bytecode \
-            requirements.txt || missing "some locked packages" "see the lines above; is PyPI reachable?"
+        "$VENV/bin/uv" pip sync --quiet --python "$python" --require-hashes \
+            --only-binary :all: --compile-bytecode requirements.txt || missing "some locked packages" "see the lines above; is PyPI reachable?"
         "$VENV/bin/uv" pip install --quiet --python "$python" --no-deps --no-build-isolation -e .
     else
         say "uv cannot be installed here; going on with pip, which is slower"
-        "$python" -m pip install --quiet --require-hashes -r requirements.txt ||
+        "$python" -m pip install --quiet --require-hashes --only-binary :all: -r requirements.txt ||
             missing "some locked packages" "see the lines above; is PyPI reachable?"
         "$python" -m pip install --quiet --no-deps --no-build-isolation -e .
     fi

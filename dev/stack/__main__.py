@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dev.stack import state
@@ -30,7 +31,7 @@ def serve(folder: Path, arguments: Sequence[str]) -> int:
         if not is_ours:
             print("another process holds this stack")
             return 1
-        stack = Stack(StackConfig(folder, fleet_arguments=arguments), say=print)
+        stack = Stack(_config(folder, arguments), say=print)
         begin = state.State(os.getpid(), stack.processes.mark, "starting")
         state.write(folder, begin)
         try:
@@ -44,6 +45,15 @@ def serve(folder: Path, arguments: Sequence[str]) -> int:
             state.write(folder, state.State(begin.pid, begin.mark, "failed", str(error)))
             return 1
     return 0
+
+
+def _config(folder: Path, arguments: Sequence[str]) -> StackConfig:
+    """Take the demo's fleet, policy and intervals; its story begins at once."""
+    from dev.demo.__main__ import stack_config  # imports the product, which `down` does not need
+
+    demo = stack_config(folder)
+    told = tuple(argument for argument in demo.fleet_arguments if argument != "--hold")
+    return replace(demo, fleet_arguments=(*told, *arguments))
 
 
 def _facts(stack: Stack) -> dict[str, str]:

@@ -31,7 +31,11 @@ class AirflowApi:
     ) -> None:
         self._user = user
         self._password = password
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S, transport=transport)
+        # No connection outlives its call: nobody has to close a client that asks a few things a minute.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(
+            base_url=url, timeout=TIMEOUT_S, limits=limits, transport=transport
+        )
         self._token = ""
 
     @classmethod

@@ -88,7 +88,8 @@ def _opened_before(
 
 def tell(built: Services, node: str, failure_class: FailureClass) -> str:
     """What a case would do to the node: the same judgement, and every pod's fate. Changes nothing."""
-    from breakfix.flow.by_hand import intent_by_hand, look, pods_of
+    from breakfix.flow.by_hand import intent_by_hand, pods_of
+    from breakfix.flow.looking import look
 
     try:
         wish = intent_by_hand(built, look(built), node, failure_class, reason=REASON)

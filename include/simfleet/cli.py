@@ -254,3 +254,7 @@ def _status_row(node: dict[str, Any]) -> tuple[str, ...]:
         ", ".join(broken),
         str(node["reboots"]),
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,7 @@ from simfleet.objects import EXPORTER, OPERATOR_NAMESPACE
 
 # Longer than any scrape timeout: the scraper gives up first.
 HANG_S = 120.0
+JOBS = {"dcgm": "dcgm-exporter", "node": "node-exporter", "ksm": "kube-state-metrics"}
 SCRAPE_TIMEOUT = "10s"
 
 
@@ -30,9 +31,8 @@ def scrape_routes(fleet: LiveFleet) -> list[web.RouteDef]:
         web.get("/metrics/dcgm/{node}", views.dcgm),
         web.get("/metrics/node/{node}", views.node),
         web.get("/metrics/ksm", views.ksm),
-        web.get("/sd/dcgm", views.sd_dcgm),
-        web.get("/sd/node", views.sd_node),
-        web.get("/sd/ksm", views.sd_ksm),
+        web.get("/sd", views.sd_all),
+        web.get("/sd/{kind:dcgm|node|ksm}", views.sd_one),
     ]
 
 
@@ -50,34 +50,47 @@ class _Scrape:
         del request
         return await _answer(self.fleet.kube_state)
 
-    async def sd_dcgm(self, request: web.Request) -> web.StreamResponse:
-        pods = self.fleet.exporter_pods()
+    async def sd_all(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(
-            [
-                _target(
-                    request,
-                    f"/metrics/dcgm/{node}",
-                    node=node,
-                    instance=f"{node}:9400",
-                    namespace=OPERATOR_NAMESPACE,
-                    pod=pods.get(node, EXPORTER),
-                    container=EXPORTER,
-                )
-                for node in self.fleet.gpu_nodes()
-            ]
+            [target for kind in JOBS for target in self._targets(request, kind)]
         )
 
-    async def sd_node(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(
-            [
-                _target(request, f"/metrics/node/{node}", instance=f"{node}:9100")
+    async def sd_one(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(self._targets(request, request.match_info["kind"]))
+
+    def _targets(self, request: web.Request, kind: str) -> list[dict[str, object]]:
+        if kind == "dcgm":
+            found = self._dcgm_targets()
+        elif kind == "node":
+            found = [
+                (f"/metrics/node/{node}", {"instance": f"{node}:9100"})
                 for node in self.fleet.machines
             ]
-        )
+        else:
+            found = [("/metrics/ksm", {"instance": "kube-state-metrics:8080"})]
+        return [
+            {
+                "targets": [request.host],
+                "labels": {"__metrics_path__": path, "job": JOBS[kind], **labels},
+            }
+            for path, labels in found
+        ]
 
-    async def sd_ksm(self, request: web.Request) -> web.StreamResponse:
-        target = _target(request, "/metrics/ksm", instance="kube-state-metrics:8080")
-        return web.json_response([target])
+    def _dcgm_targets(self) -> list[tuple[str, dict[str, str]]]:
+        pods = self.fleet.exporter_pods()
+        return [
+            (
+                f"/metrics/dcgm/{node}",
+                {
+                    "node": node,
+                    "instance": f"{node}:9400",
+                    "namespace": OPERATOR_NAMESPACE,
+                    "pod": pods.get(node, EXPORTER),
+                    "container": EXPORTER,
+                },
+            )
+            for node in self.fleet.gpu_nodes()
+        ]
 
 
 async def _answer(render: Callable[[], str]) -> web.Response:
@@ -91,10 +104,6 @@ async def _answer(render: Callable[[], str]) -> web.Response:
         raise web.HTTPServiceUnavailable(text=f"{error}\n") from error
 
 
-def _target(request: web.Request, path: str, **labels: str) -> dict[str, object]:
-    return {"targets": [request.host], "labels": {"__metrics_path__": path, **labels}}
-
-
 def prometheus_config(url: str, scrape_interval: str = "15s") -> str:
     """A prometheus.yml with one job for each kind of exporter of the fleet at `url`."""
     jobs = [
@@ -103,11 +112,7 @@ def prometheus_config(url: str, scrape_interval: str = "15s") -> str:
             "honor_labels": False,
             "http_sd_configs": [{"url": f"{url.rstrip('/')}/sd/{path}", "refresh_interval": "10s"}],
         }
-        for job, path in (
-            ("dcgm-exporter", "dcgm"),
-            ("node-exporter", "node"),
-            ("kube-state-metrics", "ksm"),
-        )
+        for path, job in JOBS.items()
     ]
     every = {"scrape_interval": scrape_interval, "evaluation_interval": scrape_interval}
     # Prometheus refuses a timeout above the interval.

@@ -9,7 +9,6 @@ import time
 
 import httpx
 import pytest
-
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
 

@@ -125,7 +125,10 @@ def _settle_diag(services: Services, case: Case, step: Step) -> Step:
     outcome, summary = diag_outcome(log, exit_code, level=level)
     status = StepStatus.VERIFIED if outcome is Outcome.FIXED else StepStatus.FAILED
     detail = {"text": summary.text, "exit_code": exit_code}
-    return steps.finish(acting(services), case, step.name, status, detail)
+    settled = steps.finish(acting(services), case, step.name, status, detail)
+    pod = services.cluster.pod(namespace, name)  # its result is in the ledger now
+    services.cluster.delete_pod(namespace, name, pod.uid, grace_s=0)
+    return settled
 
 
 def _diag_said(step: Step) -> Go | None:

@@ -70,5 +70,6 @@ def record(
         action = "Binding" if reason == "Scheduled" else "Scheduling"
         obj |= stamps | {"eventTime": rfc3339_micro(now), "action": action}
         obj["reportingInstance"] = f"{component}-simfleet"
+        obj["involvedObject"] |= {"resourceVersion": metadata["resourceVersion"]}
         del obj["count"]
     return store.create("Event", obj)

@@ -34,7 +34,8 @@ def _conditions(pod: Obj, now: str, *, ready: bool, reason: str = "") -> list[Ob
             condition["reason"] = reason
         made.append(condition)
     scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None}
-    made.append(have.get("PodScheduled") or scheduled | {"lastTransitionTime": now})
+    since = have.get("PodScheduled", {}).get("lastTransitionTime", now)
+    made.append(scheduled | {"lastTransitionTime": since})
     return made + [one for kind, one in have.items() if kind == "DisruptionTarget"]
 
 
@@ -50,7 +51,7 @@ def _containers(pod: Obj, state: Obj, *, ready: bool, restarts: int) -> list[Obj
             "image": one.get("image", ""),
             "imageID": f"sim://{one.get('image', '')}",
             "containerID": f"sim://{uid}/{one['name']}",
-            "started": ready,
+            "started": "running" in state or "terminated" in state,
         }
         for one in pod["spec"].get("containers", [])
     ]

@@ -6,7 +6,7 @@ faults -> who is it -> what is asked -> may they -> the verb -> the answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -219,12 +219,13 @@ def _drop(raw: web.Request) -> web.StreamResponse:
 
 def _error_response(raw: web.Request, error: ApiError) -> web.Response:
     if raw.method == "HEAD":
-        return web.Response(status=error.code)
+        return web.Response(status=error.code, content_type=JSON)
     if error.plain_text is not None:
         response = web.Response(text=error.plain_text, status=error.code)
     else:
         response = web.Response(body=_encode(error.status()), status=error.code, content_type=JSON)
     response.headers.update(error.headers)
+    _add_warnings(response, error.warnings)
     return response
 
 
@@ -234,10 +235,14 @@ def _response(answer: Answer) -> web.Response:
     if answer.code != 204:
         response.headers["Content-Type"] = answer.content_type
     response.headers.update(answer.headers)
-    for warning in answer.warnings:
+    _add_warnings(response, answer.warnings)
+    return response
+
+
+def _add_warnings(response: web.Response, warnings: Sequence[str]) -> None:
+    for warning in warnings:
         quoted = warning.replace("\\", "\\\\").replace('"', '\\"')
         response.headers.add("Warning", f'299 - "{quoted}"')
-    return response
 
 
 async def _stream(

@@ -43,7 +43,9 @@ async def run_server(
     With `ssl_context` (see `tls.make_certificate`) it speaks HTTPS: kubectl sends bearer tokens
     over nothing else.
     """
-    runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=0.5)
+    # A watch ends with its client, not with the next event it cannot deliver.
+    app = api.application()
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, host, port, ssl_context=ssl_context).start()
     return runner
