@@ -1,4 +1,4 @@
-"""Random lives of cases on Postgres, in step with the ledger in memory; promises kept throughout."""
+"""Random lives of cases on Postgres beside the ledger in memory; promises kept throughout."""
 
 from __future__ import annotations
 
