@@ -231,6 +231,8 @@ MAY_BE_ABSENT = {"": {"spec", "status", "data", "annotations"}, ".status": None}
 
 def compare(recorded, ours, binder: Binder, *, partial: bool, path: str = "") -> None:
     """Raise Mismatch where ours is not what was recorded."""
+    if isinstance(recorded, str) and recorded.startswith("(cut"):
+        return
     if isinstance(recorded, dict) and isinstance(ours, dict):
         _compare_members(recorded, ours, binder, partial=partial, path=path)
     elif isinstance(recorded, list) and isinstance(ours, list):
@@ -266,7 +268,7 @@ def _compare_members(recorded, ours, binder, *, partial, path) -> None:
     for key, value in recorded.items():
         key = binder.fill(key)
         if key not in ours:
-            if partial and value is None:
+            if partial and (value is None or str(value).startswith("(cut")):
                 continue
             raise Mismatch(f"{path}: ours lacks {key} (recorded {value!r:.200})")
         compare(value, ours[key], binder, partial=partial, path=f"{path}.{key}")
