@@ -55,7 +55,9 @@ def play(stack: Stack, console: Console, *, limit_s: float) -> Facts:
     """Start the timeline, answer approvals, and watch until every case has ended or time is up."""
     os.environ.update(stack.env)
     settings = load_settings()
-    watcher = Watcher(build_ledger(settings), build_cluster(settings), ControlClient(stack.fleet.url))
+    watcher = Watcher(
+        build_ledger(settings), build_cluster(settings), ControlClient(stack.fleet.url)
+    )
     watcher.look()
     password = stack.airflow.passwords["oncall"]
     approver = Approver(stack.airflow.url, "oncall", password, rejects=frozenset({REJECTED}))

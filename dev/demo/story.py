@@ -36,7 +36,9 @@ class Facts:
     incidents: set[str] = field(default_factory=set)
     ever_out: set[str] = field(default_factory=set)
     crowded: list[str] = field(default_factory=list)  # scopes seen with too many of ours out
-    freed_at: dict[str, datetime] = field(default_factory=dict)  # case -> when its scopes were freed
+    freed_at: dict[str, datetime] = field(
+        default_factory=dict
+    )  # case -> when its scopes were freed
     reboots: dict[str, int] = field(default_factory=dict)
 
     def of(self, node: str) -> list[Case]:
@@ -146,14 +148,22 @@ def _limits(facts: Facts) -> str:
 
 
 STORY: tuple[Expectation, ...] = (
-    Expectation("r01-n02", "a GPU falls off the bus (XID 79): rebooted, back in service", _off_the_bus),
+    Expectation(
+        "r01-n02", "a GPU falls off the bus (XID 79): rebooted, back in service", _off_the_bus
+    ),
     Expectation("r02-n02", "a budget protects its pods: waits, then drains, is repaired", _budget),
     Expectation("r01-n04", "hot but healthy: not touched", _untouched("r01-n04")),
     Expectation(
-        "r02-n03, r02-n04", "application errors (XID 13, 31): not touched", _untouched("r02-n03", "r02-n04")
+        "r02-n03, r02-n04",
+        "application errors (XID 13, 31): not touched",
+        _untouched("r02-n03", "r02-n04"),
     ),
-    Expectation("r06-*", "a bad driver rollout over a rack: one incident, nothing drained", _rollout),
-    Expectation("r03-n01, r03-n03", "two faults in one rack: one after the other", _one_after_the_other),
+    Expectation(
+        "r06-*", "a bad driver rollout over a rack: one incident, nothing drained", _rollout
+    ),
+    Expectation(
+        "r03-n01, r03-n03", "two faults in one rack: one after the other", _one_after_the_other
+    ),
     Expectation("r04-n01", "its repair is rejected: escalates, not repaired", _rejected),
     Expectation("r05-n02", "fails again after its repair: escalates", _lemon),
     Expectation("r07-n02", "cordoned by somebody else: still cordoned, not ours", _foreign_cordon),

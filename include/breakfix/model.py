@@ -66,6 +66,7 @@ class FailureClass(StrEnum):
     DEVICE_PLUGIN = "device_plugin"
     STRAGGLER = "straggler"
     APP_LEVEL = "app_level"
+    UNCLASSIFIED = "unclassified"  # something spoke that no rule classifies: people look
     TELEMETRY_LOST = "telemetry_lost"
     CHANGE_INDUCED = "change_induced"
     MANUAL = "manual"  # a person asked for it; no finding says anything
@@ -381,6 +382,7 @@ class Observation:
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    gpu_nodes: frozenset[str] | None = None  # the nodes that are judged; None: all of them
     daemon_sets: frozenset[tuple[str, str]] = frozenset()  # (namespace, name) of those that exist
     readings: tuple[Reading, ...] = ()
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
@@ -391,6 +393,13 @@ class Observation:
 
     def node(self, name: str) -> Node | None:
         return next((n for n in self.nodes if n.name == name), None)
+
+    @property
+    def judged(self) -> tuple[Node, ...]:
+        """The GPU nodes: others are seen, and never judged or touched."""
+        if self.gpu_nodes is None:
+            return self.nodes
+        return tuple(n for n in self.nodes if n.name in self.gpu_nodes)
 
 
 # --------------------------------------------------------------------------- decide

@@ -1,6 +1,8 @@
-"""The rules as data: signals, failure classes, limits, timings. One reviewed YAML, validated, hashed.
+"""The rules as data: signals, failure classes, limits, timings. One reviewed YAML, validated,
+hashed.
 
-The default ships as `policy.yaml`; a site writes an overlay with only what differs, and never edits the default.
+The default ships as `policy.yaml`; a site writes an overlay with only what differs, and never
+edits the default.
 Parsing is pure: text in, frozen Policy out. Whoever reads the file is `wiring`.
 """
 
@@ -16,8 +18,18 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from breakfix.errors import SettingsError
-from breakfix.model import Action, FailureClass, ScopeKind, SignalKind, SignalMode, digest
+from breakfix.model import (
+    DISRUPTIVE,
+    Action,
+    FailureClass,
+    ScopeKind,
+    SignalKind,
+    SignalMode,
+    digest,
+)
 
+KUBERNETES = "kubernetes:"
+_KUBERNETES_QUERY = re.compile(r"^kubernetes:(gpus_short|condition:[A-Za-z0-9./_-]+!?=[A-Za-z]+)$")
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -40,18 +52,47 @@ class _Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SignalRule(_Rule):
-    """One signal. `query` is PromQL; `$window` in it becomes the window.
+class Names(_Rule):
+    """Which labels of a series name its node and its GPU, in the order they are believed."""
 
-    The answer's labels name the node (and GPU, and for `key_label` the key). Series whose value is beyond
-    `threshold` speak. `coverage` is PromQL whose series name the nodes that report the signal at all:
-    what is absent there is unknown, not healthy.
+    node: tuple[str, ...] = Field(
+        ("node", "Hostname", "hostname", "nodename", "kubernetes_node", "instance"), min_length=1
+    )
+    gpu: tuple[str, ...] = Field(("UUID", "uuid", "gpu_uuid", "gpu"), min_length=1)
+
+
+class FactRule(_Rule):
+    """A property of nodes read from metrics: a label's value, or without one the sample's."""
+
+    query: str = Field(min_length=1)
+    label: str = ""
+
+
+class SignalRule(_Rule):
+    """One signal. `query` is PromQL, in which these words are replaced.
+
+    - `$window`: the window, as a PromQL duration; `$window_s`: the same as a number of seconds;
+    - `$step`: a twentieth of the window, between 5 s and a minute, for subqueries;
+    - `$node`, `$gpu`: the labels of `names`, for `by (...)` and `on (...)`;
+    - `$seen(M)`: of a plain selector M, per node, the age in seconds of the oldest fresh sample.
+
+    The answer's labels name the node (and GPU, and for `key_label` the key). Series whose value is
+    beyond `threshold` speak; the comparison is added to the query, so that healthy series never
+    travel. `coverage` is PromQL whose series name the nodes that report the signal at all, their
+    value the age of the sample (`$seen(...)` gives both): what is absent there is unknown.
+
+    A query `kubernetes:NAME` asks the API server's objects instead and needs no coverage:
+    - `kubernetes:condition:TYPE=STATUS` or `TYPE!=STATUS`: for how many seconds the node's
+      condition is so;
+    - `kubernetes:gpus_short`: how many GPUs fewer are allocatable than the node should have.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     query: str = Field(min_length=1)
-    coverage: str = Field(min_length=1)
-    since_query: str = Field("", description="As `query`, counting only what came within $window")
+    coverage: str = ""
+    since_query: str = Field(
+        "", description="As `query`, counting only what came within $window; empty: `query` does so"
+    )
     window_s: Seconds = Field(300.0, alias="window")
     op: Literal[">", ">=", "<", "==", "!="] = ">"
     threshold: float = 0.0
@@ -63,10 +104,38 @@ class SignalRule(_Rule):
     kind: SignalKind
     failure_class: FailureClass
     text: str = Field(
-        min_length=1, description="One sentence; {value} {threshold} {key} {gpu} {node}"
+        min_length=1,
+        description="One sentence; {value} {threshold} {key} {gpu} {node}, {meaning} of an XID",
     )
     source: str = Field(min_length=1)
     is_required: bool = Field(default=False, description="Not reporting it is lost telemetry")
+    is_xid: bool = Field(default=False, description="The key is an XID: `xids` says what it means")
+    expects: Literal["", "gpus"] = Field(
+        "", description="gpus: the value becomes how many are missing of those the node should have"
+    )
+    start_at: Action | None = Field(None, description="The rung of the ladder it begins at")
+    absence_weight: float = Field(
+        0.0, ge=0.0, le=1.0, description="How much its absence backs a node that is NotReady"
+    )
+
+    @property
+    def is_kubernetes(self) -> bool:
+        """Read from the API server's objects, not from Prometheus."""
+        return self.query.startswith(KUBERNETES)
+
+    @model_validator(mode="after")
+    def _says_who_reports(self) -> SignalRule:
+        if self.is_kubernetes:
+            if not _KUBERNETES_QUERY.match(self.query):
+                msg = (
+                    f"{self.query!r} is neither kubernetes:condition:TYPE=STATUS"
+                    " nor kubernetes:gpus_short"
+                )
+                raise ValueError(msg)
+        elif not self.coverage:
+            msg = f"signal {self.name} needs `coverage`: without it absence would look healthy"
+            raise ValueError(msg)
+        return self
 
 
 class XidRule(_Rule):
@@ -77,6 +146,7 @@ class XidRule(_Rule):
     weight: float = Field(ge=0.0, le=1.0)
     source: str = Field(min_length=1)
     follows: tuple[int, ...] = ()  # a consequence of these when they are there
+    text: str = ""  # what the driver means by it
 
 
 class ClassRule(_Rule):
@@ -89,8 +159,10 @@ class ClassRule(_Rule):
     source: str = ""
 
     def action_for(self, attempt: int) -> Action:
-        """The rung for that attempt (1-based); beyond the ladder only hardware is left."""
-        return self.ladder[attempt - 1] if attempt <= len(self.ladder) else Action.HOLD_FOR_HARDWARE
+        """The rung for that attempt (1-based); beyond a ladder of repairs only hardware is left."""
+        if attempt <= len(self.ladder):
+            return self.ladder[attempt - 1]
+        return Action.HOLD_FOR_HARDWARE if self.ladder[-1] in DISRUPTIVE else self.ladder[-1]
 
 
 class Share(_Rule):
@@ -100,9 +172,11 @@ class Share(_Rule):
     nodes: int = Field(1_000_000, ge=0)
 
     def of(self, size: int) -> int:
-        """Nodes allowed out of `size`; a share rounds DOWN, but a non-zero share allows one of two or more."""
+        """Nodes allowed out of `size`; a share rounds DOWN, but a non-zero share allows one of two
+        or more.
+        """
         by_share = math.floor(size * self.share + 1e-9)
-        if by_share == 0 and self.share > 0 and size >= 2:
+        if by_share == 0 and self.share > 0 and size > 1:
             by_share = 1
         return min(by_share, self.nodes)
 
@@ -138,10 +212,19 @@ class CommonCause(_Rule):
     min_nodes: int = Field(3, ge=2)
     min_share: float = Field(0.3, gt=0, le=1.0)
     window_s: Seconds = Field(1800.0, alias="window")
-    facts: tuple[str, ...] = ("driver_version",)  # besides rack, pool, SKU, fabric
+    scopes: tuple[ScopeKind, ...] = (
+        ScopeKind.RACK,
+        ScopeKind.POOL,
+        ScopeKind.SKU,
+        ScopeKind.FABRIC,
+        ScopeKind.FLEET,
+    )
+    facts: tuple[str, ...] = ("driver_version", "kernel_version")
 
 
 class Drain(_Rule):
+    """How pods are moved off a node."""
+
     timeout_s: Seconds = Field(1800.0, alias="timeout")
     poll_s: Seconds = Field(5.0, alias="poll")
     evictions_per_s: float = Field(5.0, gt=0)
@@ -169,6 +252,8 @@ class Timing(_Rule):
 
 
 class Approvals(_Rule):
+    """Who may say yes, and to what."""
+
     approvers: tuple[str, ...] = ()  # empty: nobody may approve
     ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
     destructive: frozenset[Action] = frozenset(
@@ -189,6 +274,11 @@ class Policy(_Rule):
     timing: Timing = Timing()
     approvals: Approvals = Approvals()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")
+    names: Names = Names()
+    facts: Mapping[str, FactRule] = Field(default_factory=dict)
+    app_xids: tuple[int, ...] = Field(
+        (), description="XIDs of workloads: context, never a reason. Others not in `xids`: review"
+    )
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Policy:
@@ -200,11 +290,20 @@ class Policy(_Rule):
         used = {s.failure_class for s in self.signals} | {
             x.failure_class for x in self.xids.values()
         }
+        both = sorted(set(self.app_xids) & set(self.xids))
+        if both:
+            msg = f"XIDs both in xids and app_xids: {', '.join(map(str, both))}"
+            raise ValueError(msg)
         missing = sorted(used - set(self.classes))
         if missing:
             msg = f"classes lacks {', '.join(missing)}, which signals or xids name"
             raise ValueError(msg)
         return self
+
+    @property
+    def required_signals(self) -> frozenset[str]:
+        """Signals without which a node counts as unseen: unknown, they leave a repair unproven."""
+        return frozenset(s.name for s in self.signals if s.is_required)
 
     @cached_property
     def hash(self) -> str:
@@ -220,7 +319,7 @@ _HANDS_OFF = ClassRule(mode="off", ladder=(Action.REVIEW,))
 
 
 def merge_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Overlay onto base: maps merge key by key, `signals` merge by `name`, anything else replaces."""
+    """Overlay onto base: maps merge key by key, `signals` by `name`, anything else replaces."""
     merged = dict(base)
     for key, value in overlay.items():
         old = merged.get(key)
@@ -242,7 +341,9 @@ def _merge_signals(old: list[Any], new: list[Any]) -> list[Any]:
 
 
 def parse_policy(default_text: str, overlay_text: str = "") -> Policy:
-    """A Policy from the default's YAML and an overlay's. Raises SettingsError, a line per wrong value."""
+    """A Policy from the default's YAML and an overlay's. Raises SettingsError, a line per wrong
+    value.
+    """
     try:
         data = _load(default_text, "the default policy")
         if overlay_text.strip():

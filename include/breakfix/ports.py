@@ -203,9 +203,9 @@ class Ledger(Protocol):
 
         Locks the scopes' rows (in one order), counts the worse of its leases and `out_now` (as a union of
         nodes), then commits. A node with an open case: RETURNING is re-admitted at fence+1 and QUARANTINED,
-        anything else is refused (CASE_OPEN; HELD when a person holds it). While the kill switch is on,
-        everything is refused (HALTED). A refused node opens no case; the same refusal again is not audited
-        again.
+        anything else is refused (CASE_OPEN; HELD when a person holds it). While the kill switch is
+        on, everything is refused (HALTED). A refused node opens no case; the same refusal again is
+        not audited again.
         """
         ...
 
@@ -229,11 +229,14 @@ class Ledger(Protocol):
         repaired_at: datetime | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> Case:
-        """Change state by the transition table (the same state again is no error: a new deadline or detail is kept).
+        """Change state by the transition table.
 
-        Entering RETURNING frees the scopes. `detail` is merged into the case's detail, where `state_reason`
-        is `reason`. A case that holds no scope (it was RETURNING) cannot go back out of service by this
-        (Refused, SCOPE_FULL): only `admit` leads there.
+        The same state again is no error: a new deadline, repair time or detail is kept, and what
+        brings nothing new changes nothing.
+
+        Entering RETURNING frees the scopes. `detail` is merged into the case's detail, where
+        `state_reason` is `reason`. A case that holds no scope (it was RETURNING) cannot go back out
+        of service by this (Refused, SCOPE_FULL): only `admit` leads there.
         """
         ...
 
@@ -264,8 +267,8 @@ class Ledger(Protocol):
     ) -> tuple[Step, bool]:
         """Record the intention BEFORE the effect. (step, True) when new; (the recorded one, False) else.
 
-        A step whose name begins with `repair` counts as a repair in `NodeRecord.attempts`, once per case and
-        attempt.
+        A step whose name begins with `repair` counts as a repair in `NodeRecord.attempts`, once per
+        case and attempt.
         """
         ...
 
@@ -332,7 +335,7 @@ class Ledger(Protocol):
         ...
 
     def node_records(self, *, now: datetime | None = None) -> Mapping[str, NodeRecord]:
-        """Every node that a sweep or a case speaks of. `attempts` looks back from `now` (None: wall time)."""
+        """All nodes known; `attempts` looks back from `now` (None: wall time)."""
         ...
 
     def reviews(self, *, open_only: bool = True) -> Sequence[ReviewItem]: ...

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from breakfix.adapters.clock import SystemClock
-from breakfix.adapters.kubernetes import KubernetesCluster
+from breakfix.adapters.kubernetes import FleetLabels, KubernetesCluster, connect
 from breakfix.adapters.ledger import PostgresLedger
 from breakfix.adapters.notifier import LogNotifier
 from breakfix.adapters.prometheus import PrometheusMetrics
@@ -38,14 +38,16 @@ def default_policy_text() -> str:
 
 def build_cluster(settings: Settings) -> KubernetesCluster:
     """The Kubernetes API of BREAKFIX_KUBECONFIG, or the one this process runs in."""
-    return KubernetesCluster(
+    return connect(
         kubeconfig=settings.kubeconfig,
         context=settings.kube_context,
         timeout_s=settings.kube_timeout_s,
-        label_pool=settings.label_pool,
-        label_rack=settings.label_rack,
-        label_sku=settings.label_sku,
-        label_fabric=settings.label_fabric,
+        labels=FleetLabels(
+            pool=settings.label_pool,
+            rack=settings.label_rack,
+            sku=settings.label_sku,
+            fabric=settings.label_fabric,
+        ),
         gpu_resource=settings.gpu_resource,
     )
 

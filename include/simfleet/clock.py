@@ -1,34 +1,37 @@
-"""Simulated time: real time multiplied by a speed."""
+"""Time in the simulation: the wall clock for dates, a faster one for durations."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 
 class Clock:
-    """A clock that starts at the real time and runs `speed` times as fast.
+    """Dates are real; what lasts (a reboot, a grace period, a test pod) passes `speed` times faster.
 
-    Everything that lasts (a reboot, a grace period, a test pod) is given in simulated seconds;
-    only the clock knows how long that takes. With speed 1 it is the wall clock, so that what
-    Prometheus scrapes and what the API says agree.
+    Dates stay real because others (Prometheus, whoever reads the API) compare them with their
+    own clock. Durations are given in simulated seconds everywhere; only the clock knows how
+    long they take.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
         if speed <= 0:
             raise ValueError(f"clock speed must be above 0, not {speed}")
         self.speed = speed
-        self._wall_start = datetime.now(UTC)
-        self._monotonic_start = time.monotonic()
+        self._started = time.monotonic()
+
+    def now(self) -> datetime:
+        """The date, aware, UTC."""
+        return datetime.now(UTC)
 
     def elapsed_s(self) -> float:
         """Simulated seconds since the clock was made."""
-        return (time.monotonic() - self._monotonic_start) * self.speed
+        return (time.monotonic() - self._started) * self.speed
 
-    def now(self) -> datetime:
-        """The simulated time, aware, UTC."""
-        return self._wall_start + timedelta(seconds=self.elapsed_s())
+    def since_s(self, when: datetime) -> float:
+        """Simulated seconds since a date."""
+        return (self.now() - when).total_seconds() * self.speed
 
     def real_s(self, sim_seconds: float) -> float:
         """How many real seconds `sim_seconds` take."""

@@ -18,7 +18,7 @@ from simfleet.scenario import Scenario
 from simfleet.scrape import prometheus_config
 
 T = TypeVar("T")
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0  # a thousand nodes schedule some 3,000 pods before they answer
 CALL_TIMEOUT_S = 30.0
 
 

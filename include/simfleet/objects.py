@@ -14,6 +14,8 @@ GPU_RESOURCE = "nvidia.com/gpu"
 OPERATOR_NAMESPACE = "gpu-operator"
 EXPORTER = "nvidia-dcgm-exporter"
 PLUGIN = "nvidia-device-plugin-daemonset"
+PLUGIN_IMAGE = "nvcr.io/nvidia/k8s-device-plugin:v0.20.0"
+EXPORTER_IMAGE = "nvcr.io/nvidia/k8s/dcgm-exporter:4.6.0-4.8.3"
 KUBELET_VERSION = "v1.36.2"
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 Obj = dict[str, Any]
@@ -138,7 +140,7 @@ def fleet_objects(config: FleetConfig) -> Iterator[tuple[str, Obj]]:
         yield from _workload(work)
 
 
-def _daemon_set(name: str, container: str, image: str) -> Obj:
+def _daemon_set(name: str, program: str, image: str) -> Obj:
     labels = {"app": name}
     return {
         "metadata": {"name": name, "namespace": OPERATOR_NAMESPACE, "labels": labels},
@@ -152,7 +154,7 @@ def _daemon_set(name: str, container: str, image: str) -> Obj:
                     "tolerations": [{"operator": "Exists"}],
                     "restartPolicy": "Always",
                     "priorityClassName": "system-node-critical",
-                    "containers": [{"name": container, "image": image}],
+                    "containers": [{"name": name, "image": image, "command": [program]}],
                 },
             },
         },

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from simfleet.kube import (
 )
 from simfleet.kube import FaultKind as ApiFaultKind
 from simfleet.kube.defaults import for_create
-from simfleet.kube.live import Live
+from simfleet.kube.live import EVERYTHING_LIVE, Live
 from simfleet.kube.seeds import add_namespace
 from simfleet.kube.tls import make_certificate
 from simfleet.live import LiveFleet
@@ -46,6 +46,10 @@ from simfleet.world import World
 
 log = logging.getLogger(__name__)
 TICK_S = 0.2
+# A silent kubelet is waited for this long (kube-controller-manager's default); in a fast fleet
+# less, so that a reboot still shows as NotReady, but never so little that a busy loop does.
+NODE_GRACE_S = 40.0
+MIN_GRACE_S = 4.0
 VIEWER_TOKEN = "viewer-token"  # noqa: S105 - of a simulation on loopback
 STOP_TIMEOUT_S = 0.5
 
@@ -110,8 +114,11 @@ class Simulation:
         self.fleet = LiveFleet(fleet, self.world, self.store)
         rules = ApiFaultRules(self.faults)
         self.player = Player(scenario, self.fleet, rules.add, rules.clear)
-        self.live = Live(self.store, machines=self.fleet.machines)
-        self.api.read_log = self.live.kubelet.read_log
+        settings = replace(
+            EVERYTHING_LIVE, node_grace_s=max(NODE_GRACE_S / fleet.speed, MIN_GRACE_S)
+        )
+        self.live = Live(self.store, machines=self.fleet.machines, settings=settings)
+        self.api.read_log = self.live.kubelet.log_of
         self.app = self._application(rules)
         self.url = self.tls_url = self.certificate = ""
         self._runner: web.AppRunner | None = None

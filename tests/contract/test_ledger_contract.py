@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-
 from breakfix.errors import IllegalTransition, LedgerError, Refused, StaleFence
 from breakfix.model import (
     Action,
@@ -23,6 +22,7 @@ from breakfix.model import (
     StepStatus,
 )
 from breakfix.ports import Limit
+
 from tests.contract.ledger_builders import (
     NOW,
     RACK,
@@ -195,18 +195,41 @@ def test_a_move_says_when_why_and_until_when(ledger):
         later(600),
         later(5),
     )
-    assert moved.detail == {"pods": 3, "names": ["a", "b"], "state_reason": "drained"}
+    told = {"pods": 3, "names": ["a", "b"], "state_reason": "drained"}
+    assert moved.detail == {**case.detail, **told}
 
 
-def test_the_same_state_again_changes_nothing(ledger):
+def test_the_same_state_again_with_nothing_new_changes_nothing(ledger):
     case = admit(ledger, "n1")
-    ledger.move(case.id, 1, NodeState.REPAIRING, actor="a", reason="r", now=later(1))
+    what = {"actor": "a", "deadline": later(60), "detail": {"x": (1, 2), "at": NOW}}
+    ledger.move(case.id, 1, NodeState.REPAIRING, reason="r", now=later(1), **what)
     before, count = ledger.case(case.id), len(events(ledger))
-    again = ledger.move(
-        case.id, 1, NodeState.REPAIRING, actor="b", reason="s", now=later(9), detail={"x": 1}
-    )
+    again = ledger.move(case.id, 1, NodeState.REPAIRING, reason="s", now=later(9), **what)
     assert again == before == ledger.case(case.id)
     assert len(events(ledger)) == count
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        pytest.param({"deadline": later(900)}, id="a watch is prolonged"),
+        pytest.param({"repaired_at": later(8)}, id="the repair is timed"),
+        pytest.param({"detail": {"x": 1}}, id="evidence is added"),
+    ],
+)
+def test_the_same_state_again_keeps_what_is_new(ledger, news):
+    case = to_returning(ledger, admit(ledger, "n1"))
+    since = ledger.node_records(now=later(20))["n1"].since
+    again = ledger.move(
+        case.id, 1, NodeState.RETURNING, actor="a", reason="s", now=later(20), **news
+    )
+    assert again == ledger.case(case.id) != case
+    for name, value in news.items():
+        kept = getattr(again, name)
+        assert kept == (
+            {**case.detail, **value, "state_reason": "s"} if name == "detail" else value
+        )
+    assert ledger.node_records(now=later(21))["n1"].since == since
 
 
 def test_a_way_that_the_table_does_not_know_is_refused_and_nothing_is_written(ledger):
@@ -339,6 +362,25 @@ def test_a_step_says_truthfully_what_became_of_it(ledger):
     assert again == good
     assert ledger.steps(case.id) == (good,)
     assert len(events(ledger)) == count
+
+
+def test_progress_is_noted_on_a_step_until_it_ends(ledger):
+    case = admit(ledger, "n1")
+    ledger.begin_step(case.id, 1, "drain", detail={"left": 9}, now=later(1))
+    noted = ledger.finish_step(
+        case.id, 1, "drain", StepStatus.DISPATCHED, detail={"left": 4}, now=later(2)
+    )
+    assert (noted.status, noted.ended_at, noted.detail) == (
+        StepStatus.DISPATCHED,
+        None,
+        {"left": 4},
+    )
+    ledger.finish_step(case.id, 1, "drain", StepStatus.DONE, detail={"left": 0}, now=later(3))
+    with pytest.raises(LedgerError, match="has ended"):
+        ledger.finish_step(
+            case.id, 1, "drain", StepStatus.DISPATCHED, detail={"left": 1}, now=later(4)
+        )
+    assert events(ledger)[1:] == ["step.begun", "step.noted", "step.finished"]
 
 
 @pytest.mark.parametrize("status", [StepStatus.DONE, StepStatus.DISPATCHED])

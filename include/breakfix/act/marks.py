@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from breakfix.model import Case, Node, NodeState, Taint
+from collections.abc import Sequence
+
+from breakfix.model import Case, Node, NodeState, Step, StepStatus, Taint
 from breakfix.ports import NodePatch
 
 TAINT = "breakfix.dev/quarantine"
@@ -20,6 +22,25 @@ def has_taint(node: Node) -> bool:
 def is_of(node: Node, case: Case) -> bool:
     """Whether the node names this case as the one that has it."""
     return node.annotations.get(CASE) == case.id
+
+
+def is_marked(node: Node) -> bool:
+    """Whether anything of ours is on the node."""
+    return CASE in node.annotations or has_taint(node)
+
+
+def was_taken_back(node: Node, case: Case, steps: Sequence[Step]) -> bool:
+    """Whether a person lifted the quarantine that this case had put on the node.
+
+    Only a quarantine that is recorded as done can be lifted; one that our own release lifted was not theirs.
+    """
+    rounds = [s for s in steps if s.name.startswith("quarantine-")]
+    if not rounds or rounds[-1].status is not StepStatus.DONE:
+        return False
+    number = rounds[-1].name.removeprefix("quarantine-")
+    if any(s.name == f"release-{number}" for s in steps):
+        return False
+    return not (is_of(node, case) and node.is_unschedulable)
 
 
 def cordoned_by_us(node: Node) -> bool:
@@ -65,9 +86,11 @@ def labelled(node: Node, state: NodeState) -> NodePatch | None:
 
 
 def cleared(node: Node) -> NodePatch | None:
-    """The patch that takes every label and annotation of ours away; taint and cordon stay."""
+    """The patch that takes every taint, label and annotation of ours away; the cordon stays."""
     patch = NodePatch(
-        labels={STATE: None}, annotations={CASE: None, FENCE: None, CORDONED_BY_US: None}
+        taints=_others(node) if has_taint(node) else None,
+        labels={STATE: None},
+        annotations={CASE: None, FENCE: None, CORDONED_BY_US: None},
     )
     return None if changes_nothing(patch, node) else patch
 

@@ -47,7 +47,7 @@ def pod_name(case: Case, step: str) -> str:
 def reset_pod(
     case: Case, step: str, node: Node, gpus: Sequence[str], settings: PodSettings
 ) -> dict[str, Any]:
-    """Resets these GPUs (none: all) with the host's own nvidia-smi. Raises ValueError for odd ids."""
+    """Resets these GPUs (none: all) with the host's nvidia-smi. ValueError for odd ids."""
     odd = [g for g in gpus if not _GPU_ID.match(g)]
     if odd:
         raise ValueError(f"not a GPU index, UUID or bus id: {odd[0]!r}")
@@ -60,7 +60,7 @@ def reboot_pod(
 ) -> dict[str, Any]:
     """Reboots the node through its init, unless it runs another boot than the expected one."""
     script = (
-        f'grep -q "$EXPECTED_BOOT_ID" {BOOT_ID_FILE} || exit {REBOOTED_ALREADY}; '
+        f'grep -qFx "$EXPECTED_BOOT_ID" {BOOT_ID_FILE} || exit {REBOOTED_ALREADY}; '
         f"{' '.join(_ON_HOST)} systemctl reboot"
     )
     manifest = _on_host(case, step, node, ["sh", "-c", script], settings)
@@ -77,9 +77,10 @@ def diag_pod(
     The image brings its own host engine; the JSON goes to the log, the exit status is dcgmi's.
     """
     script = f"nv-hostengine >/dev/null 2>&1; exec dcgmi diag -r {level} -j"
-    manifest = _pod(case, step, node, settings.diag_image, ["sh", "-c", script], settings)
+    manifest = _pod(case, step, node, ["sh", "-c", script], settings)
     manifest["spec"]["activeDeadlineSeconds"] = DIAG_DEADLINE_S[level]
     container = manifest["spec"]["containers"][0]
+    container["image"] = settings.diag_image
     container["resources"] = {"limits": {settings.gpu_resource: str(gpus)}}
     container["securityContext"] = {"capabilities": {"add": ["SYS_ADMIN"]}}  # profiling counters
     return manifest
@@ -88,14 +89,14 @@ def diag_pod(
 def _on_host(
     case: Case, step: str, node: Node, command: list[str], settings: PodSettings
 ) -> dict[str, Any]:
-    manifest = _pod(case, step, node, settings.repair_image, command, settings)
+    manifest = _pod(case, step, node, command, settings)
     manifest["spec"]["hostPID"] = True
     manifest["spec"]["containers"][0]["securityContext"] = {"privileged": True}
     return manifest
 
 
 def _pod(
-    case: Case, step: str, node: Node, image: str, command: list[str], settings: PodSettings
+    case: Case, step: str, node: Node, command: list[str], settings: PodSettings
 ) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
@@ -117,7 +118,9 @@ def _pod(
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "tolerations": _tolerations(settings),
-            "containers": [{"name": "main", "image": image, "command": command}],
+            "containers": [
+                {"name": "main", "image": settings.repair_image, "command": command},
+            ],
         },
     }
 

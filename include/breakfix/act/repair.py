@@ -161,11 +161,10 @@ def settle_pod(acting: Acting, case: Case, step: Step) -> Step | None:
             return None
         code = acting.cluster.pod_exit_code(namespace, name)
     except NotFound:
-        detail = {"text": f"pod {name} is gone: what it did is not known"}
-        return steps.finish(acting, case, step.name, StepStatus.UNKNOWN, detail)
+        return give_up(acting, case, step, f"pod {name} is gone: what it did is not known")
     is_done = pod.phase == "Succeeded" and code in (0, None)
     status = StepStatus.DONE if is_done else StepStatus.FAILED
-    detail = {"exit_code": code, "text": f"pod {pod.phase}, exit code {code}"}
+    detail: dict[str, Any] = {"exit_code": code, "text": f"pod {pod.phase}, exit code {code}"}
     return steps.finish(acting, case, step.name, status, detail)
 
 

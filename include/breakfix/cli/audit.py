@@ -31,7 +31,9 @@ def verify(output: Output = Format.TABLE) -> None:
 
 @app.command("export")
 def export(
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="Where to; stdout if not given.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Where to; stdout if not given.")
+    ] = None,
 ) -> None:
     """Write the audit log as JSON lines, oldest first."""
     ledger = build_ledger(load_settings())
@@ -45,6 +47,3 @@ def export(
             out.write(line + "\n")
             count += 1
     say(f"{count} entries written to {file}")
-
-
-

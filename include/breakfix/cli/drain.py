@@ -41,7 +41,11 @@ def drain(
     reports = []
     for node in nodes:
         report = drain_by_hand(
-            services, node, requester=actor(), reason=reason or "drained by hand", tell=_progress(output)
+            services,
+            node,
+            requester=actor(),
+            reason=reason or "drained by hand",
+            tell=_progress(output),
         )
         reports.append(report)
     _print_reports(reports, output)
@@ -101,6 +105,3 @@ def _print_reports(reports: list[DrainReport], output: Format) -> None:
             for r in reports
         ),
     )
-
-
-

@@ -19,7 +19,8 @@ from breakfix.wiring import build_services
 
 def judge(
     at: Annotated[
-        str, typer.Option(help="Judge the past: RFC 3339, e.g. 2026-01-31T12:00:00Z, or Unix seconds.")
+        str,
+        typer.Option(help="Judge the past: RFC 3339, e.g. 2026-01-31T12:00:00Z, or Unix seconds."),
     ] = "",
     node: Annotated[str, typer.Option(help="Only this node, with its evidence.")] = "",
     output: Output = Format.TABLE,
@@ -144,7 +145,9 @@ def parse_time(text: str) -> datetime:
             return datetime.fromtimestamp(float(text), UTC)
         value = datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
-        raise SettingsError(f"--at {text!r}: write e.g. 2026-01-31T12:00:00Z or Unix seconds") from None
+        raise SettingsError(
+            f"--at {text!r}: write e.g. 2026-01-31T12:00:00Z or Unix seconds"
+        ) from None
     if value.tzinfo is None:
         raise SettingsError(f"--at {text!r} has no time zone; add Z for UTC")
     return value.astimezone(UTC)

@@ -63,7 +63,9 @@ def _print_policy(policy: Policy) -> None:
 
 @app.command("check")
 def check(
-    overlay: Annotated[Path | None, typer.Argument(help="An overlay; default: BREAKFIX_POLICY.")] = None,
+    overlay: Annotated[
+        Path | None, typer.Argument(help="An overlay; default: BREAKFIX_POLICY.")
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Check an overlay against the default policy; exit 2 with a line per wrong value."""

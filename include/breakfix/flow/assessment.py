@@ -36,10 +36,10 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
         services.metrics,
         services.cluster,
         services.policy,
-        services.settings.gpu_node_selector,
         at=now,
-        is_past=at is not None,
+        gpu_node_selector=services.settings.gpu_node_selector,
         floors=_floors(records),
+        is_past=at is not None,
     )
     judgement = judge(observation, services.policy, records, now)
     plan = make_plan(

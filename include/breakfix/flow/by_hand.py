@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from breakfix.act.ownership import check_ownership
 from breakfix.errors import NotFound, Refused
 from breakfix.flow.case import put_in_quarantine, run_stage
+from breakfix.flow.draining import drain_step
 from breakfix.flow.looking import look
 from breakfix.flow.services import Services
-from breakfix.flow.stages import Go, Stage, Wait
+from breakfix.flow.stages import Go, Stage
 from breakfix.flow.sweep import admit
 from breakfix.model import (
     Action,
@@ -102,7 +103,7 @@ def drain_by_hand(
     else:
         tell(f"{node}: going on with case {case.id}")
     try:
-        put_in_quarantine(services, case)
+        put_in_quarantine(services, case, is_fresh=True)
     except Refused as e:
         return DrainReport(node, case.id, False, 0, 0, f"{e.reason}: {e}")
     tell(f"{node}: cordoned (case {case.id})")
@@ -118,18 +119,16 @@ def _drain_to_the_end(services: Services, case: Case, tell: Callable[[str], None
     """Run the drain stage until it goes somewhere; each Wait of it has a deadline, so this ends."""
     said = ""
     while True:
-        result: Go | Wait = run_stage(services, Stage.DRAIN, case.id, case.fence)
-        step = next((s for s in services.book.steps(case.id) if s.name.startswith("drain.")), None)
+        result = run_stage(services, Stage.DRAIN, case.id, case.fence)
+        step = drain_step(services, case)
         detail = step.detail if step else {}
         text = str(detail.get("text", ""))
         if text and text != said:
             tell(f"{case.node}: {text}")
             said = text
         if isinstance(result, Go):
-            is_done = step is not None and step.status is StepStatus.VERIFIED
-            done_text = "drained" if is_done else result.note or text
+            is_done = step is not None and step.status is StepStatus.DONE
             evicted, left = int(detail.get("evicted", 0)), int(detail.get("left", 0))
-            if not is_done and result.to is not Stage.ESCALATE and not done_text:
-                done_text = "stopped"
-            return DrainReport(case.node, case.id, is_done, evicted, left, done_text)
+            said = "drained" if is_done else result.note or text
+            return DrainReport(case.node, case.id, is_done, evicted, 0 if is_done else left, said)
         services.clock.sleep(services.policy.drain.poll_s)

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from breakfix.act.quarantine import clear_marks, quarantine, release, set_state_label
 from breakfix.approve import settle
 from breakfix.errors import LedgerError, NotFound, Refused, StaleFence
-from breakfix.flow import questions, repairs, validation
+from breakfix.flow import questions, validation
 from breakfix.flow.draining import drain_node
-from breakfix.flow.guarding import guarded
+from breakfix.flow.guarding import RECOVERY, acting, disruption
+from breakfix.flow.repairs import run_repair
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import (
@@ -43,10 +44,22 @@ _TAKEN_BACK = frozenset(
 _MAY_PASS = frozenset(
     {
         RefusalReason.TELEMETRY,
+        RefusalReason.COMMON_CAUSE,
+        RefusalReason.NOT_CORROBORATED,
         RefusalReason.SCOPE_FULL,
         RefusalReason.FLEET_SHARE,
         RefusalReason.HEADROOM,
         RefusalReason.BUDGET,
+    }
+)
+
+#: Refusals that stop the run and leave the case to whoever lifts them.
+_NOT_NOW = frozenset(
+    {
+        RefusalReason.HALTED,
+        RefusalReason.HELD,
+        RefusalReason.UNOWNED_CLUSTER,
+        RefusalReason.STALE_FENCE,
     }
 )
 
@@ -94,10 +107,13 @@ def begin(services: Services, case: Case) -> Go | Wait:
             return Go(Stage.SETTLE_RUN, f"nothing to do in state {case.state}")
 
 
-def put_in_quarantine(services: Services, case: Case) -> None:
-    """Cordon, taint and label the node; no write when that is so already. Raises Refused, NotFound."""
-    guarded(services, case, is_begun=False)
-    quarantine(services.cluster, services.book, case, now=services.clock.now())
+def put_in_quarantine(services: Services, case: Case, *, is_fresh: bool = False) -> None:
+    """Cordon, taint and label the node; no write when that is so already. Raises Refused.
+
+    `is_fresh`: the node was judged just now, so that its reason need not be asked again.
+    """
+    expected = disruption(services, case, is_reason_fresh=is_fresh)
+    quarantine(acting(services), case, expected)
 
 
 def _ask_before_repair(services: Services, case: Case) -> Go:
@@ -107,7 +123,7 @@ def _ask_before_repair(services: Services, case: Case) -> Go:
     if approval.decision is Decision.ALLOWED:
         return Go(Stage.DRAIN, f"approved by {approval.approver}")
     if approval.decision is Decision.PENDING:
-        return _ask(case, approval, Stage.APPROVE_REPAIR, ())
+        return _ask(services, case, approval)
     return Go(Stage.ESCALATE, f"approval {approval.decision}")
 
 
@@ -133,16 +149,17 @@ def _question(services: Services, case: Case, purpose: Purpose, wait_s: float) -
     )
 
 
-def _ask(case: Case, approval: Approval, to: Stage, steps: Sequence[object]) -> Go:
-    del steps
+def _ask(services: Services, case: Case, approval: Approval) -> Go:
+    is_repair = approval.purpose is Purpose.REPAIR
+    steps = () if is_repair else tuple(services.book.steps(case.id))
     return Go(
-        to,
-        "waiting for an approver",
+        Stage.APPROVE_REPAIR if is_repair else Stage.APPROVE_RETURN,
+        f"{approval.purpose}: waiting for an approver",
         {
             "subject": questions.subject(case, approval.purpose),
-            "body": questions.body(case, approval.purpose, approval.expires_at),
-            "expires_at": approval.expires_at.isoformat(),
+            "body": questions.body(case, approval.purpose, approval.expires_at, steps),
             "asked_at": approval.asked_at.isoformat(),
+            "expires_at": approval.expires_at.isoformat(),
         },
     )
 
@@ -236,7 +253,7 @@ def repair_stage(services: Services, case: Case) -> Go | Wait:
     """Dispatch the repair once, wait for its effect, and only then call it done."""
     if case.state is NodeState.VALIDATING:
         return Go(Stage.CHECK_GPUS, "repaired already")
-    return repairs.repair(services, case)
+    return run_repair(services, case)
 
 
 def ask_return(services: Services, case: Case) -> Go:
@@ -245,17 +262,7 @@ def ask_return(services: Services, case: Case) -> Go:
         return Go(Stage.RETURN_NODE, "validated; policy asks nobody before the return")
     approval = _question(services, case, Purpose.RETURN, services.policy.timing.approval_return_s)
     if approval.decision is Decision.PENDING:
-        steps = tuple(services.book.steps(case.id))
-        return Go(
-            Stage.APPROVE_RETURN,
-            "validated; waiting for an approver",
-            {
-                "subject": questions.subject(case, Purpose.RETURN),
-                "body": questions.body(case, Purpose.RETURN, approval.expires_at, steps),
-                "expires_at": approval.expires_at.isoformat(),
-                "asked_at": approval.asked_at.isoformat(),
-            },
-        )
+        return _ask(services, case, approval)
     return _after_answer(services, case, approval)
 
 
@@ -272,10 +279,9 @@ def return_node(services: Services, case: Case) -> Go | Wait:
     """Back in service, under watch. Only what we cordoned is uncordoned."""
     if case.state is NodeState.RETURNING:
         return Go(Stage.SETTLE_RUN, "returned already")
-    guarded(services, case, is_recovery=True)
     _require_approved_return(services, case)
+    release(acting(services), case, RECOVERY, NodeState.RETURNING)
     now = services.clock.now()
-    release(services.cluster, services.book, case, state=NodeState.RETURNING, now=now)
     until = now + timedelta(seconds=services.policy.timing.watch_s)
     services.book.move(
         case.id,
@@ -303,9 +309,11 @@ def escalate(services: Services, case: Case) -> Go | Wait:
     """A person or hardware is needed: the node stays out, and everybody is told why."""
     now, reason = services.clock.now(), why_escalated(services, case)
     try:
-        set_state_label(services.cluster, case, NodeState.ESCALATED)
-    except NotFound:
-        log.warning("case=%s node=%s is gone while it escalates", case.id, case.node)
+        set_state_label(acting(services), case, NodeState.ESCALATED)
+    except Refused as e:
+        if e.reason in _NOT_NOW:
+            raise
+        log.warning("case=%s node=%s escalates unlabelled: %s", case.id, case.node, e)
     services.book.end_case(
         case.id, case.fence, CaseEnd.ESCALATED, actor=ACTOR, reason=reason, now=now
     )
@@ -316,7 +324,10 @@ def escalate(services: Services, case: Case) -> Go | Wait:
 def why_escalated(services: Services, case: Case) -> str:
     """The reason, from the records: the last question that was not a yes, or the last step that failed."""
     for approval in reversed(services.book.approvals(case.id)):
-        if approval.fence == case.fence and approval.decision in {Decision.REFUSED, Decision.EXPIRED}:
+        if approval.fence == case.fence and approval.decision in {
+            Decision.REFUSED,
+            Decision.EXPIRED,
+        }:
             who = approval.approver or "nobody"
             return f"{approval.purpose} {approval.decision} by {who}"
     for step in reversed(services.book.steps(case.id)):
@@ -332,14 +343,12 @@ def why_escalated(services: Services, case: Case) -> str:
 
 def _refused(services: Services, case: Case, stage: Stage, refusal: Refused) -> Go | Wait:
     now = services.clock.now()
-    detail = {"stage": stage, "reason": refusal.reason, "text": str(refusal)}
-    services.book.audit("act.refused", case.id, actor=ACTOR, detail=detail, now=now)
     if refusal.reason in _TAKEN_BACK:
         return _given_up(services, case, CaseEnd.OVERRIDDEN, str(refusal))
     if refusal.reason is RefusalReason.REASON_GONE:
         return _given_up(services, case, CaseEnd.ABORTED, str(refusal))
     if refusal.reason is RefusalReason.NODE_CHANGED:
-        return _node_gone(services, case, str(refusal))
+        return _node_changed(services, case, str(refusal))
     if refusal.reason in _MAY_PASS:
         return _wait_or_escalate(services, case, stage, str(refusal), now)
     if refusal.reason in {RefusalReason.POD_REFUSED, RefusalReason.PROTECTED}:
@@ -376,10 +385,34 @@ def _given_up(services: Services, case: Case, end: CaseEnd, text: str) -> Go:
     if end is CaseEnd.OVERRIDDEN:
         clear_marks(services.cluster, case)
     else:
-        release(services.cluster, services.book, case, state=NodeState.HEALTHY, now=now)
+        _let_go(services, case)
     services.book.end_case(case.id, case.fence, end, actor=ACTOR, reason=text, now=now)
     services.notifier.tell(f"case of {case.node} ended: {end}", text, case_id=case.id)
     return Go(Stage.SETTLE_RUN, text)
+
+
+def _let_go(services: Services, case: Case) -> None:
+    """Give the node back as it was before us, and take every mark off."""
+    try:
+        release(acting(services), case, RECOVERY, NodeState.HEALTHY)
+    except Refused as e:
+        if e.reason in _NOT_NOW:
+            raise
+        log.info("case=%s node=%s is not ours to release: %s", case.id, case.node, e)
+    clear_marks(services.cluster, case)
+
+
+def _node_changed(services: Services, case: Case, text: str) -> Go:
+    """Gone, another machine of that name, or the same one after a boot that was not ours."""
+    try:
+        node = services.cluster.node(case.node)
+    except NotFound:
+        return _node_gone(services, case, text)
+    if node.uid != case.node_uid:
+        return _node_gone(services, case, text)
+    if case.state is NodeState.QUARANTINED:
+        return _given_up(services, case, CaseEnd.ABORTED, text)
+    return Go(Stage.ESCALATE, text)
 
 
 def _node_gone(services: Services, case: Case, text: str) -> Go:
@@ -404,15 +437,12 @@ def abort_case(services: Services, case_id: str, *, actor: str, reason: str) -> 
         case.id, case.fence, actor=actor, reason=reason or "aborted", now=now
     )
     if taken.state in {NodeState.REPAIRING, NodeState.VALIDATING}:
-        set_state_label(services.cluster, taken, NodeState.ESCALATED)
+        set_state_label(acting(services), taken, NodeState.ESCALATED)
         services.book.end_case(
             taken.id, taken.fence, CaseEnd.ESCALATED, actor=actor, reason=reason, now=now
         )
         return f"case {case.id} ended; {case.node} was under repair and stays out: look at it first"
-    try:
-        release(services.cluster, services.book, taken, state=NodeState.HEALTHY, now=now)
-    except NotFound:
-        log.warning("case=%s node=%s is gone while it is aborted", case.id, case.node)
+    _let_go(services, taken)
     services.book.end_case(
         taken.id, taken.fence, CaseEnd.ABORTED, actor=actor, reason=reason, now=now
     )

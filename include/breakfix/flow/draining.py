@@ -2,84 +2,99 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 
+from breakfix.act import steps
 from breakfix.act.drain import DrainProgress, drain_once
 from breakfix.errors import Refused
-from breakfix.flow.guarding import guarded
+from breakfix.flow.guarding import acting, disruption
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Wait, WaitKind
-from breakfix.model import Case, Node, RefusalReason, Step, StepStatus
+from breakfix.model import Case, Pod, PodDecision, RefusalReason, Step, StepStatus
+from breakfix.plan.drain_pods import decide_pods
+from breakfix.policy import Policy
 
 
 def drain_node(services: Services, case: Case) -> Wait | bool:
-    """One pass. True: drained and verified; False: overdue; a Wait: something is left.
+    """One pass. True: nothing is left; False: overdue; a Wait: something is left.
 
-    Raises Refused when a guardrail, or a pod that may not go, holds it; nothing was evicted then in this pass.
+    Raises Refused when a guardrail, or a pod that may not go, holds it.
     """
-    step = _begin(services, case)
-    if step.status in {StepStatus.VERIFIED, StepStatus.FAILED}:
-        return step.status is StepStatus.VERIFIED
-    node = guarded(services, case)
-    now = services.clock.now()
-    progress = drain_once(services.cluster, case, services.policy.drain, now=now)
+    known = drain_step(services, case)
+    if known is not None and known.status is not StepStatus.DISPATCHED:
+        return known.status is StepStatus.DONE
+    progress = drain_once(
+        acting(services),
+        case,
+        disruption(services, case),
+        services.policy.drain,
+        decider(services.policy),
+    )
     if progress.refused:
-        raise Refused(RefusalReason.POD_REFUSED, f"drain refused: {progress.refused[0]}")
-    detail = _detail(step, progress)
-    if progress.is_done:
-        _finish(services, case, step, StepStatus.VERIFIED, detail)
+        first = progress.refused[0]
+        text = f"drain refused {first.namespace}/{first.name}: {first.reason}"
+        raise Refused(RefusalReason.POD_REFUSED, text)
+    return progress.is_done or _not_done(services, case, progress)
+
+
+def decider(policy: Policy) -> _Decider:
+    """`decide_pods` under this policy, as act asks it."""
+    return _Decider(policy)
+
+
+class _Decider:
+    def __init__(self, policy: Policy) -> None:
+        self._drain = policy.drain
+
+    def __call__(
+        self, pods: Sequence[Pod], daemon_sets: frozenset[tuple[str, str]]
+    ) -> Sequence[PodDecision]:
+        return decide_pods(
+            pods,
+            daemon_sets=daemon_sets,
+            allow_disk_empty_dir=self._drain.may_delete_disk_empty_dir,
+            allow_unmanaged=self._drain.may_delete_unmanaged,
+        )
+
+
+def drain_step(services: Services, case: Case) -> Step | None:
+    """The drain of the case's current round, if it was begun."""
+    known = services.book.steps(case.id)
+    return steps.step_named(known, f"{steps.DRAIN}-{steps.current_round(known)}")
+
+
+def _not_done(services: Services, case: Case, progress: DrainProgress) -> Wait | bool:
+    step = drain_step(services, case)
+    now = services.clock.now()
+    if step is None:  # nothing was begun, so nothing is left: drain_once says so itself
         return True
-    deadline = datetime.fromisoformat(str(step.detail["deadline"]))
+    deadline = step.started_at + timedelta(seconds=services.policy.drain.timeout_s)
+    detail = _told(step, progress)
     if now >= deadline:
-        _finish(services, case, step, StepStatus.FAILED, {**detail, "text": f"overdue: {detail['text']}"})
+        overdue = {**detail, "text": f"overdue: {detail['text']}"}
+        steps.finish(acting(services), case, step.name, StepStatus.FAILED, overdue)
         return False
-    _note(services, case, node, step, detail, progress)
+    if detail["text"] != step.detail.get("text"):
+        services.book.finish_step(
+            case.id, case.fence, step.name, StepStatus.DISPATCHED, detail=detail, now=now
+        )
+        if progress.blocked:
+            _tell(services, case, str(detail["text"]))
     again = now + timedelta(seconds=services.policy.drain.poll_s)
     return Wait(WaitKind.PODS_GONE, case.id, case.node, deadline, not_before=again)
 
 
-def _begin(services: Services, case: Case) -> Step:
-    now = services.clock.now()
-    until = now + timedelta(seconds=services.policy.drain.timeout_s)
-    step, _ = services.book.begin_step(
-        case.id,
-        case.fence,
-        f"drain.{case.attempt}",
-        detail={"deadline": until.isoformat(), "evicted": 0, "left": 0, "text": ""},
-        now=now,
-    )
-    return step
-
-
-def _detail(step: Step, progress: DrainProgress) -> dict[str, object]:
-    evicted = int(step.detail.get("evicted", 0)) + progress.evicted
-    text = f"{evicted} evicted, {progress.left} left"
+def _told(step: Step, progress: DrainProgress) -> dict[str, object]:
+    evicted = int(step.detail.get("evicted", 0)) + len(progress.evicted)
+    text = f"{evicted} evicted, {len(progress.left)} left"
     if progress.blocked:
-        pod, why = progress.blocked[0]
-        text += f"; {pod} is blocked: {why}"
-    return {"evicted": evicted, "left": progress.left, "text": text}
+        text += f"; {progress.blocked[0].pod} is blocked: {progress.blocked[0].message}"
+    return {"evicted": evicted, "left": len(progress.left), "text": text}
 
 
-def _note(
-    services: Services,
-    case: Case,
-    node: Node,
-    step: Step,
-    detail: dict[str, object],
-    progress: DrainProgress,
-) -> None:
-    """Keep the progress on the case; who blocks the drain is told once, as an event on the node."""
-    if detail["text"] == step.detail.get("text"):
-        return
-    _finish(services, case, step, StepStatus.DISPATCHED, detail)
-    if progress.blocked:
-        message = f"case {case.id}: {detail['text']}"[:1000]
-        services.cluster.post_event(node, reason="DrainBlocked", message=message, is_warning=True)
-
-
-def _finish(
-    services: Services, case: Case, step: Step, status: StepStatus, detail: dict[str, object]
-) -> None:
-    services.book.finish_step(
-        case.id, case.fence, step.name, status, detail=detail, now=services.clock.now()
-    )
+def _tell(services: Services, case: Case, text: str) -> None:
+    """Who blocks a drain is an event on the node, besides the case: there people look first."""
+    node = services.cluster.node(case.node)
+    message = f"case {case.id}: {text}"[:1000]
+    services.cluster.post_event(node, reason="DrainBlocked", message=message, is_warning=True)

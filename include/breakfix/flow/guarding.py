@@ -1,8 +1,12 @@
-"""The guard before every act, with what only the flow can ask: is the reason still true, are limits still kept."""
+"""What the guard asks before every act, with what only the flow can find out: the reason and the limits."""
 
 from __future__ import annotations
 
-from breakfix.act.guard import check
+from collections.abc import Callable
+from typing import TypeVar
+
+from breakfix.act.guard import Acting, Expected
+from breakfix.act.pods import PodSettings
 from breakfix.errors import Refused
 from breakfix.flow.assessment import assess
 from breakfix.flow.looking import look
@@ -18,56 +22,78 @@ from breakfix.model import (
     Verdict,
 )
 from breakfix.plan.limits import ACT_GUARDS, Candidate, first_refusal
+from breakfix.settings import Settings
+
+T = TypeVar("T")
+
+#: An act of recovery needs no fault and is held by no limit, only by halt `all` and by people.
+RECOVERY = Expected(is_recovery=True)
 
 
-def guarded(
-    services: Services,
-    case: Case,
-    *,
-    is_begun: bool = True,
-    is_recovery: bool = False,
-    checks_reason: bool = True,
-) -> Node:
-    """Everything that must hold before an act of this case, read afresh. Raises Refused, NotFound.
-
-    `is_begun`: the node carries our quarantine, so its absence is a person's hand. A recovery is held by no
-    limit and needs no fault; a disruption needs both its reason and its limits.
-    """
-    needs_reason = checks_reason and not is_recovery
-    return check(
-        services.cluster,
-        services.book,
-        case,
-        services.policy,
+def acting(services: Services) -> Acting:
+    """The ports with which act works."""
+    return Acting(
+        cluster=services.cluster,
+        ledger=services.book,
+        clock=services.clock,
         namespace=services.settings.namespace,
-        now=services.clock.now(),
-        is_recovery=is_recovery,
-        is_begun=is_begun,
-        reason_gone=(lambda node: reason_gone(services, case, node)) if needs_reason else None,
-        limits_broken=None if is_recovery else (lambda node: limits_broken(services, case, node)),
+        limits=services.policy.limits,
     )
 
 
-def limits_broken(services: Services, case: Case, node: Node) -> Refusal | None:
-    """The guardrails that may have changed since the admission, asked with the node itself left out."""
+def pod_settings(settings: Settings) -> PodSettings:
+    """Where our own pods run, and what from."""
+    return PodSettings(
+        namespace=settings.namespace,
+        repair_image=settings.repair_image,
+        diag_image=settings.diag_image,
+        deadline_s=settings.pod_deadline_s,
+        gpu_resource=settings.gpu_resource,
+    )
+
+
+def disruption(services: Services, case: Case, *, is_reason_fresh: bool = False) -> Expected:
+    """What a disruptive act of this case expects. Reason and limits are asked once per act or pass.
+
+    `is_reason_fresh`: the caller has judged the node just now.
+    """
+    return Expected(
+        reason_gone=None if is_reason_fresh else _once(lambda n: _reason_gone(services, case, n)),
+        limit_broken=_once(lambda n: _limit_broken(services, case, n)),
+    )
+
+
+def _once(ask: Callable[[Node], T]) -> Callable[[Node], T]:
+    """The first answer, for as long as the node's version is the same."""
+    known: dict[str, T] = {}
+
+    def answer(node: Node) -> T:
+        if node.resource_version not in known:
+            known[node.resource_version] = ask(node)
+        return known[node.resource_version]
+
+    return answer
+
+
+def _limit_broken(services: Services, case: Case, node: Node) -> Refusal | None:
+    """The guardrails that may have changed since the admission, with the node itself left out."""
     candidate = Candidate(node, case.failure_class, case.action, services.clock.now())
     return first_refusal(candidate, look(services), ACT_GUARDS)
 
 
-def reason_gone(services: Services, case: Case, node: Node) -> Refused | None:
-    """Why the case's reason does not stand any more, or None while it does.
+def _reason_gone(services: Services, case: Case, node: Node) -> str:
+    """Why the case's reason does not stand any more; an empty string while it does.
 
     An event (an XID, a double-bit error) stands until the node boots anew or is repaired. A state must be
-    seen again now; when telemetry cannot say, nobody may act on it.
+    seen again now. Where telemetry cannot say, nobody may act on it: Refused (TELEMETRY).
     """
     if node.boot_id != case.boot_id:
-        text = "the node has booted since: it is judged afresh"
-        return Refused(RefusalReason.REASON_GONE, text)
+        return "the node has booted since: it is judged afresh"
     if case.detail.get("is_by_hand") or _has_event(case):
-        return None
+        return ""
     verdict = assess(services).judgement.verdict(case.node)
     if verdict is None:
-        return Refused(RefusalReason.TELEMETRY, "the node could not be judged")
+        raise Refused(RefusalReason.TELEMETRY, "the node could not be judged")
     return _by_verdict(verdict)
 
 
@@ -78,11 +104,11 @@ def _has_event(case: Case) -> bool:
     )
 
 
-def _by_verdict(verdict: Verdict) -> Refused | None:
+def _by_verdict(verdict: Verdict) -> str:
     if verdict.refusal is not None:
-        return Refused(verdict.refusal, verdict.reason)
+        raise Refused(verdict.refusal, verdict.reason)
     if any(f.mode is not SignalMode.NEVER for f in verdict.findings):
-        return None
+        return ""
     if verdict.failure_class is FailureClass.TELEMETRY_LOST:
-        return Refused(RefusalReason.TELEMETRY, f"cannot tell: {verdict.reason}")
-    return Refused(RefusalReason.REASON_GONE, "the fault is not seen any more")
+        raise Refused(RefusalReason.TELEMETRY, f"cannot tell: {verdict.reason}")
+    return "the fault is not seen any more"

@@ -28,7 +28,9 @@ def body(case: Case, purpose: Purpose, expires_at: datetime, steps: tuple[Step, 
         ("action", str(case.action)),
     ]
     if purpose is Purpose.REPAIR and impact:
-        cost = f"{impact.get('pods_evicted', '?')} pods, {impact.get('gpus_stopped', '?')} GPUs stop"
+        cost = (
+            f"{impact.get('pods_evicted', '?')} pods, {impact.get('gpus_stopped', '?')} GPUs stop"
+        )
         rows.append(("cost", cost))
     if purpose is Purpose.RETURN:
         rows.append(("evidence", _plain("; ".join(_evidence(s) for s in steps)) or "none"))

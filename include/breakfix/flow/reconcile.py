@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from breakfix.act.guard import halt_level
-from breakfix.act.marks import is_marked, marked_case, was_taken_back
+from breakfix.act.marks import CASE, is_marked, was_taken_back
 from breakfix.act.ownership import check_ownership
-from breakfix.act.quarantine import clear_marks, release
+from breakfix.act.quarantine import clear_marks
 from breakfix.errors import BreakfixError, LedgerError, StaleFence
 from breakfix.flow.case import escalate
 from breakfix.flow.services import Services
@@ -123,24 +123,22 @@ def _end(
 
 def _mend_marks(services: Services, node: Node, report: ReconcileReport) -> None:
     """Our marks outlive their case when somebody crashed between the two, or when it escalated."""
-    case_id = marked_case(node)
+    case_id = node.annotations.get(CASE, "")
     try:
         case = services.book.case(case_id)
     except LedgerError as e:
         if e.is_transient:
             raise
-        report.notes.append(f"{node.name}: marked by case {case_id}, which this ledger does not know")
+        report.notes.append(
+            f"{node.name}: marked by case {case_id}, which this ledger does not know"
+        )
         return
     if case.is_open or case.node_uid != node.uid:
         return
-    now = services.clock.now()
     if case.end is CaseEnd.ESCALATED:
         if was_taken_back(node, case, services.book.steps(case.id)):
             clear_marks(services.cluster, case)
             _end(services, case, CaseEnd.OVERRIDDEN, "a person took the node back", report)
         return
-    if case.end is CaseEnd.ABORTED:
-        release(services.cluster, services.book, case, state=NodeState.HEALTHY, now=now)
-    else:
-        clear_marks(services.cluster, case)
+    clear_marks(services.cluster, case)
     report.cleaned.append(node.name)

@@ -1,163 +1,138 @@
-"""The repair of one case: dispatched once, and done only when the world shows its effect.
-
-Dispatched is not done: a reboot is done when the boot id has changed and the node is Ready, a reset when its pod
-has ended well on that node, a restart of the device plugin when another plugin pod is ready there.
-"""
+"""The repair of one case: dispatched once, and done only when the world shows its effect."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from breakfix.act import repair as act
+from breakfix.act import guard, repair, steps
 from breakfix.act.quarantine import set_state_label
 from breakfix.errors import NotFound
-from breakfix.flow.guarding import guarded
+from breakfix.flow.guarding import acting, disruption, pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
-from breakfix.model import Action, Case, Node, NodeState, Outcome, Step, StepStatus
-from breakfix.verify import pod_outcome, reboot_outcome
+from breakfix.model import Action, Case, NodeState, Step, StepStatus
 
 ACTOR = "node_case"
+_PLUGIN_POLL_S = 10.0
 
 
-def repair(services: Services, case: Case) -> Go | Wait:
+def run_repair(services: Services, case: Case) -> Go | Wait:
     """Dispatch if nobody has, then look. Raises Refused when a guardrail holds the dispatch."""
     step = _find(services, case)
     if step is None:
-        step = _dispatch(services, case)
-    if step.status is StepStatus.DISPATCHED:
-        step = _look(services, case, step)
-    match step.status:
-        case StepStatus.VERIFIED:
-            return _repaired(services, case, step)
-        case StepStatus.DISPATCHED:
-            return _wait(case, step)
-        case _:
-            return Go(Stage.ESCALATE, str(step.detail.get("text", "the repair failed")))
-
-
-def step_name(case: Case) -> str:
-    """One repair of a kind per attempt, whoever runs it."""
-    return f"repair.{case.attempt}.{case.action}"
+        step = _first_dispatch(services, case)
+    settled = _settle(services, case, step)
+    if settled is None:
+        return _not_settled(services, case, step)
+    if settled.status is StepStatus.DONE:
+        return _repaired(services, case, settled)
+    return Go(Stage.ESCALATE, str(settled.detail.get("text", "the repair failed")))
 
 
 def _find(services: Services, case: Case) -> Step | None:
-    name = step_name(case)
-    return next((s for s in services.book.steps(case.id) if s.name == name), None)
+    name = repair.step_name(acting(services), case, f"{steps.REPAIR}-{case.action}")
+    return steps.step_named(services.book.steps(case.id), name)
+
+
+def _first_dispatch(services: Services, case: Case) -> Step:
+    """The state says `repairing` before the effect can begin, and only once the guard agreed."""
+    expected = disruption(services, case)
+    guard.check(acting(services), case, steps.REPAIR, expected)
+    services.book.move(
+        case.id,
+        case.fence,
+        NodeState.REPAIRING,
+        actor=ACTOR,
+        reason=str(case.action),
+        now=services.clock.now(),
+    )
+    set_state_label(acting(services), case, NodeState.REPAIRING)
+    return _dispatch(services, case)
 
 
 def _dispatch(services: Services, case: Case) -> Step:
-    node = guarded(services, case)
-    now = services.clock.now()
-    services.book.move(
-        case.id, case.fence, NodeState.REPAIRING, actor=ACTOR, reason=str(case.action), now=now
-    )
-    wait_s = services.policy.timing.reboot_s
-    if case.action is not Action.REBOOT_NODE:
-        wait_s = services.policy.timing.repair_pod_s
-    until = now + timedelta(seconds=wait_s)
-    step, _ = services.book.begin_step(
-        case.id,
-        case.fence,
-        step_name(case),
-        detail={"deadline": until.isoformat(), "boot_id": node.boot_id, "text": "dispatched"},
-        now=now,
-    )
-    set_state_label(services.cluster, case, NodeState.REPAIRING)
-    _act(services, case)
-    return step
-
-
-def _act(services: Services, case: Case) -> None:
-    """The effect itself; each is idempotent by its pod's name, or by the uid of what it deletes."""
-    cluster, settings = services.cluster, services.settings
+    """The effect; each is idempotent by its pod's name, the boot id, or the uid of what it deletes."""
+    act, expected = acting(services), disruption(services, case)
+    settings = pod_settings(services.settings)
     match case.action:
         case Action.REBOOT_NODE:
-            act.reboot(cluster, case, settings)
+            return repair.reboot(act, case, expected, settings)
         case Action.RESET_GPU:
-            act.reset_gpus(cluster, case, settings)
-        case Action.RESTART_DEVICE_PLUGIN:
-            act.restart_device_plugin(cluster, case.node)
+            return repair.reset_gpus(act, case, expected, settings)
         case _:
-            pass
+            return repair.restart_device_plugin(act, case, expected, settings)
 
 
-def _look(services: Services, case: Case, step: Step) -> Step:
-    """What the world says of a dispatched repair; an effect that never began is dispatched again."""
-    node, now = services.cluster.node(case.node), services.clock.now()
-    outcome, text = _outcome(services, case, step, node)
-    if outcome is Outcome.FIXED:
-        return _finish(services, case, StepStatus.VERIFIED, text)
-    if outcome is Outcome.NOT_FIXED:
-        return _finish(services, case, StepStatus.FAILED, text)
-    if now >= datetime.fromisoformat(str(step.detail["deadline"])):
-        overdue = f"no effect seen until the deadline: {text}"
-        return _finish(services, case, StepStatus.UNKNOWN, overdue)
-    if text == _NEVER_BEGAN:
-        guarded(services, case)
-        _act(services, case)
-    return step
+def _settle(services: Services, case: Case, step: Step) -> Step | None:
+    act = acting(services)
+    if step.status is not StepStatus.DISPATCHED:
+        return step
+    match case.action:
+        case Action.REBOOT_NODE:
+            return repair.settle_reboot(act, case, step)
+        case Action.RESET_GPU:
+            return repair.settle_pod(act, case, step) if _pod_exists(services, step) else None
+        case _:
+            return repair.settle_device_plugin(act, case, step, pod_settings(services.settings))
 
 
-_NEVER_BEGAN = "the repair pod is not there"
-
-
-def _outcome(services: Services, case: Case, step: Step, node: Node) -> tuple[Outcome, str]:
-    if case.action is Action.REBOOT_NODE:
-        outcome, text = reboot_outcome(str(step.detail["boot_id"]), node)
-        if outcome is Outcome.CANNOT_TELL and node.is_ready and not _has_pod(services, case):
-            return outcome, _NEVER_BEGAN
-        return outcome, text
-    if case.action is Action.RESTART_DEVICE_PLUGIN:
-        return act.plugin_outcome(services.cluster, case.node, since=step.started_at)
+def _pod_exists(services: Services, step: Step) -> bool:
     try:
-        pod = services.cluster.pod(services.settings.namespace, act.pod_name(case))
-    except NotFound:
-        return Outcome.CANNOT_TELL, _NEVER_BEGAN
-    exit_code = services.cluster.pod_exit_code(pod.namespace, pod.name)
-    return pod_outcome(pod.phase, exit_code)
-
-
-def _has_pod(services: Services, case: Case) -> bool:
-    try:
-        services.cluster.pod(services.settings.namespace, act.pod_name(case))
+        services.cluster.pod(*repair.pod_of(step))
     except NotFound:
         return False
     return True
 
 
-def _finish(services: Services, case: Case, status: StepStatus, text: str) -> Step:
-    return services.book.finish_step(
-        case.id,
-        case.fence,
-        step_name(case),
-        status,
-        detail={"text": text},
-        now=services.clock.now(),
-    )
+def _not_settled(services: Services, case: Case, step: Step) -> Go | Wait:
+    """Wait on, until the deadline; a dispatch that was cut short before its effect is made good."""
+    deadline = _deadline(services, case, step)
+    if services.clock.now() >= deadline:
+        why = "no effect was seen until the deadline: a person must look"
+        repair.give_up(acting(services), case, step, why)
+        return Go(Stage.ESCALATE, why)
+    if _was_cut_short(services, case, step):
+        _dispatch(services, case)
+    return _wait(case, step, deadline)
+
+
+def _deadline(services: Services, case: Case, step: Step) -> datetime:
+    timing = services.policy.timing
+    wait_s = timing.reboot_s if case.action is Action.REBOOT_NODE else timing.repair_pod_s
+    return step.started_at + timedelta(seconds=wait_s)
+
+
+def _was_cut_short(services: Services, case: Case, step: Step) -> bool:
+    """Recorded as dispatched, but there is no pod, and the node still runs the boot it ran then."""
+    if case.action is Action.RESTART_DEVICE_PLUGIN or _pod_exists(services, step):
+        return False
+    node = services.cluster.node(case.node)
+    return node.is_ready and node.boot_id == case.boot_id
+
+
+def _wait(case: Case, step: Step, deadline: datetime) -> Wait:
+    match case.action:
+        case Action.REBOOT_NODE:
+            boot_id = str(step.detail["boot_id"])
+            return Wait(WaitKind.BOOTED, case.id, case.node, deadline, boot_id=boot_id)
+        case Action.RESET_GPU:
+            pod = str(step.detail["pod"])
+            return Wait(WaitKind.POD_FINISHED, case.id, case.node, deadline, pod=pod)
+        case _:
+            soon = step.started_at + timedelta(seconds=_PLUGIN_POLL_S)
+            return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=soon)
 
 
 def _repaired(services: Services, case: Case, step: Step) -> Go:
+    text = str(step.detail.get("text", "repaired"))
     services.book.move(
         case.id,
         case.fence,
         NodeState.VALIDATING,
         actor=ACTOR,
-        reason=str(step.detail.get("text", "repaired")),
+        reason=text,
         now=services.clock.now(),
         repaired_at=step.ended_at,
     )
-    set_state_label(services.cluster, case, NodeState.VALIDATING)
-    return Go(Stage.CHECK_GPUS, str(step.detail.get("text", "")))
-
-
-def _wait(case: Case, step: Step) -> Wait:
-    deadline = datetime.fromisoformat(str(step.detail["deadline"]))
-    if case.action is Action.REBOOT_NODE:
-        boot_id = str(step.detail["boot_id"])
-        return Wait(WaitKind.BOOTED, case.id, case.node, deadline, boot_id=boot_id)
-    if case.action is Action.RESET_GPU:
-        pod = f"{act.namespace_of(case)}/{act.pod_name(case)}"
-        return Wait(WaitKind.POD_FINISHED, case.id, case.node, deadline, pod=pod)
-    soon = step.started_at + timedelta(seconds=10)
-    return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=soon)
+    set_state_label(acting(services), case, NodeState.VALIDATING)
+    return Go(Stage.CHECK_GPUS, text)

@@ -12,9 +12,11 @@ from breakfix.errors import BreakfixError, Refused
 from breakfix.flow.assessment import Assessment, assess, world_of
 from breakfix.flow.case import put_in_quarantine
 from breakfix.flow.services import Services
-from breakfix.model import Case, CaseEnd, Intent, NodeState, Refusal
+from breakfix.flow.validation import required_signals
+from breakfix.model import Case, CaseEnd, Intent, NodeState, Outcome, Refusal
 from breakfix.plan.planning import limits_of
 from breakfix.plan.world import World
+from breakfix.verify import signals_outcome
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +68,13 @@ def admit(services: Services, intent: Intent, world: World, *, requester: str) -
     if isinstance(outcome, Refusal):
         return outcome
     try:
-        put_in_quarantine(services, outcome)
+        put_in_quarantine(services, outcome, is_fresh=True)
     except Refused as e:
         log.info("case=%s node=%s quarantine refused: %s", outcome.id, outcome.node, e)
     except BreakfixError as e:
-        log.warning("case=%s node=%s quarantine is left to the run: %s", outcome.id, outcome.node, e)
+        log.warning(
+            "case=%s node=%s quarantine is left to the run: %s", outcome.id, outcome.node, e
+        )
     return outcome
 
 
@@ -88,7 +92,8 @@ def _end_watches(services: Services, assessment: Assessment) -> list[Case]:
         if case.deadline is None or now < case.deadline:
             continue
         verdict = assessment.judgement.verdict(case.node)
-        if verdict is not None and verdict.failure_class is None and not verdict.findings:
+        outcome = signals_outcome(verdict, required=required_signals(services))
+        if outcome is Outcome.FIXED:
             ended.append(_end_well(services, case, now))
         else:
             reason = "watch goes on: " + (verdict.reason if verdict else "the node was not judged")

@@ -5,15 +5,15 @@ Every check fails closed: what cannot be read or proved is not passed.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from breakfix.act import repair as act
+from breakfix.act import guard, repair, steps
 from breakfix.errors import NotFound
 from breakfix.flow.assessment import assess
-from breakfix.flow.guarding import guarded
+from breakfix.flow.guarding import RECOVERY, acting, pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
-from breakfix.model import Case, Node, Outcome, Pod, Step, StepStatus
+from breakfix.model import Case, Node, Outcome, Step, StepStatus
 from breakfix.verify import diag_outcome, gpus_outcome, signals_outcome
 
 _POLL_S = 10.0
@@ -24,109 +24,133 @@ def check_gpus(services: Services, case: Case) -> Go | Wait:
 
     A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin up to v0.20).
     """
-    node = guarded(services, case, is_recovery=True)
-    step = _begin(services, case, f"check_gpus.{case.fence}", services.policy.timing.gpus_back_s)
-    expected = services.policy.expected_gpus.get(node.sku, node.gpus_capacity)
-    outcome, text = gpus_outcome(node, expected)
+    node, step = _open(services, case, "check_gpus")
+    expected = expected_gpus(services, node)
+    outcome = gpus_outcome(node, expected)
+    text = f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
     if outcome is Outcome.FIXED:
-        _finish(services, case, step, StepStatus.VERIFIED, text)
-        return Go(Stage.CHECK_SIGNALS, text)
-    deadline = _deadline(step)
+        return _passed(services, case, step, text, Stage.CHECK_SIGNALS)
+    deadline = step.started_at + timedelta(seconds=services.policy.timing.gpus_back_s)
     if services.clock.now() >= deadline:
-        _finish(services, case, step, StepStatus.FAILED, text)
-        return Go(Stage.ESCALATE, text)
+        return _failed(services, case, step, text)
     if node.is_ready:
-        _restart_plugin(services, case, node)
+        _restart_plugin(services, case)
     return Wait(WaitKind.GPUS_BACK, case.id, case.node, deadline, gpus=expected)
 
 
-def _restart_plugin(services: Services, case: Case, node: Node) -> None:
-    step = _begin(services, case, f"restart_plugin.{case.fence}", 0.0)
-    if step.status is StepStatus.DISPATCHED:
-        count = act.restart_device_plugin(services.cluster, node.name)
-        text = f"{count} device plugin pods restarted"
-        _finish(services, case, step, StepStatus.DONE, text)
+def _unready(node: Node) -> str:
+    return "" if node.is_ready else ", the node is not Ready"
+
+
+def required_signals(services: Services) -> frozenset[str]:
+    """The signals without which a node cannot be called clear; opt-in fields nobody collects are not among them."""
+    return frozenset(s.name for s in services.policy.signals if s.is_required)
+
+
+def expected_gpus(services: Services, node: Node) -> int:
+    """By SKU where policy says, else what the node's capacity says."""
+    return services.policy.expected_gpus.get(node.sku, node.gpus_capacity)
+
+
+def _restart_plugin(services: Services, case: Case) -> None:
+    repair.restart_device_plugin(
+        acting(services),
+        case,
+        RECOVERY,
+        pod_settings(services.settings),
+        nth=case.fence + 1,  # the repair of that name, if there was one, is the first
+    )
 
 
 def check_signals(services: Services, case: Case) -> Go | Wait:
     """No finding since the repair, for as long as policy says, and the telemetry that could tell is there."""
-    guarded(services, case, is_recovery=True)
-    step = _begin(services, case, f"check_signals.{case.fence}", services.policy.timing.signals_s)
-    now, deadline = services.clock.now(), _deadline(step)
-    since = case.repaired_at or step.started_at
-    clear_at = since + timedelta(seconds=services.policy.timing.clear_s)
+    _, step = _open(services, case, "check_signals")
+    timing, now = services.policy.timing, services.clock.now()
+    deadline = step.started_at + timedelta(seconds=timing.signals_s)
+    clear_at = (case.repaired_at or step.started_at) + timedelta(seconds=timing.clear_s)
     if now < clear_at:
         return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=clear_at)
     verdict = assess(services).judgement.verdict(case.node)
-    outcome, text = signals_outcome(verdict)
+    outcome = signals_outcome(verdict, required=required_signals(services))
+    text = f"{outcome}: {verdict.reason if verdict else 'the node was not judged'}"
     if outcome is Outcome.FIXED:
-        _finish(services, case, step, StepStatus.VERIFIED, text)
-        return Go(Stage.RUN_DIAG, text)
+        return _passed(services, case, step, text, Stage.RUN_DIAG)
     if now >= deadline:
-        _finish(services, case, step, StepStatus.FAILED, text)
-        return Go(Stage.ESCALATE, text)
+        return _failed(services, case, step, text)
     again = now + timedelta(seconds=_POLL_S)
     return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=again)
 
 
 def run_diag(services: Services, case: Case) -> Go | Wait | None:
     """The DCGM diagnostic as a pod that takes all GPUs of the node; None when it passed."""
-    node = guarded(services, case, is_recovery=True)
-    step = _begin(services, case, f"diag.{case.fence}", services.policy.timing.diag_s)
+    act = acting(services)
+    name = repair.step_name(act, case, steps.DIAG, case.fence)
+    step = steps.step_named(services.book.steps(case.id), name)
+    if step is None:
+        step = _dispatch_diag(services, case)
+    if step.status is not StepStatus.DISPATCHED:
+        return _diag_said(step)
+    namespace, pod_name = repair.pod_of(step)
+    deadline = step.started_at + timedelta(seconds=services.policy.timing.diag_s)
+    try:
+        is_finished = services.cluster.pod(namespace, pod_name).is_finished
+    except NotFound:
+        step = _dispatch_diag(services, case)  # cut short before its pod: the name is the same
+        is_finished = False
+    if is_finished:
+        return _diag_said(_settle_diag(services, case, step))
+    if services.clock.now() >= deadline:
+        return _diag_said(repair.give_up(act, case, step, "the diagnostic did not end in time"))
+    return Wait(WaitKind.POD_FINISHED, case.id, case.node, deadline, pod=f"{namespace}/{pod_name}")
+
+
+def _dispatch_diag(services: Services, case: Case) -> Step:
+    act = acting(services)
+    return repair.run_diag(
+        act,
+        case,
+        RECOVERY,
+        pod_settings(services.settings),
+        level=services.policy.class_rule(case.failure_class).diag_level,
+        gpus=expected_gpus(services, services.cluster.node(case.node)),
+        nth=case.fence,
+    )
+
+
+def _settle_diag(services: Services, case: Case, step: Step) -> Step:
+    namespace, name = repair.pod_of(step)
+    log = services.cluster.pod_log(namespace, name)
+    exit_code = services.cluster.pod_exit_code(namespace, name)
+    level = int(step.detail.get("level", 1))
+    outcome, summary = diag_outcome(log, exit_code, level=level)
+    status = StepStatus.VERIFIED if outcome is Outcome.FIXED else StepStatus.FAILED
+    detail = {"text": summary.text, "exit_code": exit_code}
+    settled = steps.finish(acting(services), case, step.name, status, detail)
+    pod = services.cluster.pod(namespace, name)  # its result is in the ledger now
+    services.cluster.delete_pod(namespace, name, pod.uid, grace_s=0)
+    return settled
+
+
+def _diag_said(step: Step) -> Go | None:
     if step.status is StepStatus.VERIFIED:
         return None
-    pod = _diag_pod(services, case, node)
-    deadline = _deadline(step)
-    if not pod.is_finished and services.clock.now() < deadline:
-        name = f"{pod.namespace}/{pod.name}"
-        return Wait(WaitKind.POD_FINISHED, case.id, case.node, deadline, pod=name)
-    outcome, text = _judge_diag(services, pod)
-    status = StepStatus.VERIFIED if outcome is Outcome.FIXED else StepStatus.FAILED
-    _finish(services, case, step, status, text)
-    services.cluster.delete_pod(pod.namespace, pod.name, pod.uid, grace_s=0)
-    return None if outcome is Outcome.FIXED else Go(Stage.ESCALATE, text)
+    return Go(Stage.ESCALATE, str(step.detail.get("text", "the diagnostic did not pass")))
 
 
-def _diag_pod(services: Services, case: Case, node: Node) -> Pod:
-    level = services.policy.class_rule(case.failure_class).diag_level
-    return act.start_diag(services.cluster, case, node, services.settings, level=level)
+def _open(services: Services, case: Case, what: str) -> tuple[Node, Step]:
+    """The node, as the guard of a recovery read it, and this check's step at this fence."""
+    act = acting(services)
+    name = repair.step_name(act, case, what, case.fence)
+    node = guard.check(act, case, name, RECOVERY)
+    step, _ = steps.begin(act, case, name, {"text": "begun"})
+    return node, step
 
 
-def _judge_diag(services: Services, pod: Pod) -> tuple[Outcome, str]:
-    if not pod.is_finished:
-        return Outcome.CANNOT_TELL, "the diagnostic did not end in time"
-    try:
-        log = services.cluster.pod_log(pod.namespace, pod.name)
-        exit_code = services.cluster.pod_exit_code(pod.namespace, pod.name)
-    except NotFound:
-        return Outcome.CANNOT_TELL, "the diagnostic's pod is gone, and its result with it"
-    outcome, summary = diag_outcome(log, exit_code)
-    return outcome, summary.text
+def _passed(services: Services, case: Case, step: Step, text: str, to: Stage) -> Go:
+    steps.finish(acting(services), case, step.name, StepStatus.VERIFIED, {"text": text})
+    return Go(to, text)
 
 
-def _begin(services: Services, case: Case, name: str, wait_s: float) -> Step:
-    now = services.clock.now()
-    until = now + timedelta(seconds=wait_s)
-    step, _ = services.book.begin_step(
-        case.id,
-        case.fence,
-        name,
-        detail={"deadline": until.isoformat()},
-        now=now,
-    )
-    return step
-
-
-def _deadline(step: Step) -> datetime:
-    return datetime.fromisoformat(str(step.detail["deadline"]))
-
-
-def _finish(services: Services, case: Case, step: Step, status: StepStatus, text: str) -> None:
-    services.book.finish_step(
-        case.id,
-        case.fence,
-        step.name,
-        status,
-        detail={"text": text},
-        now=services.clock.now(),
-    )
+def _failed(services: Services, case: Case, step: Step, text: str) -> Go:
+    steps.finish(acting(services), case, step.name, StepStatus.FAILED, {"text": text})
+    return Go(Stage.ESCALATE, text)

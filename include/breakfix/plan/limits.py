@@ -223,9 +223,7 @@ def budget_blocks(candidate: Candidate, world: World) -> Refusal | None:
 def _pods_leaving(node: str, world: World) -> list[Pod]:
     """Pods a drain would evict and that budgets protect."""
     evicted = {
-        (d.namespace, d.name)
-        for d in world.pods_to_drain(node)
-        if d.action is PodAction.EVICT
+        (d.namespace, d.name) for d in world.pods_to_drain(node) if d.action is PodAction.EVICT
     }
     return [
         p
@@ -278,4 +276,3 @@ def attempts_left(world: World, node: str) -> bool:
     """Whether policy allows one more repair of this node in its window."""
     record = world.records.get(node)
     return record is None or record.attempts < world.policy.limits.max_attempts
-

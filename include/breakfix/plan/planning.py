@@ -160,7 +160,13 @@ def limits_of(node: Node, world: World) -> list[Limit]:
 
 
 def plan_one(
-    node: Node, failure_class: FailureClass, action: Action, world: World, *, reason: str, now: datetime
+    node: Node,
+    failure_class: FailureClass,
+    action: Action,
+    world: World,
+    *,
+    reason: str,
+    now: datetime,
 ) -> Intent | Refusal:
     """A person's own request for one node: the same guards, without the verdict."""
     if _is_busy(node.name, world) or node.name in world.cases:

@@ -35,6 +35,7 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
         self.plain_text = plain_text
         self.continue_token = ""
+        self.warnings: tuple[str, ...] = ()
 
     def status(self) -> dict[str, Any]:
         """The `Status` object of the response body."""

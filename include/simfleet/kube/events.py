@@ -67,6 +67,8 @@ def record(
     }
     if component.endswith("scheduler"):
         stamps = {"firstTimestamp": None, "lastTimestamp": None, "source": {}}
-        obj |= stamps | {"eventTime": rfc3339_micro(now), "action": "Scheduling"}
+        action = "Binding" if reason == "Scheduled" else "Scheduling"
+        obj |= stamps | {"eventTime": rfc3339_micro(now), "action": action}
+        obj["reportingInstance"] = f"{component}-simfleet"
         del obj["count"]
     return store.create("Event", obj)

@@ -253,7 +253,7 @@ def show_page(store: Store, kind: Kind, page: Page, form: Form, query: Mapping[s
         case Form.YAML:
             text = yaml.safe_dump(_list_object(kind, page), sort_keys=True).encode()
             return Answer(text, content_type="application/yaml")
-    return Answer(_list_bytes(store, kind, page), content_type=JSON)
+    return Answer(list_bytes(store, kind, page), content_type=JSON)
 
 
 def _list_object(kind: Kind, page: Page) -> Obj:
@@ -262,15 +262,10 @@ def _list_object(kind: Kind, page: Page) -> Obj:
     return base | {"metadata": page.metadata(), "items": items}
 
 
-def _list_bytes(store: Store, kind: Kind, page: Page) -> bytes:
+def list_bytes(store: Store, kind: Kind, page: Page) -> bytes:
     """The list's JSON, put together from the JSON of its objects."""
     if kind is NEW_EVENT:
         return _encode(_list_object(kind, page))
     head = _list_object(kind, Page([], page.version, page.continue_token, page.remaining))
     items = b",".join(store.encoded(obj) for obj in page.items)
     return _encode(head)[:-2] + items + b"]}"
-
-
-def list_object_bytes(store: Store, kind: Kind, items: list[Obj]) -> bytes:
-    """A whole list of given objects at the current version."""
-    return _list_bytes(store, kind, Page(items, store.version))

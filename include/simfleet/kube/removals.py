@@ -83,4 +83,4 @@ async def remove_collection(
     page = await reads.list_page(store, kind, namespace, wanted, 0.0)
     for obj in page.items:
         deletion.delete(store, BY_NAME[kind.kind], obj, options)
-    return Answer(reads.list_object_bytes(store, kind, page.items))
+    return Answer(reads.list_bytes(store, kind, page))

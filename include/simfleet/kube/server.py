@@ -6,18 +6,28 @@ faults -> who is it -> what is asked -> may they -> the verb -> the answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 from aiohttp import web
 
-from simfleet.kube import discovery, errors, reads, requests, reviews, subresources, watches
+from simfleet.kube import (
+    discovery,
+    errors,
+    podlogs,
+    reads,
+    requests,
+    reviews,
+    subresources,
+    watches,
+)
 from simfleet.kube.auth import Tokens, User, authorize, impersonate
 from simfleet.kube.errors import ApiError
 from simfleet.kube.faults import Effect, Faults
 from simfleet.kube.forms import JSON, Answer, Form, negotiate
 from simfleet.kube.kinds import BY_RESOURCE, GROUPS, REVIEWS, Kind
+from simfleet.kube.podlogs import LogOptions, PodLog
 from simfleet.kube.removals import remove_collection, remove_one
 from simfleet.kube.requests import ListOptions, RequestInfo
 from simfleet.kube.store import Obj, Store
@@ -29,12 +39,23 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _encode = msgspec.json.encode
 
 
-def no_log(pod: Obj, container: str) -> str:
+def no_log(pod: Obj, container: str) -> PodLog:
     """The log of a pod when no kubelet runs. Raises ApiError 500 as a dead kubelet does."""
     node, metadata = pod["spec"]["nodeName"], pod["metadata"]
     url = f"https://{node}:10250/containerLogs/{metadata['namespace']}/{metadata['name']}/"
     text = f'Get "{url}{container}": dial tcp: lookup {node}: no such host'
     raise errors.internal_error(text)
+
+
+@dataclass(frozen=True, slots=True)
+class LogAnswer:
+    """A log to be streamed."""
+
+    log: PodLog
+    options: LogOptions
+
+
+Reply = Answer | Watch | LogAnswer
 
 
 @dataclass(slots=True)
@@ -70,10 +91,12 @@ class KubeApi:
             return _error_response(raw, error)
         if isinstance(answer, Watch):
             answer.silent = effect.stale_watch
-            return await _stream(raw, answer)
+            return await _stream(raw, answer.lines(), JSON)
+        if isinstance(answer, LogAnswer):
+            return await _stream(raw, podlogs.stream(answer.log, answer.options), "text/plain")
         return _response(answer)
 
-    async def _answer(self, raw: web.Request) -> Answer | Watch:
+    async def _answer(self, raw: web.Request) -> Reply:
         request = requests.parse(raw.method, raw.path, raw.query)
         user = self._user(raw, request)
         authorize(user, request)
@@ -96,7 +119,7 @@ class KubeApi:
 
     async def _dispatch(
         self, raw: web.Request, request: RequestInfo, kind: Kind, user: User
-    ) -> Answer | Watch:
+    ) -> Reply:
         if request.subresource not in ("", "status"):
             return await self._subresource(raw, request, kind)
         if request.subresource == "status" and not kind.has_status:
@@ -153,7 +176,7 @@ class KubeApi:
             request.verb
         ]()
 
-    async def _subresource(self, raw: web.Request, request: RequestInfo, kind: Kind) -> Answer:
+    async def _subresource(self, raw: web.Request, request: RequestInfo, kind: Kind) -> Reply:
         known = next((sub for sub in kind.subresources if sub.name == request.subresource), None)
         if known is None:
             raise errors.no_such_resource()
@@ -168,7 +191,8 @@ class KubeApi:
             case "binding":
                 return subresources.post_binding(self.store, request, content_type, body)
             case "log":
-                return subresources.log(self.store, request, raw.query, self.read_log)
+                found = subresources.log(self.store, request, raw.query, self.read_log)
+                return LogAnswer(*found) if found else Answer(b"", 204)
             case "token":
                 args = (self.store, self.tokens, request, content_type, body)
                 return subresources.request_token(*args)
@@ -195,12 +219,13 @@ def _drop(raw: web.Request) -> web.StreamResponse:
 
 def _error_response(raw: web.Request, error: ApiError) -> web.Response:
     if raw.method == "HEAD":
-        return web.Response(status=error.code)
+        return web.Response(status=error.code, content_type=JSON)
     if error.plain_text is not None:
         response = web.Response(text=error.plain_text, status=error.code)
     else:
         response = web.Response(body=_encode(error.status()), status=error.code, content_type=JSON)
     response.headers.update(error.headers)
+    _add_warnings(response, error.warnings)
     return response
 
 
@@ -210,23 +235,27 @@ def _response(answer: Answer) -> web.Response:
     if answer.code != 204:
         response.headers["Content-Type"] = answer.content_type
     response.headers.update(answer.headers)
-    for warning in answer.warnings:
-        quoted = warning.replace("\\", "\\\\").replace('"', '\\"')
-        response.headers.add("Warning", f'299 - "{quoted}"')
+    _add_warnings(response, answer.warnings)
     return response
 
 
-async def _stream(raw: web.Request, watch: Watch) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": JSON})
+def _add_warnings(response: web.Response, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        quoted = warning.replace("\\", "\\\\").replace('"', '\\"')
+        response.headers.add("Warning", f'299 - "{quoted}"')
+
+
+async def _stream(
+    raw: web.Request, lines: AsyncIterator[bytes], content_type: str
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": content_type})
     response.enable_chunked_encoding()
     try:
         await response.prepare(raw)
-        async for line in watch.lines():
+        async for line in lines:
             await response.write(line)
         await response.write_eof()
     except ConnectionError:
         # The client has hung up: the ordinary end of a watch.
         pass
-    finally:
-        watch.subscription.close()
     return response

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,8 @@ from aiohttp import web
 from simfleet.clock import Clock
 from simfleet.kube.auth import Tokens, admin
 from simfleet.kube.faults import Faults
+from simfleet.kube.live import EVERYTHING_LIVE, Live, LiveSettings
+from simfleet.kube.machines import Machine
 from simfleet.kube.seeds import seed_cluster
 from simfleet.kube.server import KubeApi
 from simfleet.kube.store import Obj, Store
@@ -87,7 +89,8 @@ class SimKube:
         live: bool = False,
         speed: float = 1.0,
         tokens: Tokens | None = None,
-        machines: Any = None,
+        machines: Mapping[str, Machine] | None = None,
+        settings: LiveSettings = EVERYTHING_LIVE,
         future_wait_s: float = 3.0,
         seed: int | None = None,
         tls: bool = False,
@@ -97,8 +100,9 @@ class SimKube:
         self.store = Store(Clock(speed), seed=seed)
         self.api = KubeApi(self.store, self.tokens, self.faults, future_wait_s=future_wait_s)
         self.url, self.certificate, self._tls = "", "", tls
-        self.live: Any = None
-        self._nodes, self._is_live, self._machines = list(nodes), live, machines
+        self.live: Live | None = None
+        self._nodes, self._is_live = list(nodes), live
+        self._machines, self._settings = machines, settings
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="simkube", daemon=True)
         self._runner: web.AppRunner | None = None
@@ -149,10 +153,9 @@ class SimKube:
     async def _start(self) -> None:
         seed_cluster(self.store, self._nodes)
         if self._is_live:
-            from simfleet.kube.live import Live
-
-            self.live = Live(self.store, machines=self._machines)
-            self.api.read_log = self.live.kubelet.read_log
+            self.live = Live(self.store, machines=self._machines, settings=self._settings)
+            if "kubelet" in self._settings.controllers:
+                self.api.read_log = self.live.kubelet.log_of
             self.live.start()
         context = None
         if self._tls:

@@ -8,11 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 from simfleet.clock import rfc3339
-from simfleet.kube import bodies, defaults, deletion, errors, evictions
+from simfleet.kube import bodies, defaults, deletion, errors, evictions, podlogs
 from simfleet.kube.auth import Tokens
 from simfleet.kube.errors import Causes
 from simfleet.kube.forms import Answer
 from simfleet.kube.kinds import POD, Kind
+from simfleet.kube.podlogs import LogOptions, PodLog
 from simfleet.kube.requests import RequestInfo, is_dry_run
 from simfleet.kube.store import Obj, Store
 
@@ -25,7 +26,7 @@ TOKEN_REQUEST = Kind(
     group="authentication.k8s.io",
 )
 AUDIENCE = "https://kubernetes.default.svc.cluster.local"
-LogReader = Callable[[Obj, str], str]
+LogReader = Callable[[Obj, str], PodLog]
 
 
 def evict(
@@ -90,8 +91,10 @@ def post_binding(
     return Answer(evictions.SUCCESS, 201)
 
 
-def log(store: Store, request: RequestInfo, query: Mapping[str, str], read: LogReader) -> Answer:
-    """GET of a pod's log. Raises ApiError 400, 404, 422."""
+def log(
+    store: Store, request: RequestInfo, query: Mapping[str, str], read: LogReader
+) -> tuple[PodLog, LogOptions] | None:
+    """The log that is asked for; None for a pod without a node. Raises ApiError 400, 404, 422."""
     pod = store.get("Pod", request.namespace, request.name)
     tail = _tail(pod, query.get("tailLines"))
     names = [one["name"] for one in pod["spec"]["containers"]]
@@ -100,11 +103,9 @@ def log(store: Store, request: RequestInfo, query: Mapping[str, str], read: LogR
         message = f"container {container} is not valid for pod {request.name}"
         raise errors.bad_request(message)
     if not pod["spec"].get("nodeName"):
-        return Answer(b"", 204)
-    lines = read(pod, container).splitlines(keepends=True)
-    if tail is not None:
-        lines = lines[-tail:] if tail else []
-    return Answer("".join(lines).encode(), content_type="text/plain")
+        return None
+    options = podlogs.read_options(query, tail, store.clock.now())
+    return read(pod, container), options
 
 
 def _tail(pod: Obj, text: str | None) -> int | None:

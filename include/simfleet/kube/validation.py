@@ -72,6 +72,8 @@ def check_update(kind: Kind, old: Obj, new: Obj) -> None:
             f"found new finalizers []string{{{listed}}}"
         )
         causes.forbidden("metadata.finalizers", text)
+    # The server validates labels for the object and once more for its change.
+    _labels(after, causes)
     _labels(after, causes)
     if kind.kind in _RULES:
         _RULES[kind.kind](new, old, causes)

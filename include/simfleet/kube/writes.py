@@ -44,6 +44,7 @@ class Write:
         self.dry_run = is_dry_run(list(dry_run), options)
         self.validation = bodies.field_validation(query, options)
         self.stored_kind = BY_NAME[kind.kind]
+        self.warnings: list[str] = []
 
     def create(self) -> Answer:
         """POST. Raises ApiError 400, 403, 404, 409, 415, 422."""
@@ -126,7 +127,11 @@ class Write:
             new["metadata"].pop(field, None)
             if field in old["metadata"]:
                 new["metadata"][field] = old["metadata"][field]
-        validation.check_update(self.kind, old, new)
+        try:
+            validation.check_update(self.kind, old, new)
+        except errors.ApiError as error:
+            error.warnings = tuple(self.warnings)
+            raise
         if self.dry_run:
             return self.store.successor(self.stored_kind, old, new)
         return self.store.replace(self.stored_kind, old, new)
@@ -155,6 +160,7 @@ class Write:
         if old is None:
             raise errors.not_found(self.kind, self.request.name)
         new, warnings = self._patched(media, old)
+        self.warnings = warnings
         metadata = new.setdefault("metadata", {})
         if metadata.get("name") != self.request.name:
             raise _other_name(str(metadata.get("name", "")), self.request.name)

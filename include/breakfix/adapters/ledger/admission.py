@@ -1,4 +1,4 @@
-"""Admission: the one place where limits are atomic. Lease every scope and open the case, or refuse."""
+"""Admission: the one place where limits are atomic. Lease all and open a case, or refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may become of a question put to people, as pure functions. Silence and doubt are never a yes."""
+"""What may become of a question, as pure functions. Silence and doubt are never a yes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def asked(
 
 
 def standing(approval: Approval, *, now: datetime) -> Approval | None:
-    """What asking again finds: the question itself while it holds, its EXPIRED self, or None to ask anew.
+    """What asking again finds: the question while it holds, its EXPIRED self, or None.
 
     A refusal stands for ever; a yes and an open question only until they expire.
     """

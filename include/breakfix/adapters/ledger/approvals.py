@@ -1,4 +1,4 @@
-"""Questions to people on Postgres: one open question per case, fence, purpose and plan; one answer of record."""
+"""Questions on Postgres: one open per case, fence, purpose and plan; one answer of record."""
 
 from __future__ import annotations
 

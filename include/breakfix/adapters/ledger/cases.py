@@ -1,4 +1,4 @@
-"""Cases on Postgres: read under lock, asked of the rules, written back with the audit entry that tells of it."""
+"""Cases on Postgres: read under lock, asked of the rules, written with their audit entry."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def save(connection: Connection, before: Case, after: Case) -> None:
 
 
 def holds_scopes(connection: Connection, case: Case) -> bool:
-    """Does the case still have its slots?"""
+    """Whether the case still has its slots."""
     query = select(leases.c.node).where(
         leases.c.cluster == case.cluster, leases.c.case_id == case.id
     )
@@ -93,7 +93,7 @@ def change(
     rule: Callable[[Case], Case],
     what: Change,
 ) -> Case:
-    """Lock, ask the rule, write, free the scopes when it says so, audit. The case as it is stored."""
+    """Lock, ask the rule, write, free the scopes when it says so, audit; the case as stored."""
     before = load(connection, cluster, case_id, lock=True)
     after = rule(before)
     if after is before:
@@ -115,7 +115,7 @@ def _free(connection: Connection, case: Case) -> bool:
 
 
 def _difference(before: Case, after: Case) -> dict[str, Any]:
-    """What a reader of the audit needs to rebuild the case: every changed field, with node and fence."""
+    """What a reader of the audit needs to rebuild the case: every changed field."""
     changed = {
         name: getattr(after, name)
         for name in _FIELDS

@@ -1,13 +1,14 @@
 """The audit's hash chain, as pure functions: how an entry is sealed and how a chain is checked.
 
-hash = SHA-256 over the canonical JSON of {seq, at, actor, event, subject, detail, previous_hash}. `detail` is
-hashed as the very text that is stored, so that no round trip through a number or a time can break the chain.
+hash = SHA-256 over the canonical JSON of {seq, at, actor, event, subject, detail, previous_hash}.
+`detail` is hashed as the very text that is stored, so that no round trip through a number or a time
+can break the chain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,7 +71,7 @@ def seal(
     detail: Mapping[str, Any],
 ) -> Sealed:
     """The entry that follows `head` (seq, hash)."""
-    entry = Sealed(
+    bare = Sealed(
         seq=head[0] + 1,
         at=at.astimezone(UTC),
         actor=storable(actor),
@@ -79,7 +80,7 @@ def seal(
         detail=json_text(detail),
         previous_hash=head[1],
     )
-    return Sealed(*(getattr(entry, f) for f in Sealed.__slots__[:-1]), entry.seal())
+    return replace(bare, hash=bare.seal())
 
 
 def storable(text: str) -> str:
@@ -93,6 +94,11 @@ def json_text(value: object) -> str:
         return canonical(value).decode()
     except UnicodeEncodeError:
         return canonical(_cleaned(msgspec.to_builtins(value))).decode()
+
+
+def plain(value: object) -> Any:
+    """Anything as it comes back from the ledger: lists for tuples, text for words and times."""
+    return msgspec.json.decode(json_text(value))
 
 
 def _cleaned(value: Any) -> Any:
@@ -118,7 +124,7 @@ def first_fault(entries: Iterable[Sealed], head: tuple[int, str]) -> tuple[int, 
         good, last = good + 1, entry.hash
     if good < head[0]:
         return good, f"cut off: the chain's head is entry {head[0]}, the last one there is {good}"
-    if (good, last) != head and head != (0, GENESIS):
+    if head not in {(good, last), (0, GENESIS)}:
         return good, f"entry {good} is not the chain's head (entry {head[0]})"
     if good and head == (0, GENESIS):
         return good, f"the chain's head is lost: it should be entry {good}"

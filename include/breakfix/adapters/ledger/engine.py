@@ -1,4 +1,4 @@
-"""The connection to Postgres: time limits, errors by our names, and retries where they cannot do harm."""
+"""The connection to Postgres: time limits, our errors, and retries where they do no harm."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MISSING = frozenset({"3F000", "42P01", "42703"})  # schema, table, column: not 
 
 
 class CommitUnclear(LedgerError):
-    """The connection broke while committing: it may or may not be recorded. Never repeated blindly."""
+    """The connection broke while committing: recorded or not, so never repeated blindly."""
 
 
 def parse_url(url: str) -> URL:
@@ -68,6 +68,7 @@ def make_engine(
         "lock_timeout": int(lock_timeout_s * 1000),
         "idle_in_transaction_session_timeout": 60_000,
         "timezone": "UTC",
+        "search_path": "pg_catalog",  # our names are all qualified; nobody can slip one in between
     }
     return create_engine(
         parse_url(url),
@@ -90,7 +91,7 @@ def make_engine(
 
 
 def as_ledger_error(error: SQLAlchemyError, *, committing: bool = False) -> LedgerError:
-    """Our name for a library's error; its text is cut to the first line, which has no values in it."""
+    """Our name for a library's error, with its first line, which has no values in it."""
     state = _sqlstate(error)
     lost = _is_lost(error, state)
     if committing and lost:
@@ -112,8 +113,8 @@ def _is_lost(error: SQLAlchemyError, state: str | None) -> bool:
 
 
 def _sqlstate(error: SQLAlchemyError) -> str | None:
-    state: Any = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return state
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state if isinstance(state, str) else None
 
 
 def _is_repeatable(error: Exception) -> bool:
@@ -125,7 +126,7 @@ def _is_repeatable(error: Exception) -> bool:
 
 
 class Database:
-    """Runs whole transactions; each is repeated a few times while nothing of it can have been committed."""
+    """Runs whole transactions; repeats one only while nothing of it can have been committed."""
 
     def __init__(self, engine: Engine, *, attempts: int = 4) -> None:
         self._engine = engine
@@ -134,7 +135,7 @@ class Database:
         ).on(_is_repeatable)
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """`work` in one READ COMMITTED transaction. Raises LedgerError, and what `work` itself raises."""
+        """`work` in one READ COMMITTED transaction. Raises LedgerError and what `work` raises."""
         result: T = self._retry(lambda: self._once(work))
         return result
 

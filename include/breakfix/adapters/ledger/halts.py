@@ -1,4 +1,4 @@
-"""The kill switch on Postgres. Admission locks its row: once `set_halt` has returned, nothing is admitted."""
+"""The kill switch on Postgres: once `set_halt` has returned, nothing is admitted."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from breakfix.adapters.ledger import cases as case_rows
 from breakfix.adapters.ledger.rules import REPAIR_STEP
@@ -44,7 +45,7 @@ def _swept(connection: Connection, cluster: str) -> dict[str, Any]:
 def _last_cases(connection: Connection, cluster: str) -> dict[str, dict[str, Any]]:
     query = (
         select(cases)
-        .distinct(cases.c.node)
+        .ext(distinct_on(cases.c.node))
         .where(cases.c.cluster == cluster)
         .order_by(cases.c.node, cases.c.opened_at.desc(), cases.c.id.desc())
     )

@@ -1,4 +1,4 @@
-"""The ledger on Postgres: every method of the port is one transaction of the modules beside this one."""
+"""The port on Postgres: every method is one transaction of the modules beside this one."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from breakfix.adapters.ledger import (
     steps,
     sweeps,
 )
+from breakfix.adapters.ledger.cases import Change
 from breakfix.adapters.ledger.engine import Database, make_engine
 from breakfix.adapters.ledger.tables import meta
 from breakfix.model import (
@@ -48,7 +49,8 @@ Rule = Callable[[Case], Case]
 class PostgresLedger:
     """`ports.Ledger` for one cluster. Connects on first use; safe to share between threads.
 
-    Forked processes must make their own. Raises LedgerError; `is_transient` says whether asking again may help.
+    Forked processes must make their own. Raises LedgerError; its `is_transient` says whether
+    asking again may help.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class PostgresLedger:
     @cached_property
     def id(self) -> str:
         query = select(meta.c.value).where(meta.c.key == "ledger_id")
-        return self._db.run(lambda c: c.execute(query).scalar_one())
+        return self._db.run(lambda c: str(c.execute(query).scalar_one()))
 
     # ---------------------------------------------------------------- admission
 
@@ -123,7 +125,7 @@ class PostgresLedger:
             repaired_at=repaired_at,
             detail=detail or {},
         )
-        what = cases.Change("case.moved", actor, reason, now)
+        what = Change("case.moved", actor, reason, now)
         return self._db.run(
             lambda c: cases.change(
                 c,
@@ -138,23 +140,23 @@ class PostgresLedger:
         self, case_id: str, fence: int, end: CaseEnd, *, actor: str, reason: str, now: datetime
     ) -> Case:
         rule = partial(rules.ended, fence=fence, end=end, reason=reason, now=now)
-        return self._change(case_id, rule, cases.Change("case.ended", actor, reason, now))
+        return self._change(case_id, rule, Change("case.ended", actor, reason, now))
 
     def take_over(
         self, case_id: str, fence: int, *, actor: str, reason: str, now: datetime
     ) -> Case:
         rule = partial(rules.taken_over, fence=fence, now=now)
-        return self._change(case_id, rule, cases.Change("case.taken_over", actor, reason, now))
+        return self._change(case_id, rule, Change("case.taken_over", actor, reason, now))
 
     def hold(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
         rule = partial(rules.held, actor=actor, now=now)
-        return self._change(case_id, rule, cases.Change("case.held", actor, reason, now))
+        return self._change(case_id, rule, Change("case.held", actor, reason, now))
 
     def unhold(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
         rule = partial(rules.unheld, now=now)
-        return self._change(case_id, rule, cases.Change("case.unheld", actor, reason, now))
+        return self._change(case_id, rule, Change("case.unheld", actor, reason, now))
 
-    def _change(self, case_id: str, rule: Rule, what: cases.Change) -> Case:
+    def _change(self, case_id: str, rule: Rule, what: Change) -> Case:
         return self._db.run(lambda c: cases.change(c, self.cluster, case_id, rule, what))
 
     # ---------------------------------------------------------------- steps
@@ -178,7 +180,7 @@ class PostgresLedger:
     ) -> Step:
         return self._db.run(
             lambda c: steps.finish(
-                c, self.cluster, case_id, fence, name, status, detail=detail, now=now
+                c, self.cluster, case_id, fence, name, status=status, detail=detail, now=now
             )
         )
 

@@ -1,4 +1,4 @@
-"""The review queue on Postgres: one open item per node and topic, closed by the sweep that no longer sees it."""
+"""The review queue on Postgres: one open item per node and topic, closed when seen no more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIELDS = tuple(f.name for f in fields_of(ReviewItem))
 def record(connection: Connection, cluster: str, left: Left, *, now: datetime) -> dict[str, Any]:
     """Open what is new, renew what is still seen, close what is gone and was judged in full."""
     known = _open_items(connection, cluster)
-    wanted = {(storable(n), t): item for (n, t), item in left.reviews.items()}
+    wanted = left.reviews
     new = {key: item for key, item in wanted.items() if key not in known}
     changed = {
         known[key][0]: item

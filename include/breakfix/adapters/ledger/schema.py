@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect, select, func
+from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from breakfix.adapters.ledger.engine import as_ledger_error, make_engine
@@ -19,7 +19,7 @@ _LOCK_TIMEOUT_S = 60.0  # another one may be migrating
 
 
 def migrate(url: str) -> None:
-    """Make or upgrade the ledger's tables; safe to run again and at the same time. Raises LedgerError."""
+    """Make or upgrade the tables; may run again and at the same time. Raises LedgerError."""
     engine = make_engine(
         url, statement_timeout_s=_STATEMENT_TIMEOUT_S, lock_timeout_s=_LOCK_TIMEOUT_S
     )

@@ -48,8 +48,8 @@ def finish(
     case_id: str,
     fence: int,
     name: str,
-    status: StepStatus,
     *,
+    status: StepStatus,
     detail: Mapping[str, Any],
     now: datetime,
 ) -> Step:

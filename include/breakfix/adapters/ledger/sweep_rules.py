@@ -1,4 +1,4 @@
-"""What a sweep leaves behind, as pure functions: states, refusals, incidents, and what a person must look at."""
+"""What a sweep leaves, as pure functions: states, refusals, incidents, work for people."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from breakfix.adapters.ledger.chain import storable
 from breakfix.model import (
     Action,
     Case,
@@ -48,7 +49,7 @@ ReviewKey = tuple[str, str]  # node (or scope of an incident), topic
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What one sweep leaves. `silent`: nodes that were not judged in full, so nothing of theirs is closed."""
+    """What one sweep leaves. `silent`: nodes not judged in full; nothing of theirs is closed."""
 
     states: Mapping[str, NodeState]
     refusals: Mapping[RefusalKey, Refusal]
@@ -59,24 +60,24 @@ class Left:
 
 def left_by(judgement: Judgement, plan: Plan) -> Left:
     """Everything that the ledger keeps of one judgement and the plan made of it."""
-    incidents = {i.scope: i for i in (*judgement.incidents, *plan.incidents)}
+    incidents = {storable(i.scope): i for i in (*judgement.incidents, *plan.incidents)}
     return Left(
-        states={v.node: v.state for v in judgement.verdicts if v.state in SWEPT},
+        states={storable(v.node): v.state for v in judgement.verdicts if v.state in SWEPT},
         refusals={refusal_key(r): r for r in plan.refusals},
         incidents=incidents,
         reviews=_reviews(judgement, plan, incidents),
-        silent=frozenset(v.node for v in judgement.verdicts if v.unknown),
+        silent=frozenset(storable(v.node) for v in judgement.verdicts if v.unknown),
     )
 
 
 def refusal_key(refusal: Refusal) -> RefusalKey:
     """What makes two refusals the same one: all but their words, which carry changing numbers."""
     return (
-        refusal.node,
+        storable(refusal.node),
         refusal.reason.value,
         refusal.failure_class.value if refusal.failure_class else "",
         refusal.action.value,
-        str(refusal.scope) if refusal.scope else "",
+        storable(str(refusal.scope)) if refusal.scope else "",
     )
 
 
@@ -87,12 +88,15 @@ def _reviews(
     found: dict[ReviewKey, tuple[str, Mapping[str, Any]]] = {}
     for verdict in judgement.verdicts:
         if verdict.recommended_action is Action.REVIEW:
-            found[verdict.node, _topic(verdict)] = (verdict.reason, _evidence(verdict, None))
+            found[storable(verdict.node), _topic(verdict)] = (
+                verdict.reason,
+                _evidence(verdict, None),
+            )
     for refusal in plan.refusals:
         if refusal.reason in FOR_PEOPLE:
             topic = refusal.failure_class or refusal.reason
             evidence = _evidence(verdicts.get(refusal.node), refusal)
-            found[refusal.node, topic.value] = (refusal.text, evidence)
+            found[storable(refusal.node), topic.value] = (refusal.text, evidence)
     for scope, incident in incidents.items():
         detail = {"nodes": incident.nodes, "failure_classes": incident.failure_classes}
         found[scope, "incident"] = (incident.reason, detail)
@@ -132,7 +136,7 @@ def node_record(
     last_ended_at: datetime | None = None,
     attempts: int = 0,
 ) -> NodeRecord:
-    """What is known of a node: an open or escalated case says its state, else the last sweep does."""
+    """What is known of a node: an open or escalated case says its state, else the sweep."""
     state, since = swept or (NodeState.HEALTHY, last_ended_at)
     if last is not None and last.is_open:
         state, since = last.state, last_state_since

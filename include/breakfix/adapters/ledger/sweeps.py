@@ -1,4 +1,4 @@
-"""What sweeps leave, on Postgres. Only rows that changed are written: a thousand nodes cost a few statements."""
+"""What sweeps leave, on Postgres: a few statements for a thousand nodes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 """The tables, as SQLAlchemy Core sees them. They are made by the migrations, never from here.
 
-Every key begins with the cluster's name. JSON is kept as canonical text: it comes back as it went in, to the bit.
+Every key begins with the cluster's name. JSON is kept as canonical text: it comes back as it went
+in, to the bit.
 """
 
+# ruff: noqa: ARG002 - SQLAlchemy hands every column type its dialect
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -96,7 +98,7 @@ class Scopes(TypeDecorator[tuple[Scope, ...]]):
 
 
 class Instant(TypeDecorator[datetime]):
-    """An aware time, stored and read in UTC with microseconds. A naive one is a bug and is refused."""
+    """An aware time, in UTC with microseconds. A naive one is a bug and is refused."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -114,7 +116,7 @@ class Instant(TypeDecorator[datetime]):
 metadata = MetaData(schema=SCHEMA)
 
 
-def _key(name: str, kind: Any = Text) -> Column[Any]:
+def _key(name: str, kind: Any = Words) -> Column[Any]:
     return Column(name, kind, primary_key=True)
 
 

@@ -1,4 +1,4 @@
-"""How Alembic runs our migrations: on the connection that `migrate` hands over, in its transaction."""
+"""How Alembic runs our migrations: on `migrate`'s connection, in its transaction."""
 
 from __future__ import annotations
 

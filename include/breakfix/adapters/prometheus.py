@@ -1,0 +1,196 @@
+"""Prometheus as the `Metrics` port: POST, typed decoding, one deadline for everything that a call
+does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+import httpx
+import msgspec
+import stamina
+
+from breakfix.errors import MetricsError
+from breakfix.ports import QueryResult, Sample
+
+IN_FLIGHT = 4  # more does not help: the server is the bottleneck
+MAX_BODY = 1 << 28  # 256 MiB: 80,000 series with all their labels are 25 MB
+MAX_ERROR = 300  # characters of an error's text: bodies come from outside and go to logs
+ATTEMPTS = 3
+_BUSY = frozenset({429, 502, 503, 504})
+
+
+class _Series(msgspec.Struct, gc=False):
+    metric: dict[str, str]
+    value: tuple[float, str]
+
+
+class _Data(msgspec.Struct):
+    resultType: str = ""  # noqa: N815 - Prometheus' own name
+    result: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _Answer(msgspec.Struct):
+    status: str = ""
+    data: _Data = msgspec.field(default_factory=_Data)
+    error: str = ""
+    warnings: list[str] = msgspec.field(default_factory=list)
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+_VECTOR = msgspec.json.Decoder(list[_Series])
+_SCALAR = msgspec.json.Decoder(tuple[float, str])
+
+
+class _TryAgainError(MetricsError):
+    """A failure that asking again may cure."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, is_transient=True)
+
+
+class PrometheusMetrics:
+    """Queries of one Prometheus (or what speaks its API). `timeout_s` bounds each call, retries
+    included.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+        in_flight: int = IN_FLIGHT,
+    ) -> None:
+        self._url = f"{url.rstrip('/')}/api/v1/query"
+        self._timeout_s = timeout_s
+        self._in_flight = in_flight
+        self._client = httpx.Client(
+            headers=dict(headers or {}), limits=httpx.Limits(max_connections=in_flight)
+        )
+
+    def query(self, promql: str, *, at: datetime) -> QueryResult:
+        """One instant query. Raises MetricsError."""
+        return self._ask(promql, at, deadline=time.monotonic() + self._timeout_s)
+
+    def query_many(
+        self, queries: Mapping[str, str], *, at: datetime
+    ) -> Mapping[str, QueryResult | str]:
+        """Several queries under one deadline, a few at a time; an error's text for those that
+        failed.
+        """
+        deadline = time.monotonic() + self._timeout_s
+
+        def one(promql: str) -> QueryResult | str:
+            try:
+                return self._ask(promql, at, deadline=deadline)
+            except MetricsError as e:
+                return str(e)
+
+        with ThreadPoolExecutor(self._in_flight, "prometheus") as pool:
+            return dict(zip(queries, pool.map(one, queries.values()), strict=True))
+
+    def _ask(self, promql: str, at: datetime, *, deadline: float) -> QueryResult:
+        for attempt in stamina.retry_context(
+            on=_TryAgainError,
+            attempts=ATTEMPTS,
+            timeout=max(0.0, deadline - time.monotonic()),
+            wait_initial=0.1,
+            wait_max=2.0,
+        ):
+            with attempt:
+                return decode(self._post(promql, at, deadline=deadline))
+        raise MetricsError(
+            "Prometheus was not asked"
+        )  # pragma: no cover - retry_context yields once
+
+    def _post(self, promql: str, at: datetime, *, deadline: float) -> bytes:
+        """The body of a 200; the deadline holds over the whole body, not between two packets."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise MetricsError(
+                "Prometheus was too slow: the deadline of the sweep's queries is over"
+            )
+        form = {"query": promql, "time": f"{at.timestamp():.3f}", "timeout": f"{left:.3f}"}
+        try:
+            with self._client.stream("POST", self._url, data=form, timeout=left) as response:
+                body = _read(response, deadline=deadline)
+        except httpx.TimeoutException as e:
+            raise MetricsError(f"Prometheus did not answer in {left:.0f} s") from e
+        except httpx.TransportError as e:
+            raise _TryAgainError(f"Prometheus could not be reached: {cut(str(e))}") from e
+        except httpx.HTTPError as e:
+            raise MetricsError(f"Prometheus could not be asked: {cut(str(e))}") from e
+        if response.status_code in _BUSY:
+            raise _TryAgainError(f"Prometheus is busy (HTTP {response.status_code}): {_why(body)}")
+        if response.status_code != httpx.codes.OK:
+            raise MetricsError(
+                f"Prometheus refused the query (HTTP {response.status_code}): {_why(body)}"
+            )
+        return body
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _read(response: httpx.Response, *, deadline: float) -> bytes:
+    chunks, size = [], 0
+    for chunk in response.iter_bytes():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise MetricsError(f"Prometheus' answer is larger than {MAX_BODY >> 20} MiB")
+        if time.monotonic() > deadline:
+            raise MetricsError("Prometheus sent its answer too slowly: the deadline is over")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def decode(body: bytes) -> QueryResult:
+    """An answer of /api/v1/query, vector or scalar, to samples. Raises MetricsError."""
+    try:
+        answer = _ANSWER.decode(body)
+        if answer.status != "success":
+            raise MetricsError(f"Prometheus refused the query: {cut(answer.error)}")
+        samples = _samples(answer.data)
+    except (msgspec.DecodeError, ValueError) as e:
+        raise MetricsError(f"Prometheus' answer is not understood: {cut(str(e))}") from e
+    return QueryResult(samples, tuple(cut(w) for w in answer.warnings))
+
+
+def _samples(data: _Data) -> tuple[Sample, ...]:
+    if data.resultType == "vector":
+        return tuple(Sample(s.metric, float(s.value[1])) for s in _VECTOR.decode(data.result))
+    if data.resultType == "scalar":
+        return (Sample({}, float(_SCALAR.decode(data.result)[1])),)
+    raise MetricsError(
+        f"Prometheus answered with a {cut(data.resultType) or 'nothing'}, not a vector"
+    )
+
+
+def _why(body: bytes) -> str:
+    try:
+        return cut(_ANSWER.decode(body).error or "no reason given")
+    except msgspec.DecodeError:
+        return cut(body[: 4 * MAX_ERROR].decode("utf-8", "replace"))
+
+
+def cut(text: str) -> str:
+    """Text from outside, on one line and short."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_ERROR else line[: MAX_ERROR - 1] + "…"

@@ -1,0 +1,109 @@
+"""What could not be judged, node by node: unknown is neither healthy nor broken. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from breakfix.model import (
+    Action,
+    Coverage,
+    FailureClass,
+    Finding,
+    Observation,
+    SignalKind,
+    SignalMode,
+)
+from breakfix.policy import Policy, SignalRule
+
+_MOSTLY_SEEN = 0.5  # below it the silence is the monitoring's trouble, not this node's (ours)
+
+
+@dataclass(frozen=True, slots=True)
+class Blindness:
+    """What one node does not tell."""
+
+    unknown: tuple[str, ...]  # every signal that could not be judged
+    lost: tuple[str, ...]  # required ones among them, which this node should report
+
+
+def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, Blindness]:
+    """For each node the signals it does not report. A signal that no node reports is not
+    collected: unknown
+    everywhere, lost only when it is required and nothing else required is seen either.
+    """
+    everywhere: list[str] = []
+    missing: dict[str, list[str]] = defaultdict(list)
+    names = {n.name for n in observation.judged}
+    for rule in policy.signals:
+        cover = observation.coverage.get(rule.name)
+        if cover is None or not cover.nodes_seen:
+            if not rule.is_kubernetes:  # a condition that no node has: that agent is not installed
+                everywhere.append(rule.name)
+        else:
+            for node in names - cover.nodes_seen:
+                missing[node].append(rule.name)
+    return {n: _blindness(n, everywhere, missing, observation, policy) for n in names}
+
+
+def _blindness(
+    node: str,
+    everywhere: list[str],
+    missing: Mapping[str, list[str]],
+    observation: Observation,
+    policy: Policy,
+) -> Blindness:
+    own = missing.get(node, [])
+    unknown = tuple(sorted([*everywhere, *own]))
+    required = {r.name for r in policy.signals if r.is_required}
+    broken = {n for n in required if _is_broken(observation.coverage.get(n))}
+    lost = (required & set(own)) | broken
+    if required and required <= set(unknown):
+        lost = required
+    return Blindness(unknown, tuple(sorted(lost)))
+
+
+def _is_broken(cover: Coverage | None) -> bool:
+    return cover is None or bool(cover.error)
+
+
+def absences(node: str, observation: Observation, policy: Policy) -> tuple[Finding, ...]:
+    """What the silence of a NotReady node's exporters adds: it is gone for several sources, not
+    for one.
+    """
+    return tuple(
+        _absence(node, rule)
+        for rule in policy.signals
+        if rule.absence_weight > 0 and _is_alone_silent(node, observation.coverage.get(rule.name))
+    )
+
+
+def _is_alone_silent(node: str, cover: Coverage | None) -> bool:
+    return (
+        cover is not None
+        and not cover.error
+        and node not in cover.nodes_seen
+        and cover.share >= _MOSTLY_SEEN
+    )
+
+
+def _absence(node: str, rule: SignalRule) -> Finding:
+    return Finding(
+        signal=rule.name,
+        node=node,
+        gpu="",
+        value=0.0,
+        threshold=0.0,
+        window_s=rule.window_s,
+        age_s=0.0,
+        weight=rule.absence_weight,
+        group=f"absence_of_{rule.group}",
+        mode=SignalMode.CORROBORATE,
+        kind=SignalKind.STATE,
+        failure_class=FailureClass.NODE_NOT_READY,
+        action=Action.NONE,
+        source=rule.source,
+        text=f"{rule.name} is no longer reported, while most nodes report it",
+        key="absent",
+    )

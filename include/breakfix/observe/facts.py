@@ -1,0 +1,43 @@
+"""Properties of nodes that tell one part of the fleet from another: driver, kernel, boot time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+
+from breakfix.observe.labels import Missed, printable
+from breakfix.observe.promql import fact_query
+from breakfix.observe.signals import Fleet, run
+from breakfix.policy import FactRule, Policy
+from breakfix.ports import Metrics, Sample
+
+Facts = Mapping[str, Mapping[str, str]]
+
+
+def read_facts(
+    metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
+) -> tuple[Facts, tuple[str, ...]]:
+    """Node -> fact -> value, and warnings. Several values at once (a rollout in progress) are
+    joined by commas.
+    """
+    queries = {name: fact_query(rule, policy.names) for name, rule in policy.facts.items()}
+    answers = run(metrics, queries.values(), at=at)
+    values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    warnings = []
+    for name, rule in policy.facts.items():
+        answer = answers[queries[name]]
+        if isinstance(answer, str):
+            warnings.append(f"fact {name} could not be read: {answer}")
+            continue
+        for sample in answer.samples:
+            node = fleet.names.node_of(sample.labels)
+            value = _value(rule, sample)
+            if not isinstance(node, Missed) and node in fleet.nodes and value:
+                values[node][name].add(value)
+    facts = {n: {k: ",".join(sorted(v)) for k, v in named.items()} for n, named in values.items()}
+    return facts, tuple(warnings)
+
+
+def _value(rule: FactRule, sample: Sample) -> str:
+    return printable(sample.labels.get(rule.label, "")) if rule.label else repr(sample.value)

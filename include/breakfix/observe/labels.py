@@ -1,0 +1,54 @@
+"""From the labels of a series, which come from outside, to a node and a GPU that we know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from breakfix.policy import Names
+
+MAX_LABEL = 128  # a label value is shown to people and stored: longer ones are cut
+
+
+class Missed(Enum):
+    """Why no node was found."""
+
+    UNKNOWN = auto()  # no label names a node of the cluster
+    CONFLICT = auto()  # labels name different nodes
+
+
+@dataclass(frozen=True, slots=True)
+class NodeNames:
+    """All nodes of the cluster, so that a label that names another one is noticed."""
+
+    names: Names
+    known: frozenset[str]
+
+    def node_of(self, labels: Mapping[str, str]) -> str | Missed:
+        """The one node that the labels name. Two known names that disagree are worse than none."""
+        found = self.claims(labels)
+        if not found:
+            return Missed.UNKNOWN
+        return next(iter(found)) if len(found) == 1 else Missed.CONFLICT
+
+    def claims(self, labels: Mapping[str, str]) -> frozenset[str]:
+        """Every known node that some label names."""
+        return frozenset(self._known_values(labels))
+
+    def _known_values(self, labels: Mapping[str, str]) -> Iterable[str]:
+        for label in self.names.node:
+            value = labels.get(label, "")
+            if value in self.known:
+                yield value
+            elif label == "instance" and value.rpartition(":")[0] in self.known:
+                yield value.rpartition(":")[0]
+
+    def gpu_of(self, labels: Mapping[str, str]) -> str:
+        """The GPU's UUID, or its index where no UUID is told; "" when the series is the node's."""
+        return next((printable(labels[x]) for x in self.names.gpu if labels.get(x)), "")
+
+
+def printable(value: str) -> str:
+    """A label's value for people: no control characters, no endless text."""
+    return "".join(c if c.isprintable() else "?" for c in value[:MAX_LABEL])

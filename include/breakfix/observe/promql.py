@@ -1,0 +1,68 @@
+"""The policy's PromQL with its words filled in. Text in, text out; nothing from outside enters a
+query here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from breakfix.policy import FactRule, Names, SignalRule
+
+#: DCGM leaks "blank" values near 2^63 where a GPU does not answer; anything from 2^62 on is no
+#: measurement.
+BLANK = 2.0**62
+
+_WORD = re.compile(r"\$(window_s|window|step|node|gpu)\b")
+_SEEN = re.compile(r"\$seen\(([^()]*)\)")
+_AGE = f"((time() - timestamp({{0}})) and {{0}} < {BLANK:.0f} > -{BLANK:.0f})"
+
+
+def duration(seconds: float) -> str:
+    """A PromQL duration, at least a millisecond."""
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+def fill(text: str, names: Names, window_s: float) -> str:
+    """The words of SignalRule's docstring replaced, for one window in seconds."""
+    expanded = _SEEN.sub(
+        lambda m: f"max by ($node) (min by ($node, $gpu) ({_AGE.format(m[1])}))", text
+    )
+    words = {
+        "window": duration(window_s),
+        "window_s": f"{max(window_s, 0.001):.3f}",
+        "step": duration(min(60.0, max(5.0, window_s / 20))),
+        "node": ", ".join(names.node),
+        "gpu": ", ".join(names.gpu),
+    }
+    return _WORD.sub(lambda m: words[m[1]], expanded)
+
+
+def signal_query(rule: SignalRule, names: Names, *, most_gpus: int) -> str:
+    """The fleet's query: only series beyond the threshold come back.
+
+    `most_gpus`: for a rule that compares with an expected count, the largest count any node should
+    have.
+    """
+    return _beyond(rule, fill(rule.query, names, rule.window_s), most_gpus)
+
+
+def since_query(rule: SignalRule, names: Names, since_s: float) -> str:
+    """What came within the last `since_s` seconds: the evidence that is younger than a repair."""
+    text = rule.since_query or rule.query
+    return _beyond(rule, fill(text, names, min(since_s, rule.window_s)), 0)
+
+
+def coverage_query(rule: SignalRule, names: Names) -> str:
+    """Who reports the signal; the value is the age of the sample in seconds."""
+    return fill(rule.coverage, names, rule.window_s)
+
+
+def fact_query(rule: FactRule, names: Names) -> str:
+    """The series that carry a fact."""
+    return fill(rule.query, names, 300.0)
+
+
+def _beyond(rule: SignalRule, query: str, most_gpus: int) -> str:
+    if rule.expects:
+        return f"({query}) < {most_gpus}"
+    return f"({query}) {rule.op} {rule.threshold!r}"

@@ -1,0 +1,28 @@
+"""Equality-based label selectors, as the settings have them: `a=b,c!=d,e,!f`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from breakfix.errors import SettingsError
+
+
+def matches(labels: Mapping[str, str], selector: str) -> bool:
+    """Do the labels satisfy every term? An empty selector matches all. Raises SettingsError."""
+    return all(_term(labels, term.strip()) for term in selector.split(",") if term.strip())
+
+
+def _term(labels: Mapping[str, str], term: str) -> bool:
+    if any(c in term for c in "() \t"):
+        raise SettingsError(
+            f"label selector term {term!r} is not understood; write a=b, a!=b, a or !a"
+        )
+    if "!=" in term:
+        key, _, value = term.partition("!=")
+        return labels.get(key) != value
+    if "=" in term:
+        key, _, value = term.partition("=")
+        return labels.get(key) == value.removeprefix("=")
+    if term.startswith("!"):
+        return term[1:] not in labels
+    return term in labels

@@ -1,0 +1,201 @@
+"""Answers of Prometheus to readings and coverage. Only what is beyond a threshold travels; who
+reports at all is
+asked separately, so that silence is never taken for health.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from breakfix.model import Coverage, Node, Reading
+from breakfix.observe.kubernetes_signals import expected_gpus
+from breakfix.observe.labels import Missed, NodeNames, printable
+from breakfix.observe.promql import BLANK, coverage_query, signal_query
+from breakfix.observe.threshold import is_beyond
+from breakfix.policy import Policy, SignalRule
+from breakfix.ports import Metrics, QueryResult, Sample
+
+#: PromQL annotations that say nothing about completeness (Prometheus 3 has them in a list of their
+#: own).
+_BENIGN = ("PromQL info:",)
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What one sweep's queries gave, while it is put together."""
+
+    readings: list[Reading] = field(default_factory=list)
+    coverage: dict[str, Coverage] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The GPU nodes that are judged, and the names of all nodes of the cluster."""
+
+    nodes: Mapping[str, Node]
+    names: NodeNames
+
+
+def run(
+    metrics: Metrics, queries: Iterable[str], *, at: datetime
+) -> Mapping[str, QueryResult | str]:
+    """Each distinct query once; the answer, or the error's text, by query."""
+    return metrics.query_many({q: q for q in dict.fromkeys(queries)}, at=at)
+
+
+def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime) -> Gathered:
+    """All signals of Prometheus: readings beyond their thresholds, coverage, and what was odd."""
+    rules = [r for r in policy.signals if not r.is_kubernetes]
+    wanted = {n: expected_gpus(node, policy) for n, node in fleet.nodes.items()}
+    most = max(wanted.values(), default=0)
+    asked = {r.name: signal_query(r, policy.names, most_gpus=most) for r in rules}
+    covers = {r.name: coverage_query(r, policy.names) for r in rules}
+    answers = run(metrics, [*asked.values(), *covers.values()], at=at)
+    gathered = Gathered()
+    for rule in rules:
+        cover = read_coverage(
+            rule, answers[covers[rule.name]], fleet, stale_s=policy.timing.stale_sample_s
+        )
+        gathered.warnings += cover.warnings
+        answer = answers[asked[rule.name]]
+        if isinstance(answer, str):
+            cover = cover.broken(answer)
+        else:
+            found = read_samples(rule, answer, fleet, wanted=wanted)
+            cover = cover.without(found.in_doubt).incomplete(answer.warnings)
+            gathered.warnings += found.warnings
+            gathered.readings += [replace(r, age_s=cover.age(r.node)) for r in found.readings]
+        gathered.coverage[rule.name] = cover.of(rule)
+    return gathered
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Ages by node of one signal's samples, before it becomes a Coverage."""
+
+    ages: Mapping[str, float]
+    expected: int
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def broken(self, error: str) -> Seen:
+        """The signal itself could not be read: nobody is covered, whatever coverage said."""
+        return replace(self, ages={}, error=error)
+
+    def without(self, nodes: Iterable[str]) -> Seen:
+        """Nodes whose series cannot be told apart are not covered."""
+        doubted = set(nodes)
+        return replace(self, ages={n: a for n, a in self.ages.items() if n not in doubted})
+
+    def incomplete(self, warnings: Sequence[str]) -> Seen:
+        """A partial answer: what it holds is true, what it lacks is unknown."""
+        serious = [w for w in warnings if not w.startswith(_BENIGN)]
+        return self.broken(f"partial answer: {printable(serious[0])}") if serious else self
+
+    def age(self, node: str) -> float:
+        return self.ages.get(node, 0.0)
+
+    def of(self, rule: SignalRule) -> Coverage:
+        oldest = max(self.ages.values(), default=None)
+        return Coverage(rule.name, frozenset(self.ages), self.expected, oldest, self.error)
+
+
+def read_coverage(
+    rule: SignalRule, answer: QueryResult | str, fleet: Fleet, *, stale_s: float
+) -> Seen:
+    """Who reports the signal freshly enough."""
+    if isinstance(answer, str):
+        return Seen({}, len(fleet.nodes), error=answer)
+    ages: dict[str, float] = {}
+    doubted: set[str] = set()
+    unmatched = 0
+    for sample in answer.samples:
+        node = fleet.names.node_of(sample.labels)
+        if node is Missed.CONFLICT:
+            doubted |= fleet.names.claims(sample.labels)
+        elif node is Missed.UNKNOWN:
+            unmatched += 1
+        elif node in fleet.nodes and -stale_s <= sample.value <= stale_s:
+            ages[node] = min(ages.get(node, math.inf), max(0.0, sample.value))
+    warnings = _odd(rule, unmatched, doubted)
+    return (
+        Seen(ages, len(fleet.nodes), warnings=warnings).without(doubted).incomplete(answer.warnings)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The readings of one answer, and the nodes about which it contradicts itself."""
+
+    readings: tuple[Reading, ...]
+    in_doubt: frozenset[str]
+    warnings: tuple[str, ...]
+
+
+def read_samples(
+    rule: SignalRule, answer: QueryResult, fleet: Fleet, *, wanted: Mapping[str, int]
+) -> Found:
+    """Samples to readings: the largest of duplicates, nothing that is no number or names two."""
+    best: dict[tuple[str, str, str], float] = {}
+    doubted: set[str] = set()
+    for sample in answer.samples:
+        node = fleet.names.node_of(sample.labels)
+        if node is Missed.CONFLICT:
+            doubted |= fleet.names.claims(sample.labels)
+        if isinstance(node, Missed) or node not in fleet.nodes:
+            continue
+        value = _value(rule, sample, node, wanted=wanted)
+        if value is not None:
+            place = (node, _gpu(rule, sample, fleet), _key(rule, sample))
+            best[place] = max(value, best.get(place, -math.inf))
+    doubted |= _on_two_nodes(best)
+    readings = tuple(
+        Reading(rule.name, node, gpu, value, key)
+        for (node, gpu, key), value in sorted(best.items())
+        if node not in doubted
+    )
+    return Found(readings, frozenset(doubted & set(fleet.nodes)), _odd(rule, 0, doubted))
+
+
+def _on_two_nodes(places: Iterable[tuple[str, str, str]]) -> set[str]:
+    """Nodes that claim the same GPU: a UUID is in one machine."""
+    owner: dict[str, str] = {}
+    doubted: set[str] = set()
+    for node, gpu, _ in places:
+        if gpu.startswith("GPU-") and owner.setdefault(gpu, node) != node:
+            doubted |= {node, owner[gpu]}
+    return doubted
+
+
+def _value(
+    rule: SignalRule, sample: Sample, node: str, *, wanted: Mapping[str, int]
+) -> float | None:
+    value = sample.value
+    if not math.isfinite(value) or abs(value) >= BLANK:
+        return None
+    if rule.expects:
+        value = wanted[node] - value
+    return value if is_beyond(rule, value) else None
+
+
+def _gpu(rule: SignalRule, sample: Sample, fleet: Fleet) -> str:
+    return fleet.names.gpu_of(sample.labels) if rule.per == "gpu" else ""
+
+
+def _key(rule: SignalRule, sample: Sample) -> str:
+    return printable(sample.labels.get(rule.key_label, "")) if rule.key_label else ""
+
+
+def _odd(rule: SignalRule, unmatched: int, doubted: Iterable[str]) -> tuple[str, ...]:
+    lines = []
+    if unmatched:
+        lines.append(f"{rule.name}: {unmatched} series name no node of the cluster")
+    if names := sorted(doubted):
+        lines.append(
+            f"{rule.name}: series name more than one node, so they are not used: {', '.join(names)}"
+        )
+    return tuple(lines)

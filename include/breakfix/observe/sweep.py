@@ -1,0 +1,66 @@
+"""The fleet at one instant: metrics and Kubernetes' objects put side by side. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from breakfix.model import Node, Observation
+from breakfix.observe.after_repair import reread_since_repair
+from breakfix.observe.facts import read_facts
+from breakfix.observe.kubernetes_signals import read_kubernetes
+from breakfix.observe.labels import NodeNames
+from breakfix.observe.selector import matches
+from breakfix.observe.signals import Fleet, Gathered, read_signals
+from breakfix.policy import Policy
+from breakfix.ports import Cluster, Metrics
+
+PAST = "nodes, pods and conditions are of now, only the metrics are of then"
+
+
+def observe(
+    metrics: Metrics,
+    cluster: Cluster,
+    policy: Policy,
+    *,
+    at: datetime,
+    gpu_node_selector: str,
+    floors: Mapping[str, datetime] | None = None,
+    is_past: bool = False,
+) -> Observation:
+    """One Observation. The GPU nodes, those that match the selector, are in `gpu_nodes`.
+
+    `floors`: node -> end of its last repair; events of before it do not count. `is_past`: `at` is
+    not now, and a warning says what that means. A signal that cannot be read is in `coverage` with
+    its error; raises ClusterError when the cluster cannot be listed.
+    """
+    everyone = tuple(sorted(cluster.nodes(), key=lambda n: n.name))
+    nodes = {n.name: n for n in everyone if matches(n.labels, gpu_node_selector)}
+    fleet = Fleet(nodes, NodeNames(policy.names, frozenset(n.name for n in everyone)))
+    gathered = read_signals(metrics, fleet, policy, at=at)
+    reread_since_repair(gathered, metrics, fleet, policy, at=at, floors=floors or {})
+    _add_kubernetes(gathered, nodes, policy, at=at)
+    facts, odd = read_facts(metrics, fleet, policy, at=at)
+    warnings = [*([PAST] if is_past else []), *gathered.warnings, *odd]
+    return Observation(
+        at=at,
+        nodes=everyone,
+        pods=tuple(cluster.pods()),
+        budgets=tuple(cluster.budgets()),
+        daemon_sets=cluster.daemon_sets(),
+        gpu_nodes=frozenset(nodes),
+        readings=tuple(sorted(gathered.readings, key=lambda r: (r.node, r.signal, r.gpu, r.key))),
+        coverage=gathered.coverage,
+        facts=facts,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _add_kubernetes(
+    gathered: Gathered, nodes: Mapping[str, Node], policy: Policy, *, at: datetime
+) -> None:
+    for rule in policy.signals:
+        if rule.is_kubernetes:
+            readings, cover = read_kubernetes(rule, nodes.values(), policy, at)
+            gathered.readings += readings
+            gathered.coverage[rule.name] = cover

@@ -1,0 +1,234 @@
+"""`dcgmi diag -j`: what its exit status and JSON say of a node, for DCGM 3 and 4.
+
+NVIDIA keeps no stable contract for this JSON, so it fails closed: no results, a runtime error,
+every test skipped, a status nobody knows, a contradiction with the exit status: none is a pass.
+Shapes: DCGM 4.6.0's result schema, and DCGM 3.3's output. Exit statuses: dcgm_structs.h, as the
+shell shows them (256 + the negative status). Severities: DCGM's error table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from breakfix.model import Outcome
+
+_OK = 0
+_ISOLATE = 205  # NVVS_ISOLATE_ERROR: an error of severity isolate
+_ERROR = 226  # NVVS_ERROR: it ran and reports an error
+_BUSY = 217  # DIAG_ALREADY_RUNNING
+#: It did not run at all: bad launch, no NVVS binary (the host engine's image may lack it), killed,
+#: no test available. No verdict about the hardware.
+_PLUMBING = frozenset({215, 204, 203, 198})
+
+_MONITOR, _ISOLATED, _TRIAGE, _CONFIG, _RESET = 1, 2, 4, 5, 6
+_SMALLEST_FULL_LEVEL = 2  # from here on there must be more than the software checks
+_KNOWN = frozenset({"PASS", "FAIL", "WARN", "SKIP"})
+
+
+class DiagAdvice(StrEnum):
+    """What the result asks for next; the worst error decides."""
+
+    RETURN = "return"
+    WATCH = "watch"  # only errors of severity monitor
+    HARDWARE = "hardware"  # isolate: open a vendor case with this evidence
+    RESET_AGAIN = "reset_again"
+    REBOOT = "reboot"  # triage: reboot or reseat, and run a longer diag
+    SOFTWARE = "software"  # config: fix the software, no hardware ticket
+    RETRY = "retry"  # another diag was running
+    LOOK = "look"  # a person must look: nothing can be concluded
+
+
+#: Worst first.
+_BY_SEVERITY = (
+    (_ISOLATED, DiagAdvice.HARDWARE),
+    (_RESET, DiagAdvice.RESET_AGAIN),
+    (_TRIAGE, DiagAdvice.REBOOT),
+    (_CONFIG, DiagAdvice.SOFTWARE),
+    (_MONITOR, DiagAdvice.WATCH),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DiagError:
+    """One error of a test on one entity (`GPU 3`, or "" for the node)."""
+
+    test: str
+    entity: str
+    text: str
+    error_id: int | None = None
+    severity: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiagSummary:
+    """What was run and found. Counts are of tests; `text` is one sentence."""
+
+    text: str
+    advice: DiagAdvice
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    errors: tuple[DiagError, ...] = ()
+
+
+class _Warning(msgspec.Struct):
+    warning: str = ""
+    error_id: int | None = None
+    error_severity: int | None = None
+
+
+class _Result(msgspec.Struct):
+    status: str
+    entity_group: str = ""
+    entity_id: int | None = None
+    gpu_ids: str = ""
+    gpu_id: str | int = ""
+    warnings: list[_Warning] = []
+
+    @property
+    def entity(self) -> str:
+        if self.entity_id is not None:
+            return f"{self.entity_group} {self.entity_id}".strip()
+        gpu = self.gpu_ids or self.gpu_id
+        return f"GPU {gpu}" if gpu != "" else ""
+
+
+class _Test(msgspec.Struct):
+    name: str
+    results: list[_Result] = []
+    test_summary: _Result | None = None
+
+    def statuses(self) -> set[str]:
+        summary = [self.test_summary] if self.test_summary is not None else []
+        return {r.status.upper() for r in (*self.results, *summary)}
+
+
+class _Category(msgspec.Struct):
+    category: str
+    tests: list[_Test]
+
+
+class _Run(msgspec.Struct):
+    test_categories: list[_Category] = []
+    runtime_error: str | None = None
+
+
+class _Document(msgspec.Struct):
+    dcgm4: _Run | None = msgspec.field(default=None, name="DCGM Diagnostic")
+    dcgm3: _Run | None = msgspec.field(default=None, name="DCGM GPU Diagnostic")
+
+
+def diag_outcome(
+    text: str | bytes, exit_code: int | None, *, level: int = 1
+) -> tuple[Outcome, DiagSummary]:
+    """(outcome, summary) of one run at `level` from its log and the exit code of its container.
+
+    Text before the JSON is skipped. Fixed needs exit code 0 and a pass of every test that ran, or
+    errors of severity monitor only.
+    """
+    if exit_code is None:
+        return _cannot_tell("the exit status of the diag is not known")
+    if exit_code == _BUSY:
+        return _cannot_tell("another diag was running", DiagAdvice.RETRY)
+    if exit_code in _PLUMBING or exit_code not in (_OK, _ERROR, _ISOLATE):
+        return _cannot_tell(f"the diag did not run (exit status {exit_code})")
+    run = _parsed(text)
+    if isinstance(run, str):
+        return _unreadable(run, exit_code)
+    if run.runtime_error is not None:
+        return _cannot_tell(f"the diag could not run: {run.runtime_error[:200]}")
+    return _judged(run, exit_code, level)
+
+
+def _cannot_tell(text: str, advice: DiagAdvice = DiagAdvice.LOOK) -> tuple[Outcome, DiagSummary]:
+    return Outcome.CANNOT_TELL, DiagSummary(text, advice)
+
+
+def _unreadable(why: str, exit_code: int) -> tuple[Outcome, DiagSummary]:
+    if exit_code == _ISOLATE:
+        text = f"exit status {exit_code}: an error that isolates the node, but {why}"
+        return Outcome.NOT_FIXED, DiagSummary(text, DiagAdvice.HARDWARE)
+    return _cannot_tell(f"{why} (exit status {exit_code})")
+
+
+def _parsed(text: str | bytes) -> _Run | str:
+    """The run, or what is wrong with the text."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    start = text.find("{")
+    if start < 0:
+        return "there is no JSON in the log"
+    try:
+        value: Any = json.JSONDecoder().raw_decode(text, start)[0]
+        document = msgspec.convert(value, _Document)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as e:
+        return f"the JSON cannot be read: {str(e)[:200]}"
+    if (document.dcgm4 is None) == (document.dcgm3 is None):
+        return "the JSON is no result of a diag"
+    return document.dcgm4 or document.dcgm3 or _Run()
+
+
+def _judged(run: _Run, exit_code: int, level: int) -> tuple[Outcome, DiagSummary]:
+    tests = [(c.category, t) for c in run.test_categories for t in c.tests]
+    odd = sorted({s for _, t in tests for s in t.statuses()} - _KNOWN)
+    if odd:
+        return _cannot_tell(f"a status nobody knows: {odd[0][:50]}")
+    failed = [t for _, t in tests if t.statuses() & {"FAIL", "WARN"}]
+    passed = [(c, t) for c, t in tests if "PASS" in t.statuses() and t not in failed]
+    errors = tuple(e for _, t in tests for e in _errors(t))
+    seen = DiagSummary(
+        text="",
+        advice=DiagAdvice.LOOK,
+        passed=len(passed),
+        failed=len(failed),
+        skipped=len(tests) - len(passed) - len(failed),
+        errors=errors,
+    )
+    if failed or errors or exit_code == _ISOLATE:
+        return _with_errors(exit_code, seen)
+    missing = _not_exercised([c for c, _ in passed], exit_code, level)
+    if missing:
+        return Outcome.CANNOT_TELL, replace(seen, text=missing)
+    text = f"{seen.passed} tests passed, {seen.skipped} skipped"
+    return Outcome.FIXED, replace(seen, text=text, advice=DiagAdvice.RETURN)
+
+
+def _not_exercised(passed_categories: list[str], exit_code: int, level: int) -> str:
+    if not passed_categories:
+        return "no test passed: there were none, or all were skipped"
+    if level >= _SMALLEST_FULL_LEVEL and set(passed_categories) == {"Deployment"}:
+        return f"a diag of level {level} exercised nothing but the software checks"
+    if exit_code != _OK:
+        return f"exit status {exit_code}, although no test failed"
+    return ""
+
+
+def _with_errors(exit_code: int, seen: DiagSummary) -> tuple[Outcome, DiagSummary]:
+    severities = {e.severity for e in seen.errors}
+    known = {s for s, _ in _BY_SEVERITY}
+    advice = next((a for s, a in _BY_SEVERITY if s in severities), DiagAdvice.LOOK)
+    if exit_code == _ISOLATE:
+        advice = DiagAdvice.HARDWARE
+    elif severities - known and advice is DiagAdvice.WATCH:
+        advice = DiagAdvice.LOOK  # an error without a severity is no small one
+    text = "; ".join(f"{e.entity or 'node'}: {e.text}" for e in seen.errors[:3])
+    summary = replace(seen, text=text or "a test failed and names no error", advice=advice)
+    is_small = advice is DiagAdvice.WATCH and seen.passed > 0
+    return (Outcome.FIXED if is_small else Outcome.NOT_FIXED), summary
+
+
+def _errors(test: _Test) -> Iterator[DiagError]:
+    """Those of the entities; those of the summary only where no entity names any."""
+    found = [r for r in test.results if r.warnings]
+    if not found and test.test_summary is not None:
+        found = [test.test_summary]
+    for result in found:
+        for w in result.warnings:
+            text = w.warning[:300]
+            yield DiagError(test.name, result.entity, text, w.error_id, w.error_severity)

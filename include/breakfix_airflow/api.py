@@ -1,0 +1,124 @@
+"""Airflow's public API, asked as a service user of its own. Tasks have no other door to runs and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from breakfix.errors import AirflowError, SettingsError
+from breakfix.settings import Settings
+
+TIMEOUT_S = 15.0
+PAGE = 100
+MAX_PAGES = 20
+TEXT_MAX = 300  # of an answer that goes into an error: enough to know it, not enough to flood a log
+
+_UNAUTHENTICATED = frozenset({401, 403})  # a bad token is told as either
+
+
+class AirflowApi:
+    """A small client: one login, renewed once when it is refused; every call has a timeout.
+
+    Raises AirflowError (`is_transient` when asking again may help) and SettingsError for what a person
+    must mend: the URL, the user, the password, the role.
+    """
+
+    def __init__(
+        self, url: str, user: str, password: str, *, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._user = user
+        self._password = password
+        # No connection outlives its call: nobody has to close a client that asks a few things a minute.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(
+            base_url=url, timeout=TIMEOUT_S, limits=limits, transport=transport
+        )
+        self._token = ""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> AirflowApi:
+        """The client of BREAKFIX_AIRFLOW_URL, _USER and _PASSWORD, or of connection breakfix_airflow."""
+        settings.require("airflow_url", "airflow_user", "airflow_password")
+        return cls(settings.airflow_url, settings.airflow_user, settings.airflow_password)
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        """The JSON of a GET, or None when there is no such thing."""
+        answer = self._send("GET", path, params=params)
+        return None if answer.status_code == httpx.codes.NOT_FOUND else _json(answer)
+
+    def get_all(self, path: str, key: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """All pages of a listing. Raises AirflowError when it is longer than anything we should read."""
+        items: list[dict[str, Any]] = []
+        for page in range(MAX_PAGES):
+            found = self.get(path, {**params, "limit": PAGE, "offset": page * PAGE})
+            if found is None:
+                raise AirflowError(f"Airflow has no {path}")
+            items += found[key]
+            if not found[key] or len(items) >= found["total_entries"]:
+                return items
+        raise AirflowError(f"Airflow lists more than {MAX_PAGES * PAGE} entries in {path}")
+
+    def send(self, method: str, path: str, body: Mapping[str, Any]) -> int:
+        """Send JSON; the status, of which 404 and 409 are the caller's to judge."""
+        return self._send(method, path, json=body).status_code
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        answer = self._once(method, path, **content)
+        if answer.status_code in _UNAUTHENTICATED:
+            self._token = ""
+            answer = self._once(method, path, **content)
+        if answer.status_code in _UNAUTHENTICATED:
+            raise SettingsError(
+                f"Airflow refuses {method} {path} to user {self._user!r} ({answer.status_code}): "
+                "give the service user a role that may read, trigger and answer DAG runs"
+            )
+        if answer.is_success or answer.status_code in {404, 409}:
+            return answer
+        raise _error(f"{method} {path}", answer)
+
+    def _once(self, method: str, path: str, **content: Any) -> httpx.Response:
+        self._token = self._token or self._login()
+        headers = {"Authorization": f"Bearer {self._token}"}
+        return self._request(method, f"/api/v2{path}", headers=headers, **content)
+
+    def _login(self) -> str:
+        body = {"username": self._user, "password": self._password}
+        answer = self._request("POST", "/auth/token", json=body)
+        if answer.status_code in _UNAUTHENTICATED:
+            raise SettingsError(
+                f"Airflow refuses the password of user {self._user!r}: check connection breakfix_airflow "
+                "or BREAKFIX_AIRFLOW_PASSWORD"
+            )
+        if not answer.is_success:
+            raise _error("the login", answer)
+        return str(_json(answer)["access_token"])
+
+    def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **content)
+        except httpx.TransportError as e:
+            where = self._http.base_url
+            text = f"Airflow at {where} does not answer {method} {path}: {type(e).__name__} {e}"
+            raise AirflowError(text, is_transient=True) from e
+
+
+def path_of(*parts: str) -> str:
+    """A URL path from names that may hold anything."""
+    return "/" + "/".join(quote(part, safe="~") for part in parts)
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError as e:
+        text = f"Airflow answered {answer.request.url} with no JSON: {answer.text[:TEXT_MAX]}"
+        raise AirflowError(text, is_transient=True) from e
+
+
+def _error(what: str, answer: httpx.Response) -> AirflowError:
+    is_transient = answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS
+    text = f"Airflow answered {what} with {answer.status_code}: {answer.text[:TEXT_MAX]}"
+    return AirflowError(text, is_transient=is_transient)

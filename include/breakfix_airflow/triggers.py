@@ -1,0 +1,76 @@
+"""The trigger of a waiting case. It runs in the triggerer, which must be restarted when this code changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from breakfix.flow.services import Services
+from breakfix.flow.stages import Wait
+from breakfix_airflow import services
+from breakfix_airflow.batching import Batcher, Clockwork, Look, LoopTime
+
+#: Airflow 3.3 fails a task that is resumed before its scheduler has seen the first half end.
+QUIET_S = 6.0
+
+_batchers: WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = WeakKeyDictionary()
+
+
+class CaseTrigger(BaseTrigger):
+    """Fires once, when the wait (see `Wait.to_json`) is over or its deadline has come."""
+
+    def __init__(self, wait: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.wait = dict(wait)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return ("breakfix_airflow.triggers.CaseTrigger", {"wait": self.wait})
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event: why the stage runs again (`over` or `deadline`)."""
+        wait = Wait.from_json(self.wait)
+        await self.time().sleep(QUIET_S)
+        yield TriggerEvent({"reason": await batcher().until_over(wait), "kind": str(wait.kind)})
+
+    def time(self) -> Clockwork:
+        """The time the quiet start is counted by; a seam for tests."""
+        return LoopTime()
+
+
+def batcher() -> Batcher:
+    """The one batcher of the running loop; a triggerer has one loop for all its triggers."""
+    loop = asyncio.get_running_loop()
+    found = _batchers.get(loop)
+    if found is None:
+        found = _batchers[loop] = Batcher(Watch())
+    return found
+
+
+class Watch:
+    """Looks at the cluster for all waits. Services are built again after a failure: secrets may have changed."""
+
+    def __init__(self) -> None:
+        self._services: Services | None = None
+
+    async def __call__(self, waits: Sequence[Wait]) -> Look:
+        """Raises what the ports raise, and SettingsError."""
+        try:
+            if self._services is None:
+                connections = await services.aread_connections()
+                self._services = await asyncio.to_thread(
+                    services.build, connections, needs_ledger=False
+                )
+            return await asyncio.to_thread(_look, self._services, waits)
+        except Exception:
+            self._services = None
+            raise
+
+
+def _look(built: Services, waits: Sequence[Wait]) -> Look:
+    from breakfix.flow.waits import over
+
+    return Look(over(built, waits), built.policy.drain.poll_s)

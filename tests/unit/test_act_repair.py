@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import pytest
+from breakfix.act import repair
+from breakfix.act.guard import Expected
+from breakfix.act.pods import REBOOTED_ALREADY, PodSettings
+from breakfix.errors import ClusterError, Refused
+from breakfix.model import Condition, Owner, RefusalReason, StepStatus
+
+from tests.unit.act_world import World, make_world
+
+SETTINGS = PodSettings()
+EXPECTED = Expected()
+
+
+def reboot(world: World, **more):
+    return repair.reboot(world.acting, world.case, EXPECTED, SETTINGS, **more)
+
+
+def reset(world: World, **more):
+    return repair.reset_gpus(world.acting, world.case, EXPECTED, SETTINGS, **more)
+
+
+def diag(world: World, **more):
+    options = {"level": 2, "gpus": 8, **more}
+    return repair.run_diag(world.acting, world.case, EXPECTED, SETTINGS, **options)
+
+
+def restart_plugin(world: World):
+    return repair.restart_device_plugin(world.acting, world.case, EXPECTED, SETTINGS)
+
+
+def quarantined() -> World:
+    return make_world(is_quarantined=True)
+
+
+def manifest(world: World) -> dict:
+    (one,) = world.cluster.manifests.values()
+    return dict(one)
+
+
+def created(world: World) -> int:
+    return sum(method == "create_pod" for method, _ in world.cluster.calls)
+
+
+@pytest.mark.parametrize("dispatch", [reboot, reset, diag])
+def test_pods_are_pinned_bounded_and_named_for_their_step(dispatch):
+    world = quarantined()
+    step = dispatch(world)
+    it = manifest(world)
+    assert step.status is StepStatus.DISPATCHED
+    assert step.detail["pod"] == f"breakfix/{it['metadata']['name']}"
+    assert it["metadata"]["name"].startswith(f"breakfix-{world.case.id}-")
+    assert len(it["metadata"]["name"]) <= 63
+    assert it["metadata"]["labels"]["breakfix.dev/case"] == world.case.id
+    spec = it["spec"]
+    assert (spec["nodeName"], spec["restartPolicy"]) == ("gpu-1", "Never")
+    assert spec["activeDeadlineSeconds"] == 900
+    assert {t["key"] for t in spec["tolerations"]} == {
+        "breakfix.dev/quarantine",
+        "nvidia.com/gpu",
+        "node.kubernetes.io/unschedulable",
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    }
+
+
+@pytest.mark.parametrize("dispatch", [reboot, reset, diag])
+def test_dispatching_again_finds_the_first_pod(dispatch):
+    world = quarantined()
+    first, second = dispatch(world), dispatch(world)
+    assert first == second
+    assert len(world.cluster.manifests) == 1
+
+
+@pytest.mark.parametrize("dispatch", [reboot, reset, diag])
+def test_a_crash_between_record_and_pod_is_made_good(dispatch):
+    world = quarantined()
+    world.cluster.fail("create_pod")
+    with pytest.raises(ClusterError):
+        dispatch(world)
+    assert len(world.ledger.steps(world.case.id)) == 2  # the intention was recorded first
+    dispatch(world)
+    assert len(world.cluster.manifests) == 1
+
+
+@pytest.mark.parametrize("dispatch", [reboot, reset, diag, restart_plugin])
+def test_nothing_is_done_to_a_node_that_is_no_longer_ours(dispatch):
+    world = quarantined()
+    world.cluster.change_node("gpu-1", is_unschedulable=False)
+    with pytest.raises(Refused):
+        dispatch(world)
+    assert not world.cluster.writes()
+
+
+@pytest.mark.parametrize("dispatch", [reboot, reset, restart_plugin])
+def test_the_first_level_of_halt_holds_repairs(dispatch):
+    world = quarantined()
+    world.cluster.config_maps["breakfix", "breakfix-halt"] = {"level": "disruption"}
+    with pytest.raises(Refused):
+        dispatch(world)
+
+
+def test_but_not_the_validation():
+    world = quarantined()
+    world.cluster.config_maps["breakfix", "breakfix-halt"] = {"level": "disruption"}
+    assert diag(world)
+
+
+# --------------------------------------------------------------------------- reboot
+
+
+def test_a_reboot_carries_the_boot_it_was_decided_for():
+    world = quarantined()
+    reboot(world)
+    container = manifest(world)["spec"]["containers"][0]
+    assert container["env"] == [{"name": "EXPECTED_BOOT_ID", "value": "boot-gpu-1-1"}]
+    assert str(REBOOTED_ALREADY) in container["command"][-1]
+    assert manifest(world)["spec"]["hostPID"] is True
+    assert container["securityContext"] == {"privileged": True}
+
+
+def test_a_node_that_has_rebooted_meanwhile_is_not_rebooted():
+    world = quarantined()
+    world.cluster.reboot("gpu-1")
+    with pytest.raises(Refused) as caught:
+        reboot(world)
+    assert caught.value.reason is RefusalReason.NODE_CHANGED
+    assert created(world) == 0
+
+
+def test_a_reboot_is_done_when_the_boot_id_changed_and_the_node_is_ready():
+    world = quarantined()
+    step = reboot(world)
+    settle = lambda: repair.settle_reboot(world.acting, world.case, step)  # noqa: E731
+    namespace, name = repair.pod_of(step)
+    world.cluster.finish_pod(namespace, name, 0)
+    assert settle() is None  # the pod proves nothing
+    world.cluster.reboot("gpu-1")
+    ready = world.cluster.node("gpu-1").conditions
+    world.cluster.change_node("gpu-1", conditions=(Condition("Ready", "False"),))
+    assert settle() is None
+    world.cluster.change_node("gpu-1", conditions=ready)
+    done = settle()
+    assert done is not None
+    assert done.status is StepStatus.DONE
+    assert done.detail["boot_id_after"] == "boot-gpu-1-1+"
+
+
+def test_a_reboot_that_happened_is_not_repeated_by_a_cleared_task():
+    world = quarantined()
+    reboot(world)
+    world.cluster.remove_pod(*repair.pod_of(world.step("repair-reboot_node-1")))
+    world.cluster.reboot("gpu-1")
+    calls = created(world)
+    assert reboot(world).status is StepStatus.DISPATCHED
+    assert created(world) == calls
+
+
+def test_the_next_reboot_expects_the_boot_after_the_last_one():
+    world = quarantined()
+    step = reboot(world)
+    world.cluster.reboot("gpu-1")
+    repair.settle_reboot(world.acting, world.case, step)
+    world.cluster.manifests.clear()
+    again = reboot(world, nth=2)
+    assert again.name == "repair-reboot_node-1.2"
+    assert again.detail["boot_id"] == "boot-gpu-1-1+"
+
+
+def test_a_deadline_without_evidence_is_unknown_not_done():
+    world = quarantined()
+    step = reboot(world)
+    ended = repair.give_up(world.acting, world.case, step, "no other boot id in 45 minutes")
+    assert ended.status is StepStatus.UNKNOWN
+    assert repair.give_up(world.acting, world.case, ended, "again") is ended
+
+
+# --------------------------------------------------------------------------- reset and diag
+
+
+@pytest.mark.parametrize(
+    ("gpus", "tail"),
+    [
+        ((), ["nvidia-smi", "--gpu-reset"]),
+        (("3",), ["nvidia-smi", "--gpu-reset", "-i", "3"]),
+        (
+            ("0", "GPU-6a5b0000-0000-0000-0000-00000000000f"),
+            ["nvidia-smi", "--gpu-reset", "-i", "0,GPU-6a5b0000-0000-0000-0000-00000000000f"],
+        ),
+    ],
+)
+def test_a_reset_names_the_gpus(gpus, tail):
+    world = quarantined()
+    reset(world, gpus=gpus)
+    command = manifest(world)["spec"]["containers"][0]["command"]
+    assert command[command.index("--") + 1 :] == tail
+
+
+@pytest.mark.parametrize("gpu", ["--help", "0;reboot", "", "GPU-", "$(id)"])
+def test_names_from_outside_cannot_become_options(gpu):
+    world = quarantined()
+    with pytest.raises(ValueError, match="not a GPU"):
+        reset(world, gpus=[gpu])
+    assert created(world) == 0
+
+
+@pytest.mark.parametrize(("level", "seconds"), [(1, 300), (2, 900), (3, 2700), (4, 10800)])
+def test_a_diag_takes_all_gpus_and_its_levels_time(level, seconds):
+    world = quarantined()
+    diag(world, level=level)
+    spec = manifest(world)["spec"]
+    assert spec["activeDeadlineSeconds"] == seconds
+    assert spec["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "8"}}
+    assert f"dcgmi diag -r {level} -j" in spec["containers"][0]["command"][-1]
+
+
+@pytest.mark.parametrize(("exit_code", "status"), [(0, StepStatus.DONE), (226, StepStatus.FAILED)])
+def test_a_pod_is_settled_by_its_exit_code(exit_code, status):
+    world = quarantined()
+    step = diag(world)
+    assert repair.settle_pod(world.acting, world.case, step) is None
+    world.cluster.finish_pod(*repair.pod_of(step), exit_code)
+    ended = repair.settle_pod(world.acting, world.case, step)
+    assert ended is not None
+    assert (ended.status, ended.detail["exit_code"]) == (status, exit_code)
+    assert diag(world) == ended  # settled: dispatching again changes nothing
+
+
+def test_a_pod_that_is_gone_leaves_the_step_unknown():
+    world = quarantined()
+    step = reset(world)
+    world.cluster.remove_pod(*repair.pod_of(step))
+    ended = repair.settle_pod(world.acting, world.case, step)
+    assert ended is not None
+    assert ended.status is StepStatus.UNKNOWN
+
+
+# --------------------------------------------------------------------------- device plugin
+
+
+def with_plugin(**changes) -> World:
+    world = quarantined()
+    defaults = {
+        "namespace": "gpu-operator",
+        "owners": (Owner("DaemonSet", "plugin", "u"),),
+        "labels": {"app": "nvidia-device-plugin-daemonset"},
+    }
+    world.cluster.add_pod("plugin-a", **{**defaults, **changes})
+    return world
+
+
+def test_the_plugins_pod_is_deleted_by_its_uid_and_awaited():
+    world = with_plugin()
+    step = restart_plugin(world)
+    assert step.detail["uid"] == "uid-plugin-a"
+    settle = lambda: repair.settle_device_plugin(world.acting, world.case, step, SETTINGS)  # noqa: E731
+    assert settle() is None
+    world.cluster.add_pod(
+        "plugin-b",
+        namespace="gpu-operator",
+        owners=(Owner("DaemonSet", "plugin", "u"),),
+        labels={"app": "nvidia-device-plugin-daemonset"},
+    )
+    done = settle()
+    assert done is not None
+    assert done.status is StepStatus.DONE
+
+
+def test_the_new_plugin_pod_is_not_deleted_by_a_second_run():
+    world = with_plugin()
+    restart_plugin(world)
+    world.cluster.add_pod(
+        "plugin-a",
+        uid="uid-new",
+        namespace="gpu-operator",
+        owners=(Owner("DaemonSet", "plugin", "u"),),
+        labels={"app": "nvidia-device-plugin-daemonset"},
+    )
+    restart_plugin(world)
+    assert world.cluster.pod("gpu-operator", "plugin-a").uid == "uid-new"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"labels": {"app": "other"}}, id="no pod has the label"),
+        pytest.param({"owners": ()}, id="nothing would bring it back"),
+        pytest.param({"is_terminating": True}, id="it is going already"),
+    ],
+)
+def test_a_node_without_a_plugin_pod_is_refused(changes):
+    world = with_plugin(**changes)
+    with pytest.raises(Refused) as caught:
+        restart_plugin(world)
+    assert caught.value.reason is RefusalReason.REASON_GONE
+    assert world.step("repair-restart_device_plugin-1") is None
+
+
+def test_another_label_of_the_plugin_is_known_too():
+    world = with_plugin(labels={"app.kubernetes.io/name": "nvidia-device-plugin"})
+    assert restart_plugin(world).detail["pod"] == "gpu-operator/plugin-a"
