@@ -103,7 +103,7 @@ class Stack:
                 parts = [pool.submit(self._start_telemetry), pool.submit(self._start_rest, pool)]
                 _raise_first(parts)
             except BaseException:
-                self.processes.stopping.set()
+                self.stop()  # before the pool waits for threads that wait for a server
                 raise
         return self
 
