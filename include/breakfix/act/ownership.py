@@ -52,6 +52,13 @@ def mark_head(cluster: Cluster, ledger: Ledger, namespace: str) -> None:
         log.warning("could not mark the ledger's head in the cluster: %s", e)
 
 
+def marked_head(cluster: Cluster, namespace: str) -> tuple[int, str] | None:
+    """The head of the audit chain as the cluster last saw it; None when it never saw one."""
+    owner = cluster.config_map(namespace, CONFIG_MAP) or {}
+    seq = owner.get("audit_seq", "")
+    return (int(seq), owner.get("audit_hash", "")) if seq.isdigit() else None
+
+
 def claim_by_hand(
     cluster: Cluster, ledger: Ledger, namespace: str, *, actor: str, reason: str, now: datetime
 ) -> str:
