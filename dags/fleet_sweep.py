@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, get_current_context, task
+
 from breakfix.model import FailureClass
 from breakfix_airflow.intervals import interval
 

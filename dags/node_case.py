@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param, TaskGroup
+
 from breakfix.flow.stages import Stage
 from breakfix.model import FailureClass, Purpose
 from breakfix_airflow.by_hand import BeginOperator

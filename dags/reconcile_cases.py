@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, task
+
 from breakfix_airflow.intervals import interval
 
 MANUAL = """

@@ -1,9 +1,8 @@
 """The rules as data: signals, failure classes, limits, timings. One reviewed YAML, validated,
 hashed.
 
-The default ships as `policy.yaml`; a site writes an overlay with only what differs, and never
-edits the default.
-Parsing is pure: text in, frozen Policy out. Whoever reads the file is `wiring`.
+The default ships as `policy.yaml`; a site writes an overlay with only what differs, and never edits
+the default. Parsing is pure: text in, frozen Policy out. Whoever reads the file is `wiring`.
 """
 
 from __future__ import annotations

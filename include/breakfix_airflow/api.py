@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+
 from breakfix.errors import AirflowError, SettingsError
 from breakfix.settings import Settings
 

@@ -23,7 +23,6 @@ from typing import Any
 
 from breakfix.errors import AirflowError
 from breakfix.model import Answer
-
 from breakfix_airflow.api import AirflowApi, path_of
 
 APPROVE = "Approve"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
+
 from breakfix.errors import NotFound, Refused
 from breakfix.flow.stages import Go, Stage
 from breakfix.model import Case, FailureClass, Intent, Refusal, RefusalReason
-
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.identity import requester
 from breakfix_airflow.operators import StageOperator

@@ -7,8 +7,8 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
-from breakfix.flow.stages import Stage
 
+from breakfix.flow.stages import Stage
 from breakfix_airflow.branching import word_of
 
 _QUESTIONS = frozenset({str(Stage.APPROVE_REPAIR), str(Stage.APPROVE_RETURN)})

@@ -14,10 +14,10 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.bases.skipmixin import SkipMixin
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
 from breakfix.errors import Refused
 from breakfix.flow.stages import Go, Stage, Wait
 from breakfix.model import Approval, Decision, Purpose
-
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.approvals import APPROVE, REJECT, QuestionReader, Reading
 from breakfix_airflow.branching import leave_word, off_the_way, skip_unless_sent

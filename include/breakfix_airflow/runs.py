@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from breakfix.errors import AirflowError, Refused
 from breakfix.model import Case, RefusalReason
-
 from breakfix_airflow.api import AirflowApi, path_of
 
 NODE_CASE = "node_case"

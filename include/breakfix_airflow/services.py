@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+
 from breakfix.errors import IllegalTransition, SettingsError
 
 if TYPE_CHECKING:

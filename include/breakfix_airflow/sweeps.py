@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from breakfix.errors import BreakfixError, NotFound, Refused
 from breakfix.model import Action, Case, FailureClass, NodeState, Refusal
 from breakfix.ports import CaseRuns, Ledger
-
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.runs import AirflowCaseRuns
 from breakfix_airflow.services import services

@@ -8,9 +8,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Wait
-
 from breakfix_airflow import services
 from breakfix_airflow.batching import Batcher, Clockwork, Look, LoopTime
 

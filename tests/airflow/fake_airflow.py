@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import httpx
+
 from breakfix_airflow.api import AirflowApi
 
 ASKED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

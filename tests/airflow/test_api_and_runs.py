@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import httpx
 import pytest
+
 from breakfix.errors import AirflowError, LedgerError, Refused, SettingsError
 from breakfix.model import Case, RefusalReason
 from breakfix_airflow.api import AirflowApi, path_of
 from breakfix_airflow.runs import AirflowCaseRuns
 from breakfix_airflow.sweeps import branch_of, start_listed
-
 from tests.airflow.fake_airflow import FakeAirflow
 from tests.contract.ledger_builders import NOW, admit
 from tests.fakes_ledger import FakeLedger

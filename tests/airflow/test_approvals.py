@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
 from breakfix.errors import AirflowError
 from breakfix.model import Answer
 from breakfix_airflow.approvals import (
@@ -13,7 +14,6 @@ from breakfix_airflow.approvals import (
     REQUIRED_ACTION,
     QuestionReader,
 )
-
 from tests.airflow.fake_airflow import ASKED, RUN, TASK, FakeAirflow
 
 MARK = "patch_task_instance"

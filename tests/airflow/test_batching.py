@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from breakfix.errors import ClusterError
 from breakfix.flow.stages import Wait, WaitKind
 from breakfix_airflow.batching import DEADLINE, OVER, Batcher, Look

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from breakfix_airflow.branching import leave_word, off_the_way, skip_unless_sent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from breakfix_airflow.branching import leave_word, off_the_way, skip_unless_sent
 from dev.stack.airflow import ROOT
 
 pytestmark = pytest.mark.airflow

@@ -9,10 +9,10 @@ import time
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import ParamValidationError
+
 from breakfix.flow.stages import Stage
 from breakfix.model import FailureClass
 from breakfix_airflow.operators import QuestionOperator, StageOperator
-
 from dev.dags_reference import PAGE, page
 from dev.stack.airflow import POOLS, ROOT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from breakfix_airflow.ending import complain
 
 pytestmark = pytest.mark.airflow

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from breakfix.errors import Refused
 from breakfix.model import Action, Case, FailureClass, NodeState
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.approvals import SYSTEM_EVENTS
 from breakfix_airflow.runs import AirflowCaseRuns
-
 from dev.stack.airflow import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.timeout(400)]

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+
 from breakfix.errors import ClusterError, SettingsError
 from breakfix_airflow.intervals import interval
 from breakfix_airflow.services import final_errors, settings_from

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk.module_loading import import_string
+
 from breakfix.flow.stages import Wait, WaitKind
 from breakfix_airflow import triggers
 from breakfix_airflow.batching import Batcher, Look

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
 from breakfix.errors import Refused
 from breakfix.model import (
     Action,
@@ -19,7 +20,6 @@ from breakfix.model import (
     ScopeKind,
 )
 from breakfix.ports import Limit
-
 from tests.contract.ledger_builders import (
     NOW,
     RACK,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from breakfix.errors import Refused
 from breakfix.model import (
     Decision,
@@ -11,7 +12,6 @@ from breakfix.model import (
     Scope,
     ScopeKind,
 )
-
 from tests.contract.ledger_builders import (
     NOW,
     admit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from breakfix.errors import IllegalTransition, LedgerError, StaleFence
 from breakfix.model import (
     CaseEnd,
@@ -11,7 +12,6 @@ from breakfix.model import (
     Purpose,
     StepStatus,
 )
-
 from tests.contract.ledger_builders import (
     NOW,
     admit,

@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from breakfix import record
-from breakfix.adapters.ledger.chain import GENESIS, first_fault, json_text, plain, seal, storable
-from breakfix.model import FailureClass, Scope, ScopeKind
 from hypothesis import given
 from hypothesis import strategies as st
 
+from breakfix import record
+from breakfix.adapters.ledger.chain import GENESIS, first_fault, json_text, plain, seal, storable
+from breakfix.model import FailureClass, Scope, ScopeKind
 from tests.fakes_ledger import FakeLedger
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

@@ -22,8 +22,8 @@ app = typer.Typer(help="The audit log: append-only and hash-chained.", no_args_i
 def verify(output: Output = Format.TABLE) -> None:
     """Check the whole chain; exit 5 when an entry was changed, removed or slipped in.
 
-    With BREAKFIX_KUBECONFIG also against the head that the cluster remembers: a tail that was cut off, or an
-    older backup, is found too.
+    With BREAKFIX_KUBECONFIG also against the head that the cluster remembers: a tail that was cut
+    off, or an older backup, is found too.
     """
     settings = load_settings()
     known = None

@@ -1,4 +1,6 @@
-"""Observe, decide, plan: what a sweep begins with, and all that `judge` and `plan` do. Changes nothing."""
+"""Observe, decide, plan: what a sweep begins with, and all that `judge` and `plan` do. Changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ class Assessment:
 def assess(services: Services, *, at: datetime | None = None) -> Assessment:
     """Observe, decide and plan. Needs no ledger, but heeds one that is there.
 
-    `at` in the past judges the metrics of then; what the cluster was like then nobody knows, and the
-    observation's warnings say so.
+    `at` in the past judges the metrics of then; what the cluster was like then nobody knows, and
+    the observation's warnings say so.
     """
     now = at or services.clock.now()
     records, cases, halt = remembered(services)
@@ -58,7 +60,9 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
 
 
 def remembered(services: Services) -> tuple[Mapping[str, NodeRecord], tuple[Case, ...], HaltLevel]:
-    """What the ledger knows that a judgement or plan must heed; nothing where there is no ledger."""
+    """What the ledger knows that a judgement or plan must heed; nothing where there is no
+    ledger.
+    """
     namespace = services.settings.namespace
     halt = halt_level(services.cluster, services.ledger, namespace)
     if services.ledger is None:
@@ -74,7 +78,14 @@ def world_of(services: Services, assessment: Assessment) -> World:
     """The assessment, indexed as the plan saw it."""
     records, cases, halt = remembered(services)
     fleet = frozenset(v.node for v in assessment.judgement.verdicts)
-    return build_world(assessment.observation, fleet, services.policy, records, cases, halt)
+    return build_world(
+        assessment.observation,
+        fleet,
+        services.policy,
+        records=records,
+        cases=cases,
+        halt=halt,
+    )
 
 
 def _floors(records: Mapping[str, NodeRecord]) -> dict[str, datetime]:

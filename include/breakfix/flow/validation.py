@@ -1,4 +1,5 @@
-"""After the repair: is it a good node? Ready, all GPUs there, signals clear for a while, the diagnostic passed.
+"""After the repair: is it a good node? Ready, all GPUs there, signals clear for a while, the
+diagnostic passed.
 
 Every check fails closed: what cannot be read or proved is not passed.
 """
@@ -21,9 +22,11 @@ _POLL_S = 10.0
 
 
 def check_gpus(services: Services, case: Case) -> Go | Wait:
-    """Ready, and as many GPUs allocatable as the SKU has; the device plugin is restarted once for that.
+    """Ready, and as many GPUs allocatable as the SKU has; the device plugin is restarted once for
+    that.
 
-    A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin up to v0.20).
+    A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin
+    up to v0.20).
     """
     node, step = _open(services, case, "check_gpus")
     expected = expected_gpus(node, services.policy)
@@ -44,7 +47,9 @@ def _unready(node: Node) -> str:
 
 
 def required_signals(services: Services) -> frozenset[str]:
-    """The signals without which a node cannot be called clear; opt-in fields nobody collects are not among them."""
+    """The signals without which a node cannot be called clear; opt-in fields nobody collects are
+    not among them.
+    """
     return frozenset(s.name for s in services.policy.signals if s.is_required)
 
 
@@ -59,7 +64,9 @@ def _restart_plugin(services: Services, case: Case) -> None:
 
 
 def check_signals(services: Services, case: Case) -> Go | Wait:
-    """No finding since the repair, for as long as policy says, and the telemetry that could tell is there."""
+    """No finding since the repair, for as long as policy says, and the telemetry that could tell is
+    there.
+    """
     _, step = _open(services, case, "check_signals")
     timing, now = services.policy.timing, services.clock.now()
     deadline = step.started_at + timedelta(seconds=timing.signals_s)

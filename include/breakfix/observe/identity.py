@@ -1,8 +1,10 @@
-"""Do the metrics that accuse a node really come from it? A second source must say so before anybody acts.
+"""Do the metrics that accuse a node really come from it? A second source must say so before anybody
+acts.
 
-A label is easily wrong: a copied host name, a relabelling, a proxy. So one label alone is not believed. What confirms:
-a pod that the series name (the exporter's own, or the workload's) and that Kubernetes has bound to that node; or two
-labels from different hands that name it, the scrape target's and the exporter's own.
+A label is easily wrong: a copied host name, a relabelling, a proxy. So one label alone is not
+believed. What confirms: a pod that the series name (the exporter's own, or the workload's) and that
+Kubernetes has bound to that node; or two labels from different hands that name it, the scrape
+target's and the exporter's own.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ _OF_TARGET = frozenset({"node", "kubernetes_node", "instance"})
 def confirmed_nodes(
     metrics: Metrics, observation: Observation, policy: Policy, wanted: Iterable[str]
 ) -> Mapping[str, str]:
-    """node -> what confirms that its metrics are its own, for those of `wanted` that something confirms.
+    """Node -> what confirms that its metrics are its own, for those of `wanted` that something
+    confirms.
 
-    One query, and only when a node is accused. Raises MetricsError: what cannot be asked confirms nothing.
+    One query, and only when a node is accused. Raises MetricsError: what cannot be asked confirms
+    nothing.
     """
     accused = frozenset(wanted)
     if not accused:

@@ -1,4 +1,6 @@
-"""What the guardrails look at: the observation indexed once, and what the plan has already promised."""
+"""What the guardrails look at: the observation indexed once, and what the plan has already
+promised.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class World:
         return ((self.out | self.taken) & self.members[scope]) - {node}
 
     def maximum(self, scope: Scope) -> int:
-        """Nodes that may be out of the scope at a time. A scope that policy does not limit allows all."""
+        """Nodes that may be out of the scope at a time. A scope that policy does not limit allows
+        all.
+        """
         share = self.policy.limits.out.get(scope.kind)
         size = len(self.members[scope])
         return size if share is None else share.of(size)
@@ -71,12 +75,15 @@ def build_world(
     observation: Observation,
     fleet_names: frozenset[str],
     policy: Policy,
+    *,
     records: Mapping[str, NodeRecord],
     cases: Sequence[Case],
     halt: HaltLevel,
     confirmed: Mapping[str, str] | None = None,
 ) -> World:
-    """Index one observation. `fleet_names` are the GPU nodes: only they count in scopes and shares."""
+    """Index one observation. `fleet_names` are the GPU nodes: only they count in scopes and
+    shares.
+    """
     fleet = tuple(n for n in observation.nodes if n.name in fleet_names)
     pods_on: dict[str, list[Pod]] = defaultdict(list)
     for pod in observation.pods:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from simfleet.faults import FaultOptions
 from simfleet.hardware import GpuPod
-
 from tests.unit.simfleet.bench import one_shot
 
 TRAINER = GpuPod("u-train", "team-a", "train-0", "trainer", 8)

@@ -1,6 +1,5 @@
 """How the ledger's columns are stored: words, instants, JSON as canonical text."""
 
-# ruff: noqa: ARG002 - SQLAlchemy hands every column type its dialect
 from __future__ import annotations
 
 from datetime import UTC, datetime
