@@ -24,7 +24,7 @@ from simfleet.kube import (
 )
 from simfleet.kube.auth import Tokens, User, authorize, impersonate
 from simfleet.kube.errors import ApiError
-from simfleet.kube.faults import Faults
+from simfleet.kube.faults import Effect, Faults
 from simfleet.kube.forms import JSON, Answer, Form, negotiate
 from simfleet.kube.kinds import BY_RESOURCE, GROUPS, REVIEWS, Kind
 from simfleet.kube.podlogs import LogOptions, PodLog

@@ -329,7 +329,9 @@ class Store:
                 metadata[field] = before[field]
             else:
                 metadata.pop(field, None)
-        if (about.counts_generations and new.get("spec") != old.get("spec")) or (about.counts_generations and "deletionTimestamp" in metadata.keys() - before.keys()):
+        if about.counts_generations and new.get("spec") != old.get("spec"):
+            metadata["generation"] = before.get("generation", 1) + 1
+        elif about.counts_generations and "deletionTimestamp" in metadata.keys() - before.keys():
             metadata["generation"] = before.get("generation", 1) + 1
         return metadata
 

@@ -120,7 +120,7 @@ def _tail(pod: Obj, text: str | None) -> int | None:
 
 
 def refuse_upgrade() -> Answer:
-    """Exec and attach: there is no container to run anything in."""
+    """exec and attach: there is no container to run anything in."""
     raise errors.bad_request("Upgrade request required")
 
 
