@@ -1,4 +1,4 @@
-"""The road on a real Airflow: its scheduler, its triggerer, its API and its audit log; only the stages are scripted."""
+"""The road on a real Airflow, with its triggerer, API and audit log; the stages are scripted."""
 
 from __future__ import annotations
 
@@ -62,20 +62,24 @@ class Road:
 
     def end(self, case_id, fence=1):
         return self.until(
-            lambda: (s := self.client.get(self.url(case_id, fence=fence)).json()["state"]) in FINAL
-            and s,
+            lambda: (
+                (s := self.client.get(self.url(case_id, fence=fence)).json()["state"]) in FINAL
+                and s
+            ),
             f"the end of {case_id}",
             lambda: self.states(case_id, fence),
         )
 
     def asked(self, case_id, task_id="approve_repair"):
-        """Wait until the question is parked, and long enough for Airflow to have seen that (bug 1)."""
+        """Wait until the question is parked, and until Airflow has seen that (bug 1)."""
         self.until(
             lambda: self.states(case_id).get(task_id) == "awaiting_input",
             f"{task_id} of {case_id}",
             lambda: self.states(case_id),
         )
-        time.sleep(6.0)
+        detail = self.client.get(self.url(case_id, task_id) + "/-1/hitlDetails").json()
+        age = datetime.now(UTC) - datetime.fromisoformat(detail["created_at"])
+        time.sleep(max(0.0, 6.0 - age.total_seconds()))
 
     def until(self, ready, what, tell):
         deadline = time.monotonic() + DEADLINE_S
@@ -136,13 +140,13 @@ SCRIPTS = {
     },
     "far": {"begin": ["check_gpus"], "check_gpus": ["escalate"], "escalate": ["settle_run"]},
     "broken": {"begin": ["drain"], "drain": ["break", "check_gpus"], "check_gpus": ["settle_run"]},
-    **{
-        name: ASKS
-        for name in (
+    **dict.fromkeys(
+        (
             *("rejected", "silent", "by-viewer", "marked", "bulk", "two-marks", "forged"),
             *("by-requester", "marked-failed", "cleared"),
-        )
-    },
+        ),
+        ASKS,
+    ),
     "marked-stage": {"begin": ["wait100"]},
 }
 OPTIONS = {"silent": {"expires_in_s": 20}, "by-requester": {"requester": "oncall"}}
@@ -211,7 +215,14 @@ def test_a_case_goes_the_whole_road_and_waits_without_a_worker(road):
     assert road.end("whole") == "success"
     assert road.calls("whole") == [
         *("begin", "settle_repair", "drain", "drain", "drain", "reboot_node", "reboot_node"),
-        *("check_gpus", "check_signals", "check_signals", "run_diag", "settle_return", "return_node"),
+        *(
+            "check_gpus",
+            "check_signals",
+            "check_signals",
+            "run_diag",
+            "settle_return",
+            "return_node",
+        ),
     ]
     states = road.states("whole")
     assert {t for t, s in states.items() if s == "skipped"} == {
@@ -301,7 +312,10 @@ def test_a_mark_does_not_count_when_another_touched_the_question(road):
 
 def test_a_forged_answer_in_xcom_is_ignored(road):
     road.asked("forged")
-    forged = {"chosen_options": ["Approve"], "responded_by_user": {"id": "oncall", "name": "oncall"}}
+    forged = {
+        "chosen_options": ["Approve"],
+        "responded_by_user": {"id": "oncall", "name": "oncall"},
+    }
     body = {"key": "return_value", "value": forged, "map_index": -1}
     path = road.url("forged", "approve_repair") + "/xcomEntries"
     assert road.clients["second"].post(path, json=body).status_code == 201

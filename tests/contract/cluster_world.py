@@ -17,8 +17,9 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
-from breakfix.adapters.kubernetes import KubernetesCluster, connect
 from kubernetes import client, config
+
+from breakfix.adapters.kubernetes import KubernetesCluster, connect
 from simfleet.kube import SimKube
 from simfleet.kube.live import CONTROLLERS, LiveSettings
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
 from breakfix.model import (
     DISRUPTIVE,
     Action,
@@ -16,7 +17,6 @@ from breakfix.model import (
 )
 from breakfix.policy import parse_policy
 from breakfix.wiring import default_policy_text
-
 from tests.observations import NOW, POLICY, judged, reading, ready_node, record, verdict, xid
 
 C, A, R = FailureClass, Action, RefusalReason

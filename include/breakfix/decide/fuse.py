@@ -1,10 +1,9 @@
 """From findings to one class with a confidence, and whether that is enough to act. Pure.
 
 Within an independence group the strongest finding counts; groups add up as 1 - (1-a)(1-b)...: two
-signs of 0.7 that
-do not depend on each other make 0.91. Findings speak for a class when they are of it or of a
-related class, on the
-same GPU or about the whole node. Findings that may never be a reason do not count at all.
+signs of 0.7 that do not depend on each other make 0.91. Findings speak for a class when they are of
+it or of a related class, on the same GPU or about the whole node. Findings that may never be a
+reason do not count at all.
 """
 
 from __future__ import annotations
@@ -43,6 +42,10 @@ RELATED: Mapping[FailureClass, frozenset[FailureClass]] = {
 
 #: A link has two ends, so findings on any GPU of the node speak of the same trouble.
 NODE_WIDE = frozenset({_C.NVLINK_DOWN, _C.FABRIC, _C.NODE_NOT_READY, _C.DISK, _C.NETWORK_PORT})
+
+#: Classes that say what to do, but not what is wrong: they name the trouble only when no other
+#: class is proven.
+_GENERIC = frozenset({_C.GPU_RECOVERY, _C.UNCLASSIFIED})
 
 #: Which class names the trouble when several are equally sure: the one that costs more to get
 #: wrong comes first.
@@ -158,5 +161,6 @@ def _severity(failure_class: FailureClass) -> int:
     return SEVERITY.index(failure_class) if failure_class in SEVERITY else len(SEVERITY)
 
 
-def _rank(a: Assessment) -> tuple[bool, float, int]:
-    return (a.is_proven, round(a.confidence, 9), -_severity(a.failure_class))
+def _rank(a: Assessment) -> tuple[bool, bool, float, int]:
+    is_named = a.failure_class not in _GENERIC
+    return (a.is_proven, is_named, round(a.confidence, 9), -_severity(a.failure_class))
