@@ -59,7 +59,7 @@ EXPECTED = {
     "uncontained": ("ecc_uncorrectable", "reset_gpu"),
     "link-down": ("nvlink_down", "reset_gpu"),
     "remap-failed": ("row_remap_failed", "hold_for_hardware"),
-    "remap-pending": ("gpu_recovery", "reset_gpu"),
+    "remap-pending": ("row_remap_pending", "reset_gpu"),
     "gpu-gone": ("gpu_missing", "reboot_node"),
     "half-gone": ("gpu_missing", "reboot_node"),
     "hot": (None, "none"),

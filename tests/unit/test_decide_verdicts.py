@@ -71,7 +71,7 @@ OTHER = "GPU-bbbb"
         ),
         pytest.param(
             [reading("recovery_reset"), reading("row_remap_pending")],
-            *(C.GPU_RECOVERY, A.RESET_GPU),
+            *(C.ROW_REMAP_PENDING, A.RESET_GPU),
             id="the driver asks for the reset that a remap waits for",
         ),
         pytest.param(
