@@ -33,8 +33,10 @@ RELATED: Mapping[FailureClass, frozenset[FailureClass]] = {
     _C.ROW_REMAP_FAILED: frozenset({_C.ECC_UNCORRECTABLE, _C.ECC_CONTAINED, _C.ROW_REMAP_PENDING}),
     _C.NVLINK_DOWN: frozenset({_C.FABRIC, _C.GPU_RECOVERY}),
     _C.FABRIC: frozenset({_C.NVLINK_DOWN}),
-    _C.GPU_RECOVERY: frozenset({_C.GSP, _C.ECC_UNCORRECTABLE, _C.NVLINK_DOWN, _C.DEVICE_PLUGIN}),
-    _C.GSP: frozenset({_C.GPU_RECOVERY, _C.GPU_MISSING, _C.DEVICE_PLUGIN}),
+    _C.GPU_RECOVERY: frozenset(
+        {_C.GSP, _C.ECC_UNCORRECTABLE, _C.NVLINK_DOWN, _C.ROW_REMAP_PENDING}
+    ),
+    _C.GSP: frozenset({_C.GPU_RECOVERY, _C.GPU_MISSING}),
     _C.PCIE_DEGRADED: frozenset({_C.GPU_OFF_BUS}),
 }
 
