@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT_MARK = "# pyproject.toml sha256: "
 LOCK_MARK = "# lines below sha256: "
 TITLE = "# All packages of all extras, pinned and hashed. Made by `make lock`; do not edit.\n"
+HEAD_LINES = 3
 RESOLVE_TIMEOUT_S = 300
 
 
@@ -49,15 +50,12 @@ def project_digest(pyproject: str) -> str:
 def render(pyproject: str, body: str) -> str:
     """Put the two digests above the resolved lines."""
     lock_digest = hashlib.sha256(body.encode()).hexdigest()
-    return (
-        f"{TITLE}{PROJECT_MARK}{project_digest(pyproject)}\n{LOCK_MARK}{lock_digest}\n"
-        f"--only-binary :all:\n{body}"
-    )
+    return f"{TITLE}{PROJECT_MARK}{project_digest(pyproject)}\n{LOCK_MARK}{lock_digest}\n{body}"
 
 
 def check(pyproject: str, lock: str) -> None:
     """Raise StaleLock unless the lock was made from this project file and left as it was made."""
-    body = lock.partition("--only-binary :all:\n")[2]
+    body = "".join(lock.splitlines(keepends=True)[HEAD_LINES:])
     if f"{PROJECT_MARK}{project_digest(pyproject)}\n" not in lock:
         message = "requirements.txt is stale: pyproject.toml has changed since. Run `make lock`."
         raise StaleLock(message)

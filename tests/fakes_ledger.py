@@ -8,16 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 
-import msgspec
 from breakfix.adapters.ledger import approval_rules, chain, rules, sweep_rules
 from breakfix.errors import LedgerError
 from breakfix.model import HaltLevel, NodeState, Refusal, Step, StepStatus
 from breakfix.ports import ReviewItem
-
-
-def stored(detail):
-    """A detail as it comes back from any ledger: plain JSON."""
-    return msgspec.json.decode(chain.json_text(detail))
 
 
 def atomic(method):
@@ -163,7 +157,7 @@ class FakeLedger:
         before = self._cases.get(case.id)
         if before is None or before.state is not case.state:
             self._since[case.id] = now
-        self._cases[case.id] = replace(case, detail=stored(case.detail))
+        self._cases[case.id] = replace(case, detail=chain.plain(case.detail))
         return self._cases[case.id]
 
     # -- steps
@@ -173,7 +167,7 @@ class FakeLedger:
         rules.check_fence(case, fence)
         if (case_id, name) in self._steps:
             return self._steps[case_id, name], False
-        step = Step(case_id, fence, name, StepStatus.DISPATCHED, now, None, stored(detail))
+        step = Step(case_id, fence, name, StepStatus.DISPATCHED, now, None, chain.plain(detail))
         self._steps[case_id, name] = step
         self._attempt_of[case_id, name] = case.attempt
         self._note("step.begun", case_id, f"{case_id}.{fence}", now, step=name, detail=detail)
@@ -183,11 +177,10 @@ class FakeLedger:
     def finish_step(self, case_id, fence, name, status, *, detail, now):
         rules.check_fence(self.case(case_id), fence)
         before = self._steps.get((case_id, name))
-        after = rules.finished(before, name, status, detail=stored(detail), now=now)
+        after = rules.finished(before, name, status, detail=chain.plain(detail), now=now)
         if after is not before:
-            self._note(
-                "step.finished", case_id, f"{case_id}.{fence}", now, step=name, status=status
-            )
+            event = "step.finished" if after.ended_at else "step.noted"
+            self._note(event, case_id, f"{case_id}.{fence}", now, step=name, status=status)
         self._steps[case_id, name] = after
         return after
 
@@ -267,10 +260,12 @@ class FakeLedger:
             if key is None:
                 number = len(self._reviews) + 1
                 key = (number, topic)
-                self._reviews[key] = ReviewItem(number, now, node, reason, stored(detail), now)
+                self._reviews[key] = ReviewItem(number, now, node, reason, chain.plain(detail), now)
                 changed.append(node)
             item = self._reviews[key]
-            self._reviews[key] = replace(item, reason=reason, detail=stored(detail), last_seen=now)
+            self._reviews[key] = replace(
+                item, reason=reason, detail=chain.plain(detail), last_seen=now
+            )
         for (node, _), key in open_keys.items():
             if node not in left.silent:
                 self._reviews[key] = replace(self._reviews[key], closed_at=now)

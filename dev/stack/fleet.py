@@ -16,7 +16,7 @@ from dev.stack.ports import LOOPBACK, free_port
 from dev.stack.processes import Child, Command, Processes
 
 ROOT = Path(__file__).resolve().parents[2]
-FLEET_PROGRAM = (sys.executable, "-m", "simfleet.cli")
+FLEET_PROGRAM = (sys.executable, "-c", "from simfleet.cli import main; main()")
 START_TIMEOUT_S = 60.0
 REQUEST_TIMEOUT_S = 5.0
 
@@ -31,7 +31,7 @@ class FleetConfig:
 
 
 class SimulatedFleet:
-    """A context manager; `kubeconfig` and `sd_url` are known before it starts."""
+    """A context manager; `url` and `kubeconfig` are known before it starts."""
 
     def __init__(self, config: FleetConfig, processes: Processes) -> None:
         self._config = config
@@ -44,14 +44,10 @@ class SimulatedFleet:
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.port}"
 
-    @property
-    def sd_url(self) -> str:
-        """Give the http_sd endpoint that names every exporter."""
-        return f"{self.url}/sd"
-
     def start(self) -> Self:
-        """Start the fleet and wait until its list of exporters answers; raises StackError."""
+        """Start the fleet; wait until it answers and has a kubeconfig. Raises StackError."""
         self._config.folder.mkdir(parents=True, exist_ok=True)
+        self.kubeconfig.unlink(missing_ok=True)
         argv = [*self._config.program, "serve", "--port", str(self.port)]
         argv += ["--kubeconfig", str(self.kubeconfig), *self._config.arguments]
         env = {**os.environ, "PYTHONPATH": str(ROOT / "include"), "PYTHONUNBUFFERED": "1"}
@@ -63,10 +59,10 @@ class SimulatedFleet:
 
     def _is_ready(self) -> bool:
         try:
-            listed = httpx.get(self.sd_url, timeout=REQUEST_TIMEOUT_S).is_success
+            answers = httpx.get(f"{self.url}/version", timeout=REQUEST_TIMEOUT_S).is_success
         except httpx.TransportError:
             return False
-        return listed and self.kubeconfig.exists()
+        return answers and self.kubeconfig.exists()
 
     def stop(self) -> None:
         """Stop the fleet; what it was is forgotten."""

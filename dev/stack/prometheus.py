@@ -19,22 +19,6 @@ START_TIMEOUT_S = 60.0
 REQUEST_TIMEOUT_S = 5.0
 
 
-def scrape_config(sd_url: str, *, interval: str = "5s", job: str = "fleet") -> str:
-    """Configuration that scrapes what an http_sd endpoint names, keeping the labels it serves."""
-    return f"""\
-global:
-  scrape_interval: {interval}
-  scrape_timeout: {interval}
-  evaluation_interval: {interval}
-scrape_configs:
-  - job_name: {job}
-    honor_labels: true
-    http_sd_configs:
-      - url: {sd_url}
-        refresh_interval: {interval}
-"""
-
-
 class PrivatePrometheus:
     """A context manager; `url` answers the HTTP API once it is entered."""
 

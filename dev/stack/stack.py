@@ -17,8 +17,10 @@ from dev.stack.fleet import FLEET_PROGRAM, FleetConfig, SimulatedFleet
 from dev.stack.interrupts import ending_signals_wait
 from dev.stack.postgres import PrivatePostgres
 from dev.stack.processes import Command, Processes, Stopping
-from dev.stack.prometheus import PrivatePrometheus, scrape_config
+from dev.stack.prometheus import PrivatePrometheus
+from simfleet.prometheus import prometheus_config
 
+BREAKFIX = (sys.executable, "-c", "from breakfix.cli import main; main()")
 MIGRATE_TIMEOUT_S = 60.0
 SUPERVISE_S = 1.0
 LEDGER = "breakfix"
@@ -37,7 +39,7 @@ class StackConfig:
     rules: Sequence[Path] = ()
     dags: Path = ROOT / "dags"
     plugins: Path = ROOT / "plugins"
-    migrate: Sequence[str] = (sys.executable, "-m", "breakfix.adapters.ledger.migrate")
+    migrate: Sequence[str] = (*BREAKFIX, "ledger", "migrate")
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,7 +66,7 @@ class Stack:
         self.prometheus = PrivatePrometheus(
             config.folder / "prometheus",
             self.processes,
-            scrape_config(self.fleet.sd_url, interval=config.scrape_interval),
+            prometheus_config(self.fleet.url, config.scrape_interval),
             rules=config.rules,
         )
         self.postgres = PrivatePostgres(config.folder / "postgres", self.processes)
@@ -101,7 +103,7 @@ class Stack:
                 parts = [pool.submit(self._start_telemetry), pool.submit(self._start_rest, pool)]
                 _raise_first(parts)
             except BaseException:
-                self.processes.stopping.set()
+                self.stop()  # before the pool waits for threads that wait for a server
                 raise
         return self
 

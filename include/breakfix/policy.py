@@ -1,7 +1,8 @@
-"""The rules as data: signals, failure classes, limits, timings. One reviewed YAML, validated, hashed.
+"""The rules as data: signals, failure classes, limits, timings. One reviewed YAML, validated,
+hashed.
 
-The default ships as `policy.yaml`; a site writes an overlay with only what differs, and never edits the default.
-Parsing is pure: text in, frozen Policy out. Whoever reads the file is `wiring`.
+The default ships as `policy.yaml`; a site writes an overlay with only what differs, and never edits
+the default. Parsing is pure: text in, frozen Policy out. Whoever reads the file is `wiring`.
 """
 
 from __future__ import annotations
@@ -60,27 +61,28 @@ class Names(_Rule):
 
 
 class FactRule(_Rule):
-    """A property of nodes read from metrics: the value of `label`, or with none the sample's value."""
+    """A property of nodes read from metrics: a label's value, or without one the sample's."""
 
     query: str = Field(min_length=1)
     label: str = ""
 
 
 class SignalRule(_Rule):
-    """One signal. `query` is PromQL, in which these words are replaced:
+    """One signal. `query` is PromQL, in which these words are replaced.
 
     - `$window`: the window, as a PromQL duration; `$window_s`: the same as a number of seconds;
     - `$step`: a twentieth of the window, between 5 s and a minute, for subqueries;
     - `$node`, `$gpu`: the labels of `names`, for `by (...)` and `on (...)`;
     - `$seen(M)`: of a plain selector M, per node, the age in seconds of the oldest fresh sample.
 
-    The answer's labels name the node (and GPU, and for `key_label` the key). Series whose value is beyond
-    `threshold` speak; the comparison is added to the query, so that healthy series never travel.
-    `coverage` is PromQL whose series name the nodes that report the signal at all, their value the age of
-    the sample (`$seen(...)` gives both): what is absent there is unknown, not healthy.
+    The answer's labels name the node (and GPU, and for `key_label` the key). Series whose value is
+    beyond `threshold` speak; the comparison is added to the query, so that healthy series never
+    travel. `coverage` is PromQL whose series name the nodes that report the signal at all, their
+    value the age of the sample (`$seen(...)` gives both): what is absent there is unknown.
 
     A query `kubernetes:NAME` asks the API server's objects instead and needs no coverage:
-    - `kubernetes:condition:TYPE=STATUS` or `TYPE!=STATUS`: for how many seconds the node's condition is so;
+    - `kubernetes:condition:TYPE=STATUS` or `TYPE!=STATUS`: for how many seconds the node's
+      condition is so;
     - `kubernetes:gpus_short`: how many GPUs fewer are allocatable than the node should have.
     """
 
@@ -124,7 +126,10 @@ class SignalRule(_Rule):
     def _says_who_reports(self) -> SignalRule:
         if self.is_kubernetes:
             if not _KUBERNETES_QUERY.match(self.query):
-                msg = f"{self.query!r} is none of kubernetes:condition:TYPE=STATUS, kubernetes:gpus_short"
+                msg = (
+                    f"{self.query!r} is neither kubernetes:condition:TYPE=STATUS"
+                    " nor kubernetes:gpus_short"
+                )
                 raise ValueError(msg)
         elif not self.coverage:
             msg = f"signal {self.name} needs `coverage`: without it absence would look healthy"
@@ -166,9 +171,11 @@ class Share(_Rule):
     nodes: int = Field(1_000_000, ge=0)
 
     def of(self, size: int) -> int:
-        """Nodes allowed out of `size`; a share rounds DOWN, but a non-zero share allows one of two or more."""
+        """Nodes allowed out of `size`; a share rounds DOWN, but a non-zero share allows one of two
+        or more.
+        """
         by_share = math.floor(size * self.share + 1e-9)
-        if by_share == 0 and self.share > 0 and size >= 2:
+        if by_share == 0 and self.share > 0 and size > 1:
             by_share = 1
         return min(by_share, self.nodes)
 
@@ -215,6 +222,8 @@ class CommonCause(_Rule):
 
 
 class Drain(_Rule):
+    """How pods are moved off a node."""
+
     timeout_s: Seconds = Field(1800.0, alias="timeout")
     poll_s: Seconds = Field(5.0, alias="poll")
     evictions_per_s: float = Field(5.0, gt=0)
@@ -242,6 +251,8 @@ class Timing(_Rule):
 
 
 class Approvals(_Rule):
+    """Who may say yes, and to what."""
+
     approvers: tuple[str, ...] = ()  # empty: nobody may approve
     ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
     destructive: frozenset[Action] = frozenset(
@@ -288,6 +299,11 @@ class Policy(_Rule):
             raise ValueError(msg)
         return self
 
+    @property
+    def required_signals(self) -> frozenset[str]:
+        """Signals without which a node counts as unseen: unknown, they leave a repair unproven."""
+        return frozenset(s.name for s in self.signals if s.is_required)
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the effective policy, whatever its layout and comments."""
@@ -302,7 +318,7 @@ _HANDS_OFF = ClassRule(mode="off", ladder=(Action.REVIEW,))
 
 
 def merge_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Overlay onto base: maps merge key by key, `signals` merge by `name`, anything else replaces."""
+    """Overlay onto base: maps merge key by key, `signals` by `name`, anything else replaces."""
     merged = dict(base)
     for key, value in overlay.items():
         old = merged.get(key)
@@ -324,7 +340,9 @@ def _merge_signals(old: list[Any], new: list[Any]) -> list[Any]:
 
 
 def parse_policy(default_text: str, overlay_text: str = "") -> Policy:
-    """A Policy from the default's YAML and an overlay's. Raises SettingsError, a line per wrong value."""
+    """A Policy from the default's YAML and an overlay's. Raises SettingsError, a line per wrong
+    value.
+    """
     try:
         data = _load(default_text, "the default policy")
         if overlay_text.strip():

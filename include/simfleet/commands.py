@@ -11,21 +11,20 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from simfleet import diag
+from simfleet.coreutils import FOREVER_S, WORDS
 from simfleet.faults import Repair
-from simfleet.hardware import Execution
+from simfleet.kube.machines import Execution
 from simfleet.shell import BAD_SYNTAX, NOT_FOUND, Outcome, Shell, ShellSyntax, script_of
 
 if TYPE_CHECKING:
     from simfleet.machine import SimMachine
 
-BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 SYSRQ = "/proc/sysrq-trigger"
 GPU_IS_LOST = 15  # NVML_ERROR_GPU_IS_LOST, also nvidia-smi's exit status
 NO_DEVICE = 6  # NVML_ERROR_NOT_FOUND
 IN_USE = 19  # NVML_ERROR_IN_USE
 PLUGIN_APP = "nvidia-device-plugin-daemonset"
 EXPORTER_APP = "nvidia-dcgm-exporter"
-FOREVER_S = 10**7
 _SYSTEMCTL_BOOTS = frozenset({"reboot", "kexec", "soft-reboot"})
 _LOOK_THROUGH = frozenset(
     {"nsenter", "chroot", "sudo", "exec", "timeout", "nice", "env", "command"}
@@ -70,6 +69,13 @@ class _Run:
         self.uid = uid
         self.env = env
         self.effects: list[Callable[[], None]] = []
+        self._programs: dict[str, Callable[[list[str]], Outcome]] = {
+            "nvidia-smi": self._nvidia_smi,
+            "dcgmi": self._dcgmi,
+            "systemctl": self._systemctl,
+            "shutdown": self._shutdown,
+            "reboot": lambda _args: self._reboots(),
+        }
 
     def start(self, argv: list[str]) -> Execution | None:
         shell = Shell(self.command, self.env)
@@ -107,18 +113,17 @@ class _Run:
         if name in _LOOK_THROUGH:
             inner = _inner_command(name, args)
             return self.command(inner, shell) if inner else Outcome()
-        known = getattr(self, "_do_" + re.sub(r"[^a-z]", "_", name), None)
-        if known is None or name.startswith("_"):
-            known = {"[": self._do_test, ":": self._do_true}.get(name)
-        if known is None:
-            return Outcome(NOT_FOUND, f"{name}: command not found on this simulated node\n")
-        outcome: Outcome = known(args, shell)
-        return outcome
+        if name in self._programs:
+            return self._programs[name](args)
+        if name == "echo" and shell.redirect == SYSRQ and "b" in args:
+            return self._reboots()
+        if name in WORDS:
+            return WORDS[name](self.machine, args, shell)
+        return Outcome(NOT_FOUND, f"{name}: command not found on this simulated node\n")
 
     # ---- the machine
 
-    def _do_nvidia_smi(self, args: list[str], shell: Shell) -> Outcome:
-        del shell
+    def _nvidia_smi(self, args: list[str]) -> Outcome:
         if {"--gpu-reset", "-r"} & set(args):
             return self._gpu_reset(args)
         visible = [gpu for gpu in self.machine.gpus if gpu.on_bus]
@@ -153,8 +158,7 @@ class _Run:
         lines = [f"GPU {machine.gpus[i].pci_bus_id} was successfully reset.\n" for i in chosen]
         return Outcome(0, "".join([*lines, "All done.\n"]), took_s)
 
-    def _do_dcgmi(self, args: list[str], shell: Shell) -> Outcome:
-        del shell
+    def _dcgmi(self, args: list[str]) -> Outcome:
         machine = self.machine
         if args[:1] != ["diag"]:
             return Outcome(0, f"{len(machine.gpus)} GPUs found.\n")
@@ -178,88 +182,17 @@ class _Run:
         self.effects.append(self.machine.reboot)
         return Outcome()
 
-    def _do_systemctl(self, args: list[str], shell: Shell) -> Outcome:
-        del shell
+    def _systemctl(self, args: list[str]) -> Outcome:
         if _SYSTEMCTL_BOOTS & set(args):
             return self._reboots()
         if "restart" in args and any("dcgm" in arg for arg in args):
             self.effects.append(lambda: self.machine.repair(Repair.EXPORTER_RESTART))
         return Outcome()
 
-    def _do_shutdown(self, args: list[str], shell: Shell) -> Outcome:
-        del shell
+    def _shutdown(self, args: list[str]) -> Outcome:
         if {"-r", "--reboot"} & set(args):
             return self._reboots()
         return Outcome(1, "shutdown: this fleet only ever restarts (-r)\n")
-
-    def _do_reboot(self, args: list[str], shell: Shell) -> Outcome:
-        del args, shell
-        return self._reboots()
-
-    # ---- the usual small words
-
-    def _do_echo(self, args: list[str], shell: Shell) -> Outcome:
-        if shell.redirect == SYSRQ and "b" in args:
-            return self._reboots()
-        newline = "" if args[:1] == ["-n"] else "\n"
-        return Outcome(0, " ".join(a for a in args if a not in {"-n", "-e"}) + newline)
-
-    def _do_printf(self, args: list[str], shell: Shell) -> Outcome:
-        del shell
-        text = args[0].replace("\\n", "\n") if args else ""
-        for value in args[1:]:
-            text = text.replace("%s", value, 1)
-        return Outcome(0, text)
-
-    def _do_cat(self, args: list[str], shell: Shell) -> Outcome:
-        del shell
-        if args == [BOOT_ID_FILE] or args == ["/host" + BOOT_ID_FILE]:
-            return Outcome(0, self.machine.boot_id + "\n")
-        return Outcome(1, f"cat: {' '.join(args)}: No such file or directory\n")
-
-    def _do_grep(self, args: list[str], shell: Shell) -> Outcome:
-        del shell
-        words = [arg for arg in args if not arg.startswith("-")]
-        if len(words) == 2 and words[1].endswith(BOOT_ID_FILE):  # noqa: PLR2004 pattern and file
-            return Outcome(0 if words[0] in self.machine.boot_id else 1)
-        return Outcome(2, f"grep: {words[-1:]}: No such file or directory\n")
-
-    def _do_test(self, args: list[str], shell: Shell) -> Outcome:
-        del shell
-        return Outcome(0 if _test_holds([a for a in args if a != "]"]) else 1)
-
-    def _do_true(self, args: list[str], shell: Shell) -> Outcome:
-        del args, shell
-        return Outcome()
-
-    _do_sync = _do_trap = _do_mkdir = _do_touch = _do_udevadm = _do_modprobe = _do_true
-
-    def _do_false(self, args: list[str], shell: Shell) -> Outcome:
-        del args, shell
-        return Outcome(1)
-
-    def _do_set(self, args: list[str], shell: Shell) -> Outcome:
-        flags = "".join(arg for arg in args if arg.startswith("-"))
-        shell.errexit = shell.errexit or "e" in flags
-        return Outcome()
-
-    def _do_exit(self, args: list[str], shell: Shell) -> Outcome:
-        shell.exited = True
-        return Outcome(int(args[0]) if args and args[0].isdigit() else 0)
-
-    def _do_sleep(self, args: list[str], shell: Shell) -> Outcome:
-        del shell
-        if not args or not args[0].isdigit():
-            return Outcome(0, "", FOREVER_S)
-        return Outcome(0, "", float(args[0]) / self.machine.world.speed)
-
-    def _do_uname(self, args: list[str], shell: Shell) -> Outcome:
-        del args, shell
-        return Outcome(0, self.machine.spec.kernel_version + "\n")
-
-    def _do_hostname(self, args: list[str], shell: Shell) -> Outcome:
-        del args, shell
-        return Outcome(0, self.machine.spec.name + "\n")
 
 
 def _inner_command(name: str, args: list[str]) -> list[str]:
@@ -316,22 +249,3 @@ def _queried(machine: SimMachine, index: int, fields: str) -> str:
         "driver_version": machine.driver_version,
     }
     return ", ".join(values.get(f.strip(), "[N/A]") for f in fields.split(",")) + "\n"
-
-
-def _test_holds(args: list[str]) -> bool:
-    if args[:1] == ["!"]:
-        return not _test_holds(args[1:])
-    match args:
-        case [left, "=" | "==" | "-eq", right]:
-            return left == right
-        case [left, "!=" | "-ne", right]:
-            return left != right
-        case ["-n", word]:
-            return word != ""
-        case ["-z", word]:
-            return word == ""
-        case ["-z"] | ["-e", _] | ["-f", _] | ["-d", _]:
-            return True
-        case [word]:
-            return word not in {"", "-n"}
-    return False

@@ -1,40 +1,11 @@
-"""What the simulated cluster and the simulated hardware say to each other."""
+"""What a node is by purchase, and the pods that hold its GPUs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from simfleet.skus import Sku
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """What a pod's command will do: real seconds until it ends, exit code, log, last effect."""
-
-    duration_s: float
-    exit_code: int
-    log: str
-    on_finish: Callable[[], None] | None = None
-
-
-class Machine(Protocol):
-    """What the kubelet needs of the hardware under it."""
-
-    boot_id: str
-
-    def is_up(self) -> bool:
-        """Whether the kubelet on this machine runs."""
-
-    def allocatable_gpus(self) -> int:
-        """How many GPUs the device plugin offers."""
-
-    def plugin_restarted(self) -> None:
-        """The device plugin's pod was started anew."""
-
-    def run(self, pod: dict[str, Any]) -> Execution | None:
-        """What the pod's command does; None for a service that runs until it is stopped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class LiveFleet:
         self._shown: dict[str, Mapping[str, str]] = {
             name: node_labels(machine) for name, machine in self.machines.items()
         }
+        self._shown_for = {name: _label_key(machine) for name, machine in self.machines.items()}
 
     # ---- time
 
@@ -88,13 +89,11 @@ class LiveFleet:
                     self._show_labels(machine)
 
     def _show_labels(self, machine: SimMachine) -> None:
-        name, wanted, shown = (
-            machine.spec.name,
-            node_labels(machine),
-            self._shown[machine.spec.name],
-        )
-        if wanted == shown:
+        name, key = machine.spec.name, _label_key(machine)
+        if key == self._shown_for[name]:
             return
+        self._shown_for[name] = key
+        wanted, shown = node_labels(machine), self._shown[name]
         gone = shown.keys() - wanted.keys()
         news = {key: value for key, value in wanted.items() if shown.get(key) != value}
 
@@ -246,6 +245,11 @@ class LiveFleet:
         ]
         cordoned = bool(node.get("spec", {}).get("unschedulable"))
         return machine.truth() | {"ready": ready, "cordoned": cordoned, "pods": pods}
+
+
+def _label_key(machine: SimMachine) -> tuple[str, dict[str, str]]:
+    """What the labels of a node depend on."""
+    return machine.driver_version, dict(machine.labels)
 
 
 def _broken(machine: SimMachine, kind: FaultKind, options: FaultOptions) -> None:

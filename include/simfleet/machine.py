@@ -13,7 +13,8 @@ from typing import Any
 from simfleet.commands import run_pod
 from simfleet.faults import ActiveFault, FaultKind, FaultOptions, Repair, Scope, fault_named
 from simfleet.gpu import Gpu, make_gpu
-from simfleet.hardware import Execution, GpuPod, NodeSpec
+from simfleet.hardware import GpuPod, NodeSpec
+from simfleet.kube.machines import Execution
 from simfleet.world import World
 
 # The k8s device plugin (v0.20) marks a device unhealthy on any XID but these, and never takes

@@ -17,9 +17,10 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
+from kubernetes import client, config
+
 from breakfix.adapters.kubernetes import KubernetesCluster, connect
 from breakfix.adapters.kubernetes.transport import Transport
-from kubernetes import client, config
 from simfleet.kube import SimKube
 from simfleet.kube.live import CONTROLLERS, LiveSettings
 

@@ -1,8 +1,12 @@
-"""Intents, limits and short ways through a case's life, for the ledger's tests."""
+"""Intents, limits, short ways through a case's life, and many hands at once."""
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+
+import psycopg
 
 from breakfix.model import (
     Action,
@@ -11,6 +15,7 @@ from breakfix.model import (
     Impact,
     Intent,
     NodeState,
+    Purpose,
     Scope,
     ScopeKind,
 )
@@ -75,3 +80,47 @@ def to_returning(ledger, case, *, repaired_at=None):
 
 def events(ledger):
     return [e.event for e in ledger.audit_entries()]
+
+
+def ask(ledger, case, *, now=None, expires_at=None, plan_hash="p"):
+    return ledger.ask(
+        case.id,
+        case.fence,
+        Purpose.REPAIR,
+        plan_hash=plan_hash,
+        expires_at=expires_at or later(100),
+        now=now or later(1),
+    )
+
+
+def decide(ledger, case, decision, *, approver="ann", now=None, plan_hash="p", fence=None):
+    return ledger.decide(
+        case.id,
+        case.fence if fence is None else fence,
+        Purpose.REPAIR,
+        decision,
+        approver=approver,
+        channel="cli",
+        note="ok",
+        plan_hash=plan_hash,
+        now=now or later(5),
+    )
+
+
+def together(calls):
+    """Run the calls at the same moment, each in a thread; their results, errors included."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call):
+        barrier.wait(timeout=30)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(run, call) for call in calls]
+    return [future.exception() or future.result() for future in futures]
+
+
+def connect(url):
+    """A connection beside the ledger's own, as the database's superuser."""
+    dsn = url.replace("postgresql+psycopg", "postgresql")
+    return psycopg.connect(dsn, autocommit=True, connect_timeout=10)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from breakfix.model import (
     Action,
     Condition,
@@ -21,7 +22,6 @@ from breakfix.verify import (
     signals_outcome,
     validation,
 )
-
 from tests.fakes_cluster import make_node
 
 FIXED, NOT_FIXED, CANNOT_TELL = Outcome.FIXED, Outcome.NOT_FIXED, Outcome.CANNOT_TELL

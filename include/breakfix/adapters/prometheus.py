@@ -1,4 +1,6 @@
-"""Prometheus as the `Metrics` port: POST, typed decoding, one deadline for everything that a call does."""
+"""Prometheus as the `Metrics` port: POST, typed decoding, one deadline for everything that a call
+does.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class _TryAgainError(MetricsError):
 
 
 class PrometheusMetrics:
-    """Queries of one Prometheus (or what speaks its API). `timeout_s` bounds each call, retries included."""
+    """Queries of one Prometheus (or what speaks its API). `timeout_s` bounds each call, retries
+    included.
+    """
 
     def __init__(
         self,
@@ -77,7 +81,9 @@ class PrometheusMetrics:
     def query_many(
         self, queries: Mapping[str, str], *, at: datetime
     ) -> Mapping[str, QueryResult | str]:
-        """Several queries under one deadline, a few at a time; an error's text for those that failed."""
+        """Several queries under one deadline, a few at a time; an error's text for those that
+        failed.
+        """
         deadline = time.monotonic() + self._timeout_s
 
         def one(promql: str) -> QueryResult | str:
@@ -104,13 +110,13 @@ class PrometheusMetrics:
         )  # pragma: no cover - retry_context yields once
 
     def _post(self, promql: str, at: datetime, *, deadline: float) -> bytes:
-        """The body of a 200; the deadline holds over the whole body, not only between two packets."""
+        """The body of a 200; the deadline holds over the whole body, not between two packets."""
         left = deadline - time.monotonic()
         if left <= 0:
             raise MetricsError(
                 "Prometheus was too slow: the deadline of the sweep's queries is over"
             )
-        form = {"query": promql, "time": f"{at.timestamp():.3f}", "timeout": f"{left:.3f}s"}
+        form = {"query": promql, "time": f"{at.timestamp():.3f}", "timeout": f"{left:.3f}"}
         try:
             with self._client.stream("POST", self._url, data=form, timeout=left) as response:
                 body = _read(response, deadline=deadline)

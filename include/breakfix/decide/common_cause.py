@@ -1,4 +1,6 @@
-"""The common-cause veto: many nodes of one scope in trouble together are one incident, not many repairs. Pure."""
+"""The common-cause veto: many nodes of one scope in trouble together are one incident, not many
+repairs. Pure.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def _in_trouble(
     rule: CommonCause,
     now: datetime,
 ) -> tuple[Mapping[FailureClass, set[str]], set[str]]:
-    """(nodes by class, nodes with any disruptive action, recommended now or begun within the window)."""
+    """(nodes by class, nodes with any disruptive action, recommended now or begun within the
+    window).
+    """
     kinds: dict[FailureClass, set[str]] = defaultdict(set)
     disruptive: set[str] = set()
     begun = now - timedelta(seconds=rule.window_s)
@@ -85,6 +89,8 @@ def _clusters(
 ) -> list[_Cluster]:
     """Clusters that trip the rule, the most telling first, each node in one of them only."""
     found: list[_Cluster] = []
+    if len(disruptive.union(*kinds.values())) < rule.min_nodes:
+        return found
     for scope, members, kind in _scopes(observation, rule):
         groups = list(kinds.values())
         if isinstance(kind, ScopeKind) and kind is not ScopeKind.FLEET:
@@ -113,9 +119,11 @@ def _without_overlap(found: Iterable[_Cluster]) -> list[_Cluster]:
 def _scopes(
     observation: Observation, rule: CommonCause
 ) -> list[tuple[str, frozenset[str], ScopeKind | None]]:
-    """(name, its nodes, kind; None for a fact). Nodes without the label are in no scope of that kind."""
+    """(name, its nodes, kind; None for a fact). Nodes without the label are in no scope of that
+    kind.
+    """
     members: dict[tuple[str, ScopeKind | None], set[str]] = defaultdict(set)
-    for node in observation.nodes:
+    for node in observation.judged:
         for scope in node.scopes():
             if scope.kind in rule.scopes and (scope.value or scope.kind is ScopeKind.FLEET):
                 members[str(scope), scope.kind].add(node.name)
@@ -129,16 +137,20 @@ def _scopes(
 
 
 def _stands_out(members: frozenset[str], group: set[str], observation: Observation) -> bool:
-    """Do nodes with this fact fail at least twice as often as the others? With no others it tells nothing."""
-    others = {n.name for n in observation.nodes} - members
+    """Do nodes with this fact fail at least twice as often as the others? With no others it tells
+    nothing.
+    """
+    others = {n.name for n in observation.judged} - members
     if not others:
         return False
     return len(group & members) / len(members) >= 2 * len(group & others) / len(others)
 
 
 def _explained(nodes: frozenset[str], observation: Observation, rule: CommonCause) -> str:
-    """The driver or kernel that these nodes share and the others mostly lack, as a clause; "" if none."""
-    others = [n.name for n in observation.nodes if n.name not in nodes]
+    """The driver or kernel that these nodes share and the others mostly lack, as a clause; "" if
+    none.
+    """
+    others = [n.name for n in observation.judged if n.name not in nodes]
     for fact in rule.facts:
         values = {observation.facts.get(n, {}).get(fact, "") for n in nodes}
         rest = Counter(v for n in others if (v := observation.facts.get(n, {}).get(fact, "")))
@@ -151,8 +163,9 @@ def _explained(nodes: frozenset[str], observation: Observation, rule: CommonCaus
 def _incident(cluster: _Cluster, explained: str, verdicts: Mapping[str, Verdict]) -> Incident:
     classes = sorted({c for n in cluster.nodes if (c := verdicts[n].failure_class)})
     reason = (
-        f"{len(cluster.nodes)} nodes ({cluster.share:.0%}) of {cluster.scope} are in trouble together"
-        f" ({', '.join(classes)}): one cause is likelier than so many faults, so none of them is touched"
+        f"{len(cluster.nodes)} nodes ({cluster.share:.0%}) of {cluster.scope} are in trouble"
+        f" together ({', '.join(classes)}): one cause is likelier than so many faults,"
+        " so none of them is touched"
     )
     if explained:
         reason += f"; {explained}"

@@ -1,4 +1,6 @@
-"""Consequences follow their cause: an XID that another one brings along is no trouble of its own. Pure."""
+"""Consequences follow their cause: an XID that another one brings along is no trouble of its own.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ _REACH = {SignalMode.NEVER: 0, SignalMode.CORROBORATE: 1, SignalMode.ALONE: 2}
 
 
 def follow_causes(findings: Sequence[Finding], policy: Policy) -> tuple[Finding, ...]:
-    """A consequence takes its cause's class when the cause is on the same GPU and says at least as much.
+    """A consequence takes its cause's class when the cause is on the same GPU and says at least as
+    much.
 
-    It then supports the cause (as one more view within the same group, so without adding confidence).
+    It then supports the cause (as one more view within the same group, so without adding
+    confidence).
     """
     xids = {r.name for r in policy.signals if r.is_xid}
     causes = [f for f in findings if f.signal in xids and f.mode is not SignalMode.NEVER]

@@ -1,4 +1,6 @@
-"""Readings beyond a threshold become findings: what they mean, how sure, and how far they may go. Pure."""
+"""Readings beyond a threshold become findings: what they mean, how sure, and how far they may go.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class _Meaning:
 def findings_by_node(
     readings: Iterable[Reading], policy: Policy
 ) -> Mapping[str, tuple[Finding, ...]]:
-    """The findings of each node that has any, in an order that does not depend on the readings' order."""
+    """The findings of each node that has any, in an order that does not depend on the readings'
+    order.
+    """
     rules = {r.name: r for r in policy.signals}
     found: dict[str, list[Finding]] = defaultdict(list)
     for reading in readings:

@@ -1,8 +1,9 @@
 """From findings to one class with a confidence, and whether that is enough to act. Pure.
 
-Within an independence group the strongest finding counts; groups add up as 1 - (1-a)(1-b)...: two signs of 0.7 that
-do not depend on each other make 0.91. Findings speak for a class when they are of it or of a related class, on the
-same GPU or about the whole node. Findings that may never be a reason do not count at all.
+Within an independence group the strongest finding counts; groups add up as 1 - (1-a)(1-b)...: two
+signs of 0.7 that do not depend on each other make 0.91. Findings speak for a class when they are of
+it or of a related class, on the same GPU or about the whole node. Findings that may never be a
+reason do not count at all.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from breakfix.policy import Policy
 
 _C = FailureClass
 
-#: Whose findings back a class: the same trouble usually shows so too. Not symmetric: an XID 79 explains a device
+#: Whose findings back a class: the same trouble usually shows so too. Not symmetric: an XID 79
+#: explains a device
 #: that the plugin withholds; a withheld device alone explains nothing.
 RELATED: Mapping[FailureClass, frozenset[FailureClass]] = {
     _C.GPU_OFF_BUS: frozenset(
@@ -39,7 +41,12 @@ RELATED: Mapping[FailureClass, frozenset[FailureClass]] = {
 #: A link has two ends, so findings on any GPU of the node speak of the same trouble.
 NODE_WIDE = frozenset({_C.NVLINK_DOWN, _C.FABRIC, _C.NODE_NOT_READY, _C.DISK, _C.NETWORK_PORT})
 
-#: Which class names the trouble when several are equally sure: the one that costs more to get wrong comes first.
+#: Classes that say what to do, but not what is wrong: they name the trouble only when no other
+#: class is proven.
+_GENERIC = frozenset({_C.GPU_RECOVERY, _C.UNCLASSIFIED})
+
+#: Which class names the trouble when several are equally sure: the one that costs more to get
+#: wrong comes first.
 SEVERITY: tuple[FailureClass, ...] = (
     _C.ROW_REMAP_FAILED,
     _C.GPU_OFF_BUS,
@@ -75,7 +82,9 @@ class Assessment:
 
 
 def best_assessment(findings: Sequence[Finding], policy: Policy) -> Assessment | None:
-    """The class that names the node's trouble: proven before unproven, then by confidence, then by severity."""
+    """The class that names the node's trouble: proven before unproven, then by confidence, then by
+    severity.
+    """
     counting = [f for f in findings if f.mode is not SignalMode.NEVER]
     if not counting:
         return _context(findings, policy)
@@ -150,5 +159,6 @@ def _severity(failure_class: FailureClass) -> int:
     return SEVERITY.index(failure_class) if failure_class in SEVERITY else len(SEVERITY)
 
 
-def _rank(a: Assessment) -> tuple[bool, float, int]:
-    return (a.is_proven, round(a.confidence, 9), -_severity(a.failure_class))
+def _rank(a: Assessment) -> tuple[bool, bool, float, int]:
+    is_named = a.failure_class not in _GENERIC
+    return (a.is_proven, is_named, round(a.confidence, 9), -_severity(a.failure_class))

@@ -1,4 +1,6 @@
-"""Decide: an observation, the policy and what the ledger remembers become a verdict per node. Pure."""
+"""Decide: an observation, the policy and what the ledger remembers become
+a verdict per node. Pure.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ def judge(
     records: Mapping[str, NodeRecord],
     now: datetime,
 ) -> Judgement:
-    """All verdicts, in the order of the nodes' names, and the incidents that span several of them."""
+    """All verdicts, in the order of the nodes' names, and the incidents that span several nodes."""
     findings = findings_by_node(observation.readings, policy)
     blindness = blindness_by_node(observation, policy)
     verdicts = []
-    for node in sorted(observation.nodes, key=lambda n: n.name):
+    for node in sorted(observation.judged, key=lambda n: n.name):
         subject = Subject(
             node=node,
             findings=findings.get(node.name, ()),

@@ -11,7 +11,9 @@ from breakfix.policy import Policy
 def judgement_json(
     observation: Observation, judgement: Judgement, policy: Policy, node: str | None = None
 ) -> dict[str, Any]:
-    """The whole judgement, or with `node` that node's part of it; plain dicts, lists, numbers and text."""
+    """The whole judgement, or with `node` that node's part of it; plain dicts, lists, numbers and
+    text.
+    """
     return {
         "at": judgement.at.isoformat(),
         "policy": {"version": policy.version, "hash": policy.hash},

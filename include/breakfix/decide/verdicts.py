@@ -1,4 +1,6 @@
-"""One node's verdict: its state, the class, what is recommended, and a sentence for the person woken by it. Pure."""
+"""One node's verdict: its state, the class, what is recommended, and a sentence for the person
+woken by it. Pure.
+"""
 
 from __future__ import annotations
 
@@ -53,12 +55,16 @@ class Subject:
 def judge_node(
     subject: Subject, observation: Observation, policy: Policy, now: datetime
 ) -> Verdict:
-    """The verdict of one node by itself; what the fleet has to say about it comes after (common_cause)."""
+    """The verdict of one node by itself; what the fleet has to say about it comes after
+    (common_cause).
+    """
+    owner = other_owner(subject.node, policy)
+    if not (owner or subject.findings or subject.blindness.lost):
+        return _healthy(subject)  # nearly all nodes of a fleet
     found = follow_causes(subject.findings, policy)
     if any(f.failure_class is FailureClass.NODE_NOT_READY for f in found):
         found = (*found, *absences(subject.node.name, observation, policy))
     subject = replace(subject, findings=found)
-    owner = other_owner(subject.node, policy)
     if owner:
         return _owned(subject, owner, policy)
     usable, held = _usable(subject, policy, now)
@@ -84,7 +90,9 @@ def _usable(
 
 
 def _is_gone(best: Assessment | None) -> bool:
-    """NotReady, and several sources agree that the node is gone: then silence is part of the finding."""
+    """NotReady, and several sources agree that the node is gone: then silence is part of the
+    finding.
+    """
     return best is not None and best.is_proven and best.failure_class is FailureClass.NODE_NOT_READY
 
 
@@ -131,7 +139,8 @@ def _owned(subject: Subject, owner: str, policy: Policy) -> Verdict:
 
 def _telemetry_lost(subject: Subject) -> Verdict:
     is_suspicious = _is_suspicious(subject.findings)
-    reason = f"telemetry is lost ({', '.join(subject.blindness.lost)}): the node is neither cleared nor condemned"
+    lost = ", ".join(subject.blindness.lost)
+    reason = f"telemetry is lost ({lost}): the node is neither cleared nor condemned"
     if is_suspicious:
         reason += f". Still seen: {_texts(subject.findings)}"
     return _verdict(
@@ -152,8 +161,8 @@ def _settling(subject: Subject, policy: Policy) -> Verdict:
         best.failure_class if best else None,
         0.0,
         Action.NONE,
-        f"the node came up less than {policy.timing.boot_grace_s:.0f} s ago, so this does not count yet: "
-        f"{_texts(subject.findings)}",
+        f"the node came up less than {policy.timing.boot_grace_s:.0f} s ago, so this does not count"
+        f" yet: {_texts(subject.findings)}",
         is_suspect=True,
         refusal=RefusalReason.COOLDOWN,
     )
@@ -162,20 +171,21 @@ def _settling(subject: Subject, policy: Policy) -> Verdict:
 def _judged(subject: Subject, best: Assessment, policy: Policy) -> Verdict:
     what = _texts(best.evidence)
     if best.is_context:
-        reason = f"context only, not a fault of the node: {what}"
-        return _verdict(
-            subject, best.failure_class, best.confidence, Action.NONE, reason, is_suspect=False
-        )
+        reason = f"no fault of the node; for context: {what}"
+        return _verdict(subject, None, 0.0, Action.NONE, reason, is_suspect=False)
     if not best.is_proven:
-        reason = f"{best.failure_class} is suspected, but no second, independent source makes it sure enough: {what}"
+        reason = (
+            f"{best.failure_class} is suspected, but no second, independent source makes it sure"
+            f" enough: {what}"
+        )
         action = Action.REVIEW
         refusal: RefusalReason | None = RefusalReason.NOT_CORROBORATED
     else:
         action, refusal = _action(subject, best, policy)
         wanted = policy.class_rule(best.failure_class).min_confidence
         reason = (
-            f"{best.failure_class} with confidence {best.confidence:.2f} (wanted {wanted:.2f}): {what}. "
-            f"Recommended: {action}, repair {subject.attempts + 1}"
+            f"{best.failure_class} with confidence {best.confidence:.2f} (wanted {wanted:.2f}):"
+            f" {what}. Recommended: {action}, repair {subject.attempts + 1}"
         )
     return _verdict(
         subject,

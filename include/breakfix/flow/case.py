@@ -1,7 +1,9 @@
-"""The stages of a case, in the order of the road; each idempotent, each guarded, each saying where to go next.
+"""The stages of a case, in the order of the road; each idempotent, each guarded, each saying where
+to go next.
 
-`run_stage` is what a DAG task calls: it reads the case, lets the stage work, and turns a guardrail's refusal into
-the case's next step. What a stage did is in the ledger before anybody hears of it.
+`run_stage` is what a DAG task calls: it reads the case, lets the stage work, and turns a
+guardrail's refusal into the case's next step. What a stage did is in the ledger before anybody
+hears of it.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ StageFunction = Callable[[Services, Case], Go | Wait]
 
 
 def run_stage(services: Services, stage: Stage, case_id: str, fence: int) -> Go | Wait:
-    """One stage of one case at one fence. Raises SourceError when something outside cannot be reached.
+    """One stage of one case at one fence. Raises SourceError when something outside cannot be
+    reached.
 
     A case that ended, changed hands or is held goes nowhere: the run settles.
     """
@@ -130,8 +133,8 @@ def _ask_before_repair(services: Services, case: Case) -> Go:
 def _question(services: Services, case: Case, purpose: Purpose, wait_s: float) -> Approval:
     """The newest answer of record for this plan, at whatever fence it was given, or a new question.
 
-    An approved repair stays approved when the case changes hands: it is bound to the plan, not to the run.
-    A question about a return is asked afresh each time the node was validated afresh.
+    An approved repair stays approved when the case changes hands: it is bound to the plan, not to
+    the run. A question about a return is asked afresh each time the node was validated afresh.
     """
     now = services.clock.now()
     if purpose is Purpose.REPAIR:
@@ -217,7 +220,8 @@ def _after_answer(services: Services, case: Case, approval: Approval) -> Go:
             return Go(Stage.SETTLE_RUN, said + "; the node stays out and is asked about again")
 
 
-# --------------------------------------------------------------------------- drain, repair, validate
+# --------------------------------------------------------------------------- drain, repair,
+# validate
 
 
 def _after_drain(case: Case) -> Go:
@@ -322,7 +326,9 @@ def escalate(services: Services, case: Case) -> Go | Wait:
 
 
 def why_escalated(services: Services, case: Case) -> str:
-    """The reason, from the records: the last question that was not a yes, or the last step that failed."""
+    """The reason, from the records: the last question that was not a yes, or the last step that
+    failed.
+    """
     for approval in reversed(services.book.approvals(case.id)):
         if approval.fence == case.fence and approval.decision in {
             Decision.REFUSED,
@@ -425,7 +431,8 @@ def _node_gone(services: Services, case: Case, text: str) -> Go:
 
 
 def abort_case(services: Services, case_id: str, *, actor: str, reason: str) -> str:
-    """A person ends a case: a node not yet under repair is released, any other stays out, escalated.
+    """A person ends a case: a node not yet under repair is released, any other stays out,
+    escalated.
 
     Returns a sentence on what became of the node.
     """

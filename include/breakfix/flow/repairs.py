@@ -51,7 +51,9 @@ def _first_dispatch(services: Services, case: Case) -> Step:
 
 
 def _dispatch(services: Services, case: Case) -> Step:
-    """The effect; each is idempotent by its pod's name, the boot id, or the uid of what it deletes."""
+    """The effect; each is idempotent by its pod's name, the boot id, or the uid of what it
+    deletes.
+    """
     act, expected = acting(services), disruption(services, case)
     settings = pod_settings(services.settings)
     match case.action:

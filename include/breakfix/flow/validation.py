@@ -1,4 +1,5 @@
-"""After the repair: is it a good node? Ready, all GPUs there, signals clear for a while, the diagnostic passed.
+"""After the repair: is it a good node? Ready, all GPUs there, signals clear for a while, the
+diagnostic passed.
 
 Every check fails closed: what cannot be read or proved is not passed.
 """
@@ -14,18 +15,21 @@ from breakfix.flow.guarding import RECOVERY, acting, pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import Case, Node, Outcome, Step, StepStatus
+from breakfix.observe.kubernetes_signals import expected_gpus
 from breakfix.verify import diag_outcome, gpus_outcome, signals_outcome
 
 _POLL_S = 10.0
 
 
 def check_gpus(services: Services, case: Case) -> Go | Wait:
-    """Ready, and as many GPUs allocatable as the SKU has; the device plugin is restarted once for that.
+    """Ready, and as many GPUs allocatable as the SKU has; the device plugin is restarted once for
+    that.
 
-    A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin up to v0.20).
+    A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin
+    up to v0.20).
     """
     node, step = _open(services, case, "check_gpus")
-    expected = expected_gpus(services, node)
+    expected = expected_gpus(node, services.policy)
     outcome = gpus_outcome(node, expected)
     text = f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
     if outcome is Outcome.FIXED:
@@ -43,13 +47,10 @@ def _unready(node: Node) -> str:
 
 
 def required_signals(services: Services) -> frozenset[str]:
-    """The signals without which a node cannot be called clear; opt-in fields nobody collects are not among them."""
+    """The signals without which a node cannot be called clear; opt-in fields nobody collects are
+    not among them.
+    """
     return frozenset(s.name for s in services.policy.signals if s.is_required)
-
-
-def expected_gpus(services: Services, node: Node) -> int:
-    """By SKU where policy says, else what the node's capacity says."""
-    return services.policy.expected_gpus.get(node.sku, node.gpus_capacity)
 
 
 def _restart_plugin(services: Services, case: Case) -> None:
@@ -63,7 +64,9 @@ def _restart_plugin(services: Services, case: Case) -> None:
 
 
 def check_signals(services: Services, case: Case) -> Go | Wait:
-    """No finding since the repair, for as long as policy says, and the telemetry that could tell is there."""
+    """No finding since the repair, for as long as policy says, and the telemetry that could tell is
+    there.
+    """
     _, step = _open(services, case, "check_signals")
     timing, now = services.policy.timing, services.clock.now()
     deadline = step.started_at + timedelta(seconds=timing.signals_s)
@@ -112,7 +115,7 @@ def _dispatch_diag(services: Services, case: Case) -> Step:
         RECOVERY,
         pod_settings(services.settings),
         level=services.policy.class_rule(case.failure_class).diag_level,
-        gpus=expected_gpus(services, services.cluster.node(case.node)),
+        gpus=expected_gpus(services.cluster.node(case.node), services.policy),
         nth=case.fence,
     )
 
@@ -125,7 +128,10 @@ def _settle_diag(services: Services, case: Case, step: Step) -> Step:
     outcome, summary = diag_outcome(log, exit_code, level=level)
     status = StepStatus.VERIFIED if outcome is Outcome.FIXED else StepStatus.FAILED
     detail = {"text": summary.text, "exit_code": exit_code}
-    return steps.finish(acting(services), case, step.name, status, detail)
+    settled = steps.finish(acting(services), case, step.name, status, detail)
+    pod = services.cluster.pod(namespace, name)  # its result is in the ledger now
+    services.cluster.delete_pod(namespace, name, pod.uid, grace_s=0)
+    return settled
 
 
 def _diag_said(step: Step) -> Go | None:

@@ -1,4 +1,6 @@
-"""Observe: what Prometheus and Kubernetes say at one instant, with the age and completeness of every signal."""
+"""Observe: what Prometheus and Kubernetes say at one instant, with the age and completeness of
+every signal.
+"""
 
 from breakfix.observe.sweep import observe
 

@@ -18,7 +18,9 @@ Facts = Mapping[str, Mapping[str, str]]
 def read_facts(
     metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
 ) -> tuple[Facts, tuple[str, ...]]:
-    """node -> fact -> value, and warnings. Several values at once (a rollout in progress) are joined by commas."""
+    """Node -> fact -> value, and warnings. Several values at once (a rollout in progress) are
+    joined by commas.
+    """
     queries = {name: fact_query(rule, policy.names) for name, rule in policy.facts.items()}
     answers = run(metrics, queries.values(), at=at)
     values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -13,17 +14,19 @@ GPU_COUNT_LABEL = (
     "nvidia.com/gpu.count"  # GPU feature discovery: what the driver counted at its start
 )
 
+_COUNT = re.compile(r"[0-9]{1,3}", re.ASCII)
+
 
 def expected_gpus(node: Node, policy: Policy) -> int:
     """How many GPUs the node should have; 0 when nobody knows.
 
-    The policy's word for its SKU, else the larger of capacity (which shrinks when the device plugin restarts
-    without a GPU) and the label of GPU feature discovery.
+    The policy's word for its SKU, else the larger of capacity (which shrinks when the device plugin
+    restarts without a GPU) and the label of GPU feature discovery.
     """
     if node.sku in policy.expected_gpus:
         return policy.expected_gpus[node.sku]
     label = node.labels.get(GPU_COUNT_LABEL, "")
-    counted = int(label) if label.isascii() and label.isdigit() and len(label) <= 3 else 0
+    counted = int(label) if _COUNT.fullmatch(label) else 0
     return max(node.gpus_capacity, counted)
 
 

@@ -1,4 +1,6 @@
-"""The policy's PromQL with its words filled in. Text in, text out; nothing from outside enters a query here."""
+"""The policy's PromQL with its words filled in. Text in, text out; nothing from outside enters a
+query here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import re
 
 from breakfix.policy import FactRule, Names, SignalRule
 
-#: DCGM leaks "blank" values near 2^63 where a GPU does not answer; anything from 2^62 on is no measurement.
+#: DCGM leaks "blank" values near 2^63 where a GPU does not answer; anything from 2^62 on is no
+#: measurement.
 BLANK = 2.0**62
 
 _WORD = re.compile(r"\$(window_s|window|step|node|gpu)\b")
@@ -37,7 +40,8 @@ def fill(text: str, names: Names, window_s: float) -> str:
 def signal_query(rule: SignalRule, names: Names, *, most_gpus: int) -> str:
     """The fleet's query: only series beyond the threshold come back.
 
-    `most_gpus`: for a rule that compares with an expected count, the largest count any node should have.
+    `most_gpus`: for a rule that compares with an expected count, the largest count any node should
+    have.
     """
     return _beyond(rule, fill(rule.query, names, rule.window_s), most_gpus)
 

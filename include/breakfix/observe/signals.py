@@ -1,5 +1,6 @@
-"""Answers of Prometheus to readings and coverage. Only what is beyond a threshold travels; who reports at all is
-asked separately, so that silence is never taken for health."""
+"""Answers of Prometheus to readings and coverage. Only what is beyond a threshold travels; who
+reports at all is asked separately, so that silence is never taken for health.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
 from breakfix.ports import Metrics, QueryResult, Sample
 
-#: PromQL annotations that say nothing about completeness (Prometheus 3 has them in a list of their own).
+#: PromQL annotations that say nothing about completeness (Prometheus 3 has them in a list of their
+#: own).
 _BENIGN = ("PromQL info:",)
 
 
@@ -80,7 +82,7 @@ class Seen:
     warnings: tuple[str, ...] = ()
 
     def broken(self, error: str) -> Seen:
-        """The signal itself could not be read: nobody is covered, whatever the coverage query said."""
+        """The signal itself could not be read: nobody is covered, whatever coverage said."""
         return replace(self, ages={}, error=error)
 
     def without(self, nodes: Iterable[str]) -> Seen:
@@ -136,7 +138,7 @@ class Found:
 def read_samples(
     rule: SignalRule, answer: QueryResult, fleet: Fleet, *, wanted: Mapping[str, int]
 ) -> Found:
-    """Samples to readings: the largest of duplicates, nothing that is no number or names two nodes."""
+    """Samples to readings: the largest of duplicates, nothing that is no number or names two."""
     best: dict[tuple[str, str, str], float] = {}
     doubted: set[str] = set()
     for sample in answer.samples:

@@ -15,6 +15,8 @@ from breakfix.observe.signals import Fleet, Gathered, read_signals
 from breakfix.policy import Policy
 from breakfix.ports import Cluster, Metrics
 
+PAST = "nodes, pods and conditions are of now, only the metrics are of then"
+
 
 def observe(
     metrics: Metrics,
@@ -24,33 +26,33 @@ def observe(
     at: datetime,
     gpu_node_selector: str,
     floors: Mapping[str, datetime] | None = None,
-    with_pods: bool = True,
     is_past: bool = False,
 ) -> Observation:
-    """One Observation of the GPU nodes that match the selector.
+    """One Observation. The GPU nodes, those that match the selector, are in `gpu_nodes`.
 
-    `floors`: node -> end of its last repair; events of before it do not count. `is_past`: `at` is not now, so
-    metrics are of then and the cluster's objects of now, which a warning says. Signals that cannot be read are
-    in `coverage` with their error; raises ClusterError when the nodes themselves cannot be listed.
+    `floors`: node -> end of its last repair; events of before it do not count. `is_past`: `at` is
+    not now, and a warning says what that means. A signal that cannot be read is in `coverage` with
+    its error; raises ClusterError when the cluster cannot be listed.
     """
-    everyone = cluster.nodes()
+    everyone = tuple(sorted(cluster.nodes(), key=lambda n: n.name))
     nodes = {n.name: n for n in everyone if matches(n.labels, gpu_node_selector)}
     fleet = Fleet(nodes, NodeNames(policy.names, frozenset(n.name for n in everyone)))
     gathered = read_signals(metrics, fleet, policy, at=at)
     reread_since_repair(gathered, metrics, fleet, policy, at=at, floors=floors or {})
     _add_kubernetes(gathered, nodes, policy, at=at)
     facts, odd = read_facts(metrics, fleet, policy, at=at)
-    past = ["the cluster's objects are of now, the metrics of the past"] if is_past else []
+    warnings = [*([PAST] if is_past else []), *gathered.warnings, *odd]
     return Observation(
         at=at,
-        nodes=tuple(sorted(nodes.values(), key=lambda n: n.name)),
-        pods=tuple(cluster.pods()) if with_pods else (),
-        budgets=tuple(cluster.budgets()) if with_pods else (),
-        daemon_sets=cluster.daemon_sets() if with_pods else frozenset(),
+        nodes=everyone,
+        pods=tuple(cluster.pods()),
+        budgets=tuple(cluster.budgets()),
+        daemon_sets=cluster.daemon_sets(),
+        gpu_nodes=frozenset(nodes),
         readings=tuple(sorted(gathered.readings, key=lambda r: (r.node, r.signal, r.gpu, r.key))),
         coverage=gathered.coverage,
         facts=facts,
-        warnings=tuple(dict.fromkeys([*past, *gathered.warnings, *odd])),
+        warnings=tuple(dict.fromkeys(warnings)),
     )
 
 

@@ -17,5 +17,5 @@ _OPS: Mapping[str, Callable[[float, float], bool]] = {
 
 
 def is_beyond(rule: SignalRule, value: float) -> bool:
-    """Does the value speak by this rule?"""
+    """Whether the value speaks by this rule."""
     return _OPS[rule.op](value, rule.threshold)

@@ -103,6 +103,6 @@ def _decision(pod: Pod, action: PodAction, reason: str, warnings: list[str]) -> 
         pod.uid,
         action,
         reason,
-        gpus=pod.gpus,
+        gpus=0 if pod.is_finished else pod.gpus,  # a finished pod holds none
         warnings=tuple(warnings),
     )

@@ -210,6 +210,16 @@ class PodsOfLostNodes:
         return waiting
 
     def _evict(self, pod: Obj) -> None:
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        # The taint manager names the pod only: it has no uid at hand.
+        events.record(
+            self._store,
+            "Pod",
+            {"metadata": {"namespace": namespace, "name": name}},
+            reason="TaintManagerEviction",
+            message=f"Marking for deletion Pod {namespace}/{name}",
+            component="taint-eviction-controller",
+        )
         condition = {
             "type": "DisruptionTarget",
             "observedGeneration": pod["metadata"].get("generation", 1),

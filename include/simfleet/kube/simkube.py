@@ -22,7 +22,7 @@ from simfleet.kube.live import EVERYTHING_LIVE, Live, LiveSettings
 from simfleet.kube.machines import Machine
 from simfleet.kube.seeds import seed_cluster
 from simfleet.kube.server import KubeApi
-from simfleet.kube.store import Obj, Store
+from simfleet.kube.store import Obj, Snapshot, Store
 from simfleet.kube.tls import make_certificate
 
 T = TypeVar("T")
@@ -43,7 +43,9 @@ async def run_server(
     With `ssl_context` (see `tls.make_certificate`) it speaks HTTPS: kubectl sends bearer tokens
     over nothing else.
     """
-    runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=0.5)
+    # A watch ends with its client, not with the next event it cannot deliver.
+    app = api.application()
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, host, port, ssl_context=ssl_context).start()
     return runner
@@ -94,6 +96,7 @@ class SimKube:
         future_wait_s: float = 3.0,
         seed: int | None = None,
         tls: bool = False,
+        snapshot: Snapshot | None = None,
     ) -> None:
         self.tokens = tokens or Tokens({ADMIN_TOKEN: admin()})
         self.faults = Faults()
@@ -101,7 +104,7 @@ class SimKube:
         self.api = KubeApi(self.store, self.tokens, self.faults, future_wait_s=future_wait_s)
         self.url, self.certificate, self._tls = "", "", tls
         self.live: Live | None = None
-        self._nodes, self._is_live = list(nodes), live
+        self._nodes, self._is_live, self._snapshot = list(nodes), live, snapshot
         self._machines, self._settings = machines, settings
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="simkube", daemon=True)
@@ -151,6 +154,8 @@ class SimKube:
             self._started.set_result(None)
 
     async def _start(self) -> None:
+        if self._snapshot is not None:
+            self.store.load(self._snapshot)
         seed_cluster(self.store, self._nodes)
         if self._is_live:
             self.live = Live(self.store, machines=self._machines, settings=self._settings)

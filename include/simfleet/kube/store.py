@@ -233,6 +233,10 @@ class Store:
             return new
         return self._write("MODIFIED", about, new, old)
 
+    def mark(self, about: Kind, old: Obj, new: Obj) -> Obj:
+        """Like `replace`, but an object whose grace is over stays, for `remove` to take away."""
+        return self._write("MODIFIED", about, self.successor(about, old, new), old)
+
     def rewrite(self, about: Kind, old: Obj, new: Obj) -> Obj:
         """Like `replace`, but the generation stays: for what the server itself fills in."""
         metadata = new["metadata"] | {"generation": old["metadata"].get("generation", 1)}

@@ -70,7 +70,6 @@ def bind(store: Store, namespace: str, name: str, node: str) -> Obj:
     kept = [one for one in pod["status"].get("conditions", []) if one["type"] != "PodScheduled"]
     scheduled = {
         "type": "PodScheduled",
-        "observedGeneration": metadata.get("generation", 1),
         "status": "True",
         "lastProbeTime": None,
         "lastTransitionTime": store.timestamp(),

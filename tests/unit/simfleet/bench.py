@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from simfleet.hardware import Execution, NodeSpec
+from simfleet.hardware import NodeSpec
+from simfleet.kube.machines import Execution
 from simfleet.machine import SimMachine
 from simfleet.skus import SKUS
 from simfleet.world import World

@@ -48,7 +48,9 @@ class Cluster:
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
         self.http.post("/api/v1/namespaces/default/pods", json=body).raise_for_status()
         path = f"/api/v1/namespaces/default/pods/{name}"
-        pod = until(lambda: self.get(path), lambda p: p["status"]["phase"] in {"Succeeded", "Failed"})
+        pod = until(
+            lambda: self.get(path), lambda p: p["status"]["phase"] in {"Succeeded", "Failed"}
+        )
         states = [s["state"].get("terminated", {}) for s in pod["status"]["containerStatuses"]]
         log = self.http.get(f"{path}/log").text
         return pod["status"]["phase"], states[0].get("exitCode"), log
@@ -175,6 +177,19 @@ def test_a_wrong_request_gets_one_clear_line(control, path, body, says):
     with pytest.raises(ControlError) as caught:
         control.post(path, body)
     assert says in str(caught.value)
+
+
+def test_one_list_names_every_exporter_with_its_job(fleet):
+    everything = httpx.get(f"{fleet.url}/sd", timeout=10).json()
+    jobs = [target["labels"]["job"] for target in everything]
+    assert {job: jobs.count(job) for job in jobs} == {
+        "dcgm-exporter": 3,
+        "node-exporter": 3,
+        "kube-state-metrics": 1,
+    }
+    for target in everything:
+        path = target["labels"]["__metrics_path__"]
+        assert httpx.get(f"http://{target['targets'][0]}{path}", timeout=10).status_code == 200
 
 
 def test_api_faults_hit_the_api_and_end_when_cleared(fleet, cluster, control):

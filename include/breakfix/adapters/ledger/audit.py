@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -75,14 +75,10 @@ def entries(
 
 def verify(connection: Connection, cluster: str) -> tuple[int, str]:
     """Read the whole chain once, a page at a time. Wants a connection with one unchanging view."""
-    return first_fault(_stream(connection, cluster), head(connection, cluster))
-
-
-def _stream(connection: Connection, cluster: str) -> Iterator[Sealed]:
+    last = head(connection, cluster)
     query = select(audit).where(audit.c.cluster == cluster).order_by(audit.c.seq)
-    rows = connection.execution_options(yield_per=_PAGE).execute(query)
-    for row in rows.mappings():
-        yield _sealed(row)
+    with connection.execution_options(yield_per=_PAGE).execute(query) as rows:
+        return first_fault((_sealed(row) for row in rows.mappings()), last)
 
 
 def _sealed(row: Mapping[Any, Any]) -> Sealed:

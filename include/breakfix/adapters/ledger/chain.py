@@ -96,6 +96,11 @@ def json_text(value: object) -> str:
         return canonical(_cleaned(msgspec.to_builtins(value))).decode()
 
 
+def plain(value: object) -> Any:
+    """Anything as it comes back from the ledger: lists for tuples, text for words and times."""
+    return msgspec.json.decode(json_text(value))
+
+
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return storable(value)

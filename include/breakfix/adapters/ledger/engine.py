@@ -68,6 +68,7 @@ def make_engine(
         "lock_timeout": int(lock_timeout_s * 1000),
         "idle_in_transaction_session_timeout": 60_000,
         "timezone": "UTC",
+        "search_path": "pg_catalog",  # our names are all qualified; nobody can slip one in between
     }
     return create_engine(
         parse_url(url),

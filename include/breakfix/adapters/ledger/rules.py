@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from breakfix.adapters.ledger.chain import plain
 from breakfix.errors import IllegalTransition, LedgerError, Refused, StaleFence
 from breakfix.model import (
     TRANSITIONS,
@@ -167,28 +168,27 @@ def moved(
     repaired_at: datetime | None,
     detail: Mapping[str, Any],
 ) -> Case:
-    """The case in its next state; the very same object when it is there already and nothing else is new.
+    """The case in its next state; the very same object when nothing of it is new.
 
-    In the same state a new deadline or detail is still kept: a watch is prolonged so.
+    In the same state a new deadline, repair time or detail is still kept: a watch is prolonged so.
     """
     check_fence(case, fence)
-    if to is case.state:
-        if deadline in {None, case.deadline} and not detail:
-            return case
-        kept = {**case.detail, **detail, "state_reason": reason}
-        return replace(case, updated_at=now, deadline=deadline or case.deadline, detail=kept)
-    _check_way(case.state, to)
-    if to in HOLDS_SCOPES and not holds_scopes:
+    is_same = to is case.state
+    if not is_same:
+        _check_way(case.state, to)
+    if not is_same and to in HOLDS_SCOPES and not holds_scopes:
         msg = f"case {case.id} holds no scope any more: it must be admitted again to be {to}"
         raise Refused(RefusalReason.SCOPE_FULL, msg)
-    return replace(
+    after = replace(
         case,
         state=to,
-        updated_at=now,
-        deadline=deadline,
+        deadline=deadline or (case.deadline if is_same else None),
         repaired_at=repaired_at or case.repaired_at,
-        detail={**case.detail, **detail, "state_reason": reason},
+        detail={**case.detail, **plain(detail)},
     )
+    if after == case:
+        return case
+    return replace(after, updated_at=now, detail={**after.detail, "state_reason": reason})
 
 
 def frees_scopes(case: Case) -> bool:
@@ -261,7 +261,7 @@ def finished(
     if step is None:
         msg = f"step {name} was never begun: begin it before its effect"
         raise LedgerError(msg)
-    merged = {**step.detail, **detail}
+    merged = {**step.detail, **plain(detail)}
     if status is StepStatus.DISPATCHED:
         if step.status is not StepStatus.DISPATCHED:
             msg = f"step {name} has ended ({step.status}) and is not dispatched any more"
