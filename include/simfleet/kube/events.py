@@ -46,7 +46,10 @@ def record(
     metadata = about["metadata"]
     namespace = metadata.get("namespace", "")
     involved = {"kind": kind, "namespace": namespace, "name": metadata["name"]}
-    involved |= {"uid": metadata.get("uid", ""), "apiVersion": "apps/v1" if kind.endswith("Set") else "v1"}
+    involved |= {
+        "uid": metadata.get("uid", ""),
+        "apiVersion": "apps/v1" if kind.endswith("Set") else "v1",
+    }
     now = store.clock.now()
     obj: dict[str, Any] = {
         "metadata": {

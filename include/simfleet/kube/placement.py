@@ -30,7 +30,7 @@ _SCALES = {
 _QUANTITY = re.compile(r"([0-9.]+(?:e[0-9]+)?)([A-Za-z]*)")
 
 
-def quantity(text: str | int | float) -> float:
+def quantity(text: str | float) -> float:
     """`500m` -> 0.5, `2Gi` -> 2147483648.0. Raises ValueError."""
     found = _QUANTITY.fullmatch(str(text))
     if found is None or found[2] not in _SCALES:
@@ -74,7 +74,7 @@ def untolerated(pod_spec: Obj, node: Obj, effects: tuple[str, ...]) -> list[Obj]
 
 
 def matches_node(pod_spec: Obj, node: Obj) -> bool:
-    """nodeSelector and required node affinity."""
+    """NodeSelector and required node affinity."""
     labels = node["metadata"].get("labels") or {}
     wanted = pod_spec.get("nodeSelector") or {}
     if any(labels.get(key) != value for key, value in wanted.items()):

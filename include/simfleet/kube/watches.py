@@ -98,20 +98,26 @@ class Watch:
         try:
             for obj in self.initial:
                 yield self._line("ADDED", obj)
-            if self.options.send_initial_events and self.options.bookmarks:
+            if self._tells_initial_end():
                 yield self.bookmark(initial_end=True)
             async for line in self._live():
                 yield line
         finally:
             self.subscription.close()
 
+    def _tells_initial_end(self) -> bool:
+        """A watch from nowhere with bookmarks counts as a streamed list."""
+        from_nowhere = not self.options.version and self.options.send_initial_events is None
+        return self.options.bookmarks and (from_nowhere or bool(self.options.send_initial_events))
+
     async def _live(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         started = loop.time()
         end = started + (self.options.timeout_s or DEFAULT_TIMEOUT_S)
-        mark = self._next_bookmark(started, end)
+        is_short = end - started <= BOOKMARK_TAIL_S
+        mark = end if is_short else self._next_bookmark(started, end)
         while (now := loop.time()) < end:
-            if now >= mark:
+            if now >= mark and now < end:
                 yield self.bookmark()
                 mark = self._next_bookmark(now, end)
             try:

@@ -12,7 +12,9 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-PLACEHOLDER = re.compile(r"<(uid|rv|continue|time|microtime|token|server|dns|host-ip|pod-ip):?(\d*)>")
+PLACEHOLDER = re.compile(
+    r"<(uid|rv|continue|time|microtime|token|server|dns|host-ip|pod-ip):?(\d*)>"
+)
 SHAPES = {
     "uid": r"[0-9a-f-]{36}",
     "rv": r"\d+",
@@ -29,7 +31,9 @@ NOW, NOW_MICRO = "2026-02-03T04:05:06Z", "2026-02-03T04:05:06.{:06d}Z"
 # What no simulation can or should repeat, taken out of both sides. Each with its reason.
 TOKEN_VOLUME = re.compile(r"kube-api-access-[a-z0-9]{5}")  # five random letters
 AGE = re.compile(r"(\d+[smhdy])+|<unknown>|<invalid>")  # depends on when it was recorded
-QUOTED_OBJECT = re.compile(r'Invalid value: "\{.*\}": ', re.DOTALL)  # holds managedFields, key order
+QUOTED_OBJECT = re.compile(
+    r'Invalid value: "\{.*\}": ', re.DOTALL
+)  # holds managedFields, key order
 SPEC_DIFF = re.compile(r"\n@@ .*|\n[-+] \".*", re.DOTALL)  # Go's dump of internal structs
 BUILD = ("gitCommit", "buildDate", "goVersion", "platform")  # which build was recorded
 EVENT_NAME = re.compile(r"\.[0-9a-f]{16}$")  # the time in hexadecimal
@@ -190,7 +194,12 @@ def _tidy_table(table) -> None:
 
 
 # Kinds that are answered and never stored: they have no uid.
-NO_OBJECTS = ("SelfSubjectReview", "SelfSubjectAccessReview", "TokenReview", "APIGroupDiscoveryList")
+NO_OBJECTS = (
+    "SelfSubjectReview",
+    "SelfSubjectAccessReview",
+    "TokenReview",
+    "APIGroupDiscoveryList",
+)
 
 
 def is_cut(step: dict, body, name: str) -> bool:
@@ -229,7 +238,10 @@ def compare(recorded, ours, binder: Binder, *, partial: bool, path: str = "") ->
     elif isinstance(recorded, list) and isinstance(ours, list):
         if len(recorded) != len(ours):
             names = [
-                [(one.get("metadata") or {}).get("name", "?") if isinstance(one, dict) else one for one in side]
+                [
+                    (one.get("metadata") or {}).get("name", "?") if isinstance(one, dict) else one
+                    for one in side
+                ]
                 for side in (recorded, ours)
             ]
             raise Mismatch(f"{path}: {len(recorded)} recorded, {len(ours)} ours: {names!s:.600}")
@@ -246,7 +258,11 @@ def _compare_members(recorded, ours, binder, *, partial, path) -> None:
     status_is_cut = path.endswith("status") and set(recorded) <= {"phase", "qosClass", "conditions"}
     extra = set(ours) - set(recorded)
     if extra and not partial and not status_is_cut:
-        allowed = {"spec", "status"} if path == "" or path.endswith(".object") or path.endswith("]") else set()
+        allowed = (
+            {"spec", "status"}
+            if path == "" or path.endswith(".object") or path.endswith("]")
+            else set()
+        )
         if extra - allowed:
             raise Mismatch(f"{path}: ours also has {sorted(extra - allowed)}")
     for key, value in recorded.items():

@@ -19,6 +19,7 @@ from simfleet.kube.live import Live, LiveSettings
 from simfleet.kube.machines import PlainMachine
 from simfleet.kube.nodelife import NodeMonitor, NodeTaints, PodsOfLostNodes
 from simfleet.kube.scheduler import COMPONENT as SCHEDULER
+
 from tests.contract.kube_replay.player import RECORDINGS, Player
 
 ZONES = ("zone-a", "zone-b", "zone-c")
@@ -48,7 +49,6 @@ def cordon(play: Player, name: str, *, undo: bool = False) -> None:
 
 
 # 01: six nodes, made in the order of their recorded versions.
-
 
 
 def nodes_01(play: Player) -> None:
@@ -117,7 +117,9 @@ def fleet(play: Player) -> None:
         play.put("Node", node)
 
 
-def pod(play: Player, namespace: str, name: str, node: str = "", *, state: str = "", **extra) -> None:
+def pod(
+    play: Player, namespace: str, name: str, node: str = "", *, state: str = "", **extra
+) -> None:
     """A pod; `state` is running, unready, succeeded or failed, as a kubelet would leave it."""
     metadata = {"name": name, "namespace": namespace} | extra.pop("metadata", {})
     container = {"name": "main", "image": "registry.example/app:1"}

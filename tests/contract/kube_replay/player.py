@@ -13,11 +13,11 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import yaml
-
 from simfleet.kube import ADMIN_TOKEN, Rule, SimKube, Tokens, User, admin
 from simfleet.kube.defaults import complete, for_create
 from simfleet.kube.kinds import BY_NAME
 from simfleet.kube.seeds import add_namespace
+
 from tests.contract.kube_replay import commands
 from tests.contract.kube_replay.comparing import Binder, Mismatch, compare, is_cut, tidied
 
@@ -175,7 +175,9 @@ class Player:
         if str(recorded.get("body")).startswith("("):
             recorded = recorded | {"body": ours}  # only described by the recorder
         if response.status != recorded["status"]:
-            raise Mismatch(f"status {response.status}, recorded {recorded['status']}: {ours!s:.500}")
+            raise Mismatch(
+                f"status {response.status}, recorded {recorded['status']}: {ours!s:.500}"
+            )
         self._compare_headers(recorded.get("headers", {}), response)
         return self._compare_body(step, recorded.get("body"), ours)
 
@@ -201,9 +203,11 @@ class Player:
     def _prepare_names(self, request: dict, recorded: dict) -> None:
         """Random parts of names come out as they were recorded."""
         body = recorded.get("body")
-        prefix = ((request.get("body") or {}) if isinstance(request.get("body"), dict) else {}).get(
-            "metadata", {}
-        ).get("generateName")
+        prefix = (
+            ((request.get("body") or {}) if isinstance(request.get("body"), dict) else {})
+            .get("metadata", {})
+            .get("generateName")
+        )
         if prefix and isinstance(body, dict):
             suffix = body["metadata"]["name"].removeprefix(prefix)
             self.store.suffix = lambda length=5: suffix
@@ -292,17 +296,24 @@ class Player:
     def _compare_headers(self, recorded: dict, response: Response) -> None:
         for name in ("retry-after", "allow", "location"):
             if recorded.get(name) != response.headers.get(name):
-                raise Mismatch(f"{name}: recorded {recorded.get(name)}, ours {response.headers.get(name)}")
+                raise Mismatch(
+                    f"{name}: recorded {recorded.get(name)}, ours {response.headers.get(name)}"
+                )
         warnings = " || ".join(response.headers.get_all("warning", [])) or None
         if recorded.get("warning") != warnings:
             raise Mismatch(f"warning: recorded {recorded.get('warning')}, ours {warnings}")
         kind = recorded.get("content-type")
         if kind and kind != response.headers.get("content-type"):
-            raise Mismatch(f"content-type: recorded {kind}, ours {response.headers['content-type']}")
+            raise Mismatch(
+                f"content-type: recorded {kind}, ours {response.headers['content-type']}"
+            )
 
     def _compare_body(self, step: dict, recorded, ours) -> bool:
         if isinstance(recorded, str) and recorded.startswith("apiVersion:"):
-            recorded, ours = without_ids(yaml.safe_load(recorded)), without_ids(yaml.safe_load(ours))
+            recorded, ours = (
+                without_ids(yaml.safe_load(recorded)),
+                without_ids(yaml.safe_load(ours)),
+            )
         recorded, ours = tidied(recorded), tidied(ours)
         if isinstance(recorded, list):
             partial = any(is_cut(step, event["object"], self.name) for event in recorded)
@@ -381,10 +392,14 @@ def reshape(step: dict, recorded, ours):
     for field in ("involvedObject", "regarding"):
         if isinstance(first.get(field), str):
             ours = ours | {
-                "items": [{"reason": one["reason"], field: one[field]["name"]} for one in ours["items"]]
+                "items": [
+                    {"reason": one["reason"], field: one[field]["name"]} for one in ours["items"]
+                ]
             }
     if isinstance(first.get("data"), list):
-        ours = ours | {"items": [one | {"data": sorted(one.get("data", {}))} for one in ours["items"]]}
+        ours = ours | {
+            "items": [one | {"data": sorted(one.get("data", {}))} for one in ours["items"]]
+        }
     return recorded, ours
 
 
