@@ -115,9 +115,9 @@ def _expression(have: Mapping[str, str], wanted: Obj) -> bool:
 def why_not(pod_spec: Obj, node: Obj) -> str | None:
     """Why a node is out of the question whatever its room; None when it is not."""
     cordon = {"key": UNSCHEDULABLE, "effect": "NoSchedule"}
-    if node.get("spec", {}).get("unschedulable"):
-        if not tolerates(pod_spec.get("tolerations", []), cordon):
-            return "node(s) were unschedulable"
+    is_cordoned = node.get("spec", {}).get("unschedulable")
+    if is_cordoned and not tolerates(pod_spec.get("tolerations", []), cordon):
+        return "node(s) were unschedulable"
     if untolerated(pod_spec, node, ("NoSchedule", "NoExecute")):
         return "node(s) had untolerated taint(s)"
     if not matches_node(pod_spec, node):

@@ -159,7 +159,7 @@ class KubeApi:
         form: Form,
         query: Mapping[str, str],
     ) -> Answer | Watch:
-        opened = watches.open_watch(self.store, kind, namespace, options, form, query)
+        opened = watches.open_watch(self.store, kind, namespace, options, form=form, query=query)
         if isinstance(opened, ApiError):
             return Answer(watches.error_line(opened))
         return opened

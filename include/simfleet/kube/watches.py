@@ -41,7 +41,8 @@ class Watch:
     sent_columns: bool = False
     silent: bool = False
 
-    def _selects(self, obj: Obj | None) -> bool:
+    def selects(self, obj: Obj | None) -> bool:
+        """Whether the watch's namespace and selectors take an object."""
         if obj is None:
             return False
         metadata = obj["metadata"]
@@ -53,7 +54,7 @@ class Watch:
 
     def event(self, change: Change) -> bytes | None:
         """The line for a change; None when the watch does not care."""
-        before, after = self._selects(change.previous), self._selects(change.obj)
+        before, after = self.selects(change.previous), self.selects(change.obj)
         if change.type == "DELETED":
             return self._line("DELETED", change.obj) if before else None
         if after:
@@ -124,9 +125,9 @@ class Watch:
                 change = await asyncio.wait_for(self.subscription.get(), min(mark, end) - now)
             except TimeoutError:
                 continue
-            if change.version > self.since and not self.silent:
-                if line := self.event(change):
-                    yield line
+            is_news = change.version > self.since and not self.silent
+            if is_news and (line := self.event(change)):
+                yield line
 
     def _next_bookmark(self, now: float, end: float) -> float:
         if not self.options.bookmarks:
@@ -141,6 +142,7 @@ def open_watch(
     kind: Kind,
     namespace: str,
     options: ListOptions,
+    *,
     form: Form,
     query: Mapping[str, str],
 ) -> Watch | ApiError:
@@ -160,7 +162,7 @@ def open_watch(
     watch = Watch(*args, since, [], subscription)
     wants_all = since == 0 and options.send_initial_events is not False
     if wants_all or options.send_initial_events:
-        watch.initial = [obj for obj in store.list(kind.kind) if watch._selects(obj)]
+        watch.initial = [obj for obj in store.list(kind.kind) if watch.selects(obj)]
         watch.since = 0
     elif 0 < since < store.oldest_version:
         subscription.close()
