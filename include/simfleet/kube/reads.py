@@ -161,7 +161,7 @@ async def list_page(
     if current:
         rows: Iterable[tuple[Key, Obj]] = _current(store, stored_name(kind), namespace)
     else:
-        rows = _then(store, kind, version, start, options)
+        rows = _then(store, kind, version, start)
     chosen = _select(kind, rows, namespace, options, start)
     if options.limit <= 0 or from_cache or len(chosen) <= options.limit:
         return Page([obj for _, obj in chosen], version)
@@ -202,9 +202,7 @@ async def _origin(
     return (wanted if exact else store.version), None, wanted == 0
 
 
-def _then(
-    store: Store, kind: Kind, version: int, start: Key | None, options: ListOptions
-) -> list[tuple[Key, Obj]]:
+def _then(store: Store, kind: Kind, version: int, start: Key | None) -> list[tuple[Key, Obj]]:
     try:
         return store.objects_at(stored_name(kind), version)
     except errors.ApiError as error:

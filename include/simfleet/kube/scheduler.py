@@ -103,12 +103,12 @@ class Scheduler:
         self._hold(key, subresources.bind(self._store, namespace, name, node))
         self._waiting.discard(key)
         text = f"Successfully assigned {namespace}/{name} to {node}"
-        about = {"reason": "Scheduled", "message": text, "component": COMPONENT}
+        about: Obj = {"reason": "Scheduled", "message": text, "component": COMPONENT}
         events.record(self._store, "Pod", pod, **about)
 
     def _report(self, pod: Obj, message: str) -> None:
         conditions = pod["status"].get("conditions", [])
-        have = next((one for one in conditions if one["type"] == "PodScheduled"), {})
+        have: Obj = next((one for one in conditions if one["type"] == "PodScheduled"), {})
         if have.get("message") == message:
             return
         condition = {
@@ -123,7 +123,7 @@ class Scheduler:
         kept = [one for one in conditions if one["type"] != "PodScheduled"]
         status = pod["status"] | {"conditions": [*kept, condition]}
         self._store.replace(POD, pod, pod | {"status": status})
-        about = {"reason": "FailedScheduling", "message": message, "component": COMPONENT}
+        about: Obj = {"reason": "FailedScheduling", "message": message, "component": COMPONENT}
         events.record(self._store, "Pod", pod, **about, warning=True)
 
 
