@@ -11,8 +11,8 @@ import typer
 from breakfix.cli.output import Format, Output, print_json, print_table, say
 from breakfix.decide.report import judgement_json
 from breakfix.errors import SettingsError
-from breakfix.flow.services import Services
 from breakfix.flow.assessment import Assessment, assess
+from breakfix.flow.services import Services
 from breakfix.settings import load_settings
 from breakfix.wiring import build_services
 
