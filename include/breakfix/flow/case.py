@@ -108,7 +108,8 @@ def put_in_quarantine(services: Services, case: Case, *, is_fresh: bool = False)
     quarantine(acting(services), case, expected)
 
 
-# --------------------------------------------------------------------------- drain, repair, validate
+# --------------------------------------------------------------------------- drain, repair,
+# validate
 
 
 def drain_stage(services: Services, case: Case) -> Go | Wait:

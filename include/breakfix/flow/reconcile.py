@@ -67,11 +67,11 @@ def reconcile(services: Services, runs: CaseRuns) -> ReconcileReport:
         except StaleFence:
             found.report.notes.append(f"{case.id}: changed hands meanwhile")
         except BreakfixError as e:
-            report.notes.append(f"{case.id}: {e}")
-    if halt is HaltLevel.ALL:
-        report.notes.append("halted (level all): no mark is taken off any node")
-        return report
-    for node in nodes.values():
+            found.report.notes.append(f"{case.id}: {e}")
+    if found.halt is HaltLevel.ALL:
+        found.report.notes.append("halted (level all): no mark is taken off any node")
+        return found.report
+    for node in found.nodes.values():
         if is_marked(node):
             _mend_marks(services, node, found.report)
     return found.report
@@ -81,15 +81,15 @@ def _mend_case(services: Services, runs: CaseRuns, case: Case, found: _Pass) -> 
     node = found.nodes.get(case.node)
     if node is None or node.uid != case.node_uid:
         text = "the node is gone" if node is None else "another node has the name now"
-        _end(services, case, CaseEnd.NODE_GONE, text, report)
-    elif case.held_by or halt is HaltLevel.ALL:
+        _end(services, case, CaseEnd.NODE_GONE, text, found.report)
+    elif case.held_by or found.halt is HaltLevel.ALL:
         return
     elif _is_theirs(services, case, node):
         text = "a person took the node back"
         give_up(services, _take(services, case, text), CaseEnd.OVERRIDDEN, text, actor=ACTOR)
-        report.ended.append(case.id)
-    elif _wants_run(case, live, halt):
-        _start(services, runs, case, report)
+        found.report.ended.append(case.id)
+    elif _wants_run(case, found.live, found.halt):
+        _start(services, runs, case, found.report)
 
 
 def _is_theirs(services: Services, case: Case, node: Node) -> bool:

@@ -16,7 +16,7 @@ from breakfix.flow.guarding import RECOVERY, acting, pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import Case, Node, Outcome, RefusalReason, Step, StepStatus
-from breakfix.observe.kubernetes_signals import expected_gpus as gpus_of
+from breakfix.observe.kubernetes_signals import expected_gpus
 from breakfix.verify import diag_outcome, gpus_outcome, signals_outcome
 
 _POLL_S = 10.0
@@ -54,11 +54,6 @@ def required_signals(services: Services) -> frozenset[str]:
     not among them.
     """
     return frozenset(s.name for s in services.policy.signals if s.is_required)
-
-
-def expected_gpus(services: Services, node: Node) -> int:
-    """As a judgement counts them: a capacity that shrank with a lost GPU is not believed."""
-    return gpus_of(node, services.policy)
 
 
 def _restart_plugin(services: Services, case: Case) -> None:
@@ -157,7 +152,8 @@ def _diag_said(step: Step) -> Go | None:
 def doubt_about_return(services: Services, case: Case) -> str:
     """Why a validation of this fence does not carry a return now; an empty string when it does.
 
-    Hours may lie between the validation and the answer: evidence grows old, and a node can break meanwhile.
+    Hours may lie between the validation and the answer: evidence grows old, and a node can break
+    meanwhile.
     """
     node = guard.check(acting(services), case, "return", RECOVERY)
     proof = _proof(services, case)
@@ -166,7 +162,7 @@ def doubt_about_return(services: Services, case: Case) -> str:
     age_s = (services.clock.now() - proof.ended_at).total_seconds()
     if age_s > services.policy.timing.evidence_max_age_s:
         return f"the validation is {age_s:.0f} s old"
-    expected = expected_gpus(services, node)
+    expected = expected_gpus(node, services.policy)
     if gpus_outcome(node, expected) is not Outcome.FIXED:
         return f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
     verdict = assess(services).judgement.verdict(case.node)

@@ -176,10 +176,12 @@ def no_headroom(candidate: Candidate, world: World) -> Refusal | None:
 
 
 def free_gpus_after(node: Node, world: World) -> int:
-    """GPUs of the node's SKU and pool that stay free once all that must move, and all that waits, is placed.
+    """GPUs of the node's SKU and pool that stay free once all that must move, and all that waits,
+    is placed.
 
-    What must move: the pods of this node, and of those that others are emptying or that are not Ready. Negative:
-    that many GPUs short. GPUs of finished pods are free; a pod that is going has its successor among the pending.
+    What must move: the pods of this node, and of those that others are emptying or that are not
+    Ready. Negative: that many GPUs short. GPUs of finished pods are free; a pod that is going has
+    its successor among the pending.
     """
     group = [n for n in world.fleet if n.sku == node.sku and n.pool == node.pool]
     stays = [
