@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-
 from breakfix.errors import IllegalTransition, LedgerError, Refused, StaleFence
 from breakfix.model import (
     Action,
@@ -23,6 +22,7 @@ from breakfix.model import (
     StepStatus,
 )
 from breakfix.ports import Limit
+
 from tests.contract.ledger_builders import (
     NOW,
     RACK,
