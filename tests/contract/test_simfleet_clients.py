@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import kubernetes_asyncio
 import pytest
 from kubernetes import client, config, watch
-
 from simfleet.kube import SimKube, node
 from simfleet.kube.machines import Execution, PlainMachine
 
@@ -191,7 +190,7 @@ def test_airflows_pod_operator_runs_a_pod_to_its_end(api, config_path):
     pytest.importorskip("airflow.providers.cncf.kubernetes")
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
-    operator = KubernetesPodOperator(
+    validate = KubernetesPodOperator(
         task_id="validate",
         name="validate",
         namespace="default",
@@ -216,7 +215,7 @@ def test_airflows_pod_operator_runs_a_pod_to_its_end(api, config_path):
     )
     run = SimpleNamespace(dag_id="node_case", run_id="r1")
     context = {"ti": task, "task_instance": task, "dag_run": run, "run_id": "r1", "dag": None}
-    operator.execute(context)
+    validate.execute(context)
     pods = api.list_namespaced_pod("default", label_selector="task_id=validate").items
     assert [pod.status.phase for pod in pods] == ["Succeeded"]
     assert pushed["pod_name"] == pods[0].metadata.name
