@@ -159,6 +159,7 @@ class FlowWorld:
         for name in self.nodes:
             self.cluster.add_node(name, rack=name[0])
         self.ran = Counter()  # repairs that reached the node, by kind
+        self.plugins = set()
         self.refused, self.silence, self.approver = set(), set(), "oncall"
         self.road = FakeRoad(self.services, self._says)
         self._sweep_at = self._reconcile_at = self.clock.now()
@@ -187,6 +188,7 @@ class FlowWorld:
             labels={"app": "nvidia-device-plugin-daemonset"},
         )
         self.cluster.sets.add(("gpu", "plugin"))
+        self.plugins.add(node)
 
     def kubelet(self):
         """Runs the pods that were pinned to nodes, and brings the device plugin back."""
@@ -194,12 +196,11 @@ class FlowWorld:
             step = pod.labels.get("breakfix.dev/step", "")
             if pod.phase == "Pending" and pod.node in self.cluster._nodes and step:
                 self._run(key, pod, step)
-        for kind, name in list(self.cluster.sets):
-            for node in self.nodes:
-                if name == "plugin" and ("gpu", f"plugin-{node}") not in self.cluster._pods:
-                    self.ran["plugin"] += 1
-                    self.cluster.change_node(node, gpus_allocatable=8)
-                    self.add_plugin(node)
+        for node in self.plugins:
+            if ("gpu", f"plugin-{node}") not in self.cluster._pods:
+                self.ran["plugin"] += 1
+                self.cluster.change_node(node, gpus_allocatable=8)
+                self.add_plugin(node)
         self.cluster.settle()
 
     def _run(self, key, pod, step):
