@@ -11,8 +11,8 @@ import functools
 import json
 
 import pytest
-from simfleet.kube import SimKube
 
+from simfleet.kube import SimKube
 from tests.contract.kube_replay.commands import Skipped
 from tests.contract.kube_replay.comparing import Mismatch
 from tests.contract.kube_replay.given import DURING, GIVEN

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import kubernetes_asyncio
 import pytest
 from kubernetes import client, config, watch
+
 from simfleet.kube import SimKube, node
 from simfleet.kube.machines import Execution, PlainMachine
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from simfleet.kube import SimKube
 from simfleet.kube.live import LiveSettings
 from simfleet.kube.store import Snapshot
-
 from tests.contract.kube_replay.comparing import AGE, Mismatch
 
 KUBECTL = shutil.which("kubectl")

@@ -19,7 +19,6 @@ from simfleet.kube.live import Live, LiveSettings
 from simfleet.kube.machines import PlainMachine
 from simfleet.kube.nodelife import NodeMonitor, NodeTaints, PodsOfLostNodes
 from simfleet.kube.scheduler import COMPONENT as SCHEDULER
-
 from tests.contract.kube_replay.player import RECORDINGS, Player
 
 ZONES = ("zone-a", "zone-b", "zone-c")

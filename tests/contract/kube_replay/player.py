@@ -13,11 +13,11 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import yaml
+
 from simfleet.kube import ADMIN_TOKEN, Rule, SimKube, Tokens, User, admin
 from simfleet.kube.defaults import complete, for_create
 from simfleet.kube.kinds import BY_NAME
 from simfleet.kube.seeds import add_namespace
-
 from tests.contract.kube_replay import commands
 from tests.contract.kube_replay.comparing import Binder, Mismatch, compare, is_cut, tidied
 

@@ -7,6 +7,7 @@ import json
 from urllib.parse import urlsplit
 
 import pytest
+
 from simfleet.kube import ADMIN_TOKEN, ApiFault, FaultKind, SimKube, node
 
 

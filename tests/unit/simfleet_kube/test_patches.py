@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from simfleet.kube.patches import PatchFailed, json_patch, merge_patch, strategic_patch
 
 NODE = {

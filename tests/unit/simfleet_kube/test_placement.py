@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from simfleet.clock import rfc3339
 from simfleet.kube.faults import ApiFault, FaultKind, Faults
 from simfleet.kube.placement import covers, lacking, quantity, why_not

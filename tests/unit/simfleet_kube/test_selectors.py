@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from simfleet.kube.errors import ApiError
 from simfleet.kube.selectors import (
     fields_match,
