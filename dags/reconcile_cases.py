@@ -18,7 +18,9 @@ MANUAL = """
 - a case whose node a person has taken over (uncordoned, our taint removed) ends, and nothing is
   fought over;
 - our marks on a node without a case are taken off;
-- a case that too many runs did not finish escalates.
+- a case that too many runs did not finish escalates;
+- a question that has been answered in the ledger, or whose case has ended, is withdrawn. Airflow
+  shows the service user's Reject on it, which is no answer of anybody.
 
 It never drains, repairs or returns a node itself.
 

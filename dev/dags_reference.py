@@ -65,7 +65,7 @@ def _params(dag: DAG) -> list[str]:
 
 def _tasks(dag: DAG) -> list[str]:
     rows = ["| task | goes to | pool | retries | what |", "|---|---|---|---|---|"]
-    for task in dag.topological_sort():
+    for task in dag.topological_sort():  # type: ignore[no-untyped-call]
         to = ", ".join(f"`{t}`" for t in sorted(task.downstream_task_ids)) or "the end"
         what = " ".join((task.doc_md or "").split())
         pool = "" if task.pool == "default_pool" else f"`{task.pool}`"

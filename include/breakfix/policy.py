@@ -271,6 +271,7 @@ class Timing(_Rule):
     clear_s: Seconds = Field(120.0, alias="clear", description="Signals must stay clear so long")
     signals_s: Seconds = Field(1800.0, alias="signals", description="and must be so by then")
     diag_s: Seconds = Field(2700.0, alias="diag")
+    evidence_max_age_s: Seconds = Field(7200.0, alias="evidence_max_age")
     watch_s: Seconds = Field(86400.0, alias="watch")
     stale_sample_s: Seconds = Field(180.0, alias="stale_sample")
     boot_grace_s: Seconds = Field(600.0, alias="boot_grace")

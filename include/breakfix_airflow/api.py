@@ -11,7 +11,7 @@ import httpx
 from breakfix.errors import AirflowError, SettingsError
 from breakfix.settings import Settings
 
-TIMEOUT_S = 15.0
+TIMEOUT_S = 30.0  # an API server under load takes seconds; a task that waits costs little
 PAGE = 100
 MAX_PAGES = 20
 TEXT_MAX = 300  # of an answer that goes into an error: enough to know it, not enough to flood a log

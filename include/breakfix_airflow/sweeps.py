@@ -14,6 +14,7 @@ from breakfix.ports import CaseRuns, Ledger
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.runs import AirflowCaseRuns
 from breakfix_airflow.services import services
+from breakfix_airflow.waking import wake_settled
 
 if TYPE_CHECKING:
     from breakfix.flow.assessment import Assessment
@@ -187,8 +188,10 @@ def reconcile_cases() -> dict[str, Any]:
     from breakfix.flow.reconcile import reconcile
 
     built = services()
-    report = reconcile(built, runs_of(built))
+    api = AirflowApi.from_settings(built.settings)
+    report = reconcile(built, AirflowCaseRuns(api))
     return {
+        "woken": wake_settled(api, built.book),
         "started": list(report.started),
         "ended": list(report.ended),
         "escalated": list(report.escalated),

@@ -33,6 +33,7 @@ class FakeAirflow:
         self.tokens = set()
         self.logins = 0
         self.seen = []
+        self.parked = {}  # (run id, task id) of questions that wait -> chosen option
         self.broken = []  # status codes to answer with first
 
     def api(self, password=PASSWORD):
@@ -87,22 +88,34 @@ class FakeAirflow:
         return httpx.Response(201, json={"access_token": token})
 
     def _route(self, request, path):
+        if path == "/eventLogs":
+            return self._page(request, "event_logs", self._events_after(request))
+        if path.startswith(f"/dags/node_case/dagRuns/{RUN}/"):
+            return self._question(path)
+        if path == "/dags/node_case" and self.has_dag:
+            return httpx.Response(200, json={"is_paused": self.is_paused})
+        if path == "/dags/node_case/dagRuns":
+            return self._case_runs(request)
+        if path == "/dags/node_case/dagRuns/~/hitlDetails":
+            return self._page(request, "hitl_details", self._waiting())
+        if request.method == "PATCH":
+            return self._choose(path.split("/"), json.loads(request.content))
+        return httpx.Response(404, json={"detail": "Not Found"})
+
+    def _question(self, path):
         instance = f"/dags/node_case/dagRuns/{RUN}/taskInstances/{TASK}"
         if path == f"{instance}/-1/hitlDetails" and self.detail is not None:
             return httpx.Response(200, json={**self.detail, "task_instance": {"state": self.state}})
         if path == instance:
             return httpx.Response(200, json={"state": self.state})
-        if path == "/eventLogs":
-            return self._page(request, "event_logs", self._events_after(request))
-        if path == "/dags/node_case" and self.has_dag:
-            return httpx.Response(200, json={"is_paused": self.is_paused})
-        if path == "/dags/node_case/dagRuns" and request.method == "POST":
-            return self._trigger(json.loads(request.content))
-        if path == "/dags/node_case/dagRuns":
-            states = request.url.params.get_list("state")
-            live = [{"dag_run_id": r} for r, s in self.runs.items() if s in states]
-            return self._page(request, "dag_runs", live)
         return httpx.Response(404, json={"detail": "Not Found"})
+
+    def _case_runs(self, request):
+        if request.method == "POST":
+            return self._trigger(json.loads(request.content))
+        states = request.url.params.get_list("state")
+        live = [{"dag_run_id": r} for r, s in self.runs.items() if s in states]
+        return self._page(request, "dag_runs", live)
 
     def _events_after(self, request):
         after = datetime.fromisoformat(request.url.params["after"])
@@ -113,6 +126,20 @@ class FakeAirflow:
         offset, limit = int(request.url.params["offset"]), int(request.url.params["limit"])
         page = {key: items[offset : offset + limit], "total_entries": len(items)}
         return httpx.Response(200, json=page)
+
+    def _waiting(self):
+        return [
+            {"task_instance": {"dag_run_id": run, "task_id": task}}
+            for (run, task), chosen in self.parked.items()
+            if chosen is None
+        ]
+
+    def _choose(self, parts, body):
+        question = parts[4], parts[6]
+        if self.parked[question] is not None:
+            return httpx.Response(409, json={"detail": "already answered"})
+        (self.parked[question],) = body["chosen_options"]
+        return httpx.Response(200, json={})
 
     def _trigger(self, body):
         if body["dag_run_id"] in self.runs:

@@ -6,22 +6,24 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from breakfix.errors import Refused
+from breakfix.errors import LedgerError, Refused
 from breakfix.model import Action, Case, FailureClass, NodeState
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.approvals import SYSTEM_EVENTS
 from breakfix_airflow.runs import AirflowCaseRuns
+from breakfix_airflow.waking import wake_settled
 from dev.stack.airflow import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.timeout(600)]
 
 SCRIPTED = Path(__file__).parent / "scripted"
-DEADLINE_S = 150.0
+DEADLINE_S = 300.0
 FINAL = {"success", "failed"}
 
 
@@ -143,11 +145,12 @@ SCRIPTS = {
     **dict.fromkeys(
         (
             *("rejected", "silent", "by-viewer", "marked", "bulk", "two-marks", "forged"),
-            *("by-requester", "marked-failed", "cleared"),
+            *("by-requester", "marked-failed", "cleared", "withdrawn"),
         ),
         ASKS,
     ),
     "marked-stage": {"begin": ["wait100"]},
+    "patient": {"begin": ["wait40", "escalate"], "escalate": ["settle_run"]},
 }
 OPTIONS = {"silent": {"expires_in_s": 20}, "by-requester": {"requester": "oncall"}}
 
@@ -185,6 +188,13 @@ def road(start_airflow, tmp_path_factory):
 def test_a_run_is_started_once(road):
     assert road.runs.start(a_case("whole", 1)) is False
     assert "whole.1" in road.runs.live()
+
+
+def test_a_case_that_waits_survives_the_death_of_the_triggerer(road):
+    road.until(lambda: road.states("patient").get("begin") == "deferred", "a deferred begin", str)
+    road.airflow.restart_component("triggerer")
+    assert road.end("patient") == "success"
+    assert road.calls("patient")[-1] == "escalate"
 
 
 def test_a_paused_node_case_starts_nothing(road):
@@ -325,6 +335,20 @@ def test_a_forged_answer_in_xcom_is_ignored(road):
     assert road.calls("forged") == ["begin", "settle_repair", "escalate"]
     people = [e for e in road.events("forged") if e[0] not in SYSTEM_EVENTS]
     assert people == [("create_xcom_entry", "second"), ("patch_task_instance", "second")]
+
+
+def test_a_question_of_a_case_that_ended_is_withdrawn(road):
+    class Ledger:
+        def case(self, case_id):
+            if case_id != "withdrawn":
+                raise LedgerError("not asked about here")
+            return replace(a_case(case_id, 1), ended_at=datetime.now(UTC))
+
+    road.asked("withdrawn")
+    assert wake_settled(road.api, Ledger()) == ["withdrawn.1"]
+    assert road.end("withdrawn") == "success"
+    assert road.approval("withdrawn")["decision"] == "expired"
+    assert "breakfix does not count" in road.approval("withdrawn")["note"]
 
 
 def test_a_cleared_question_asks_again_and_forgets_the_mark_before(road):
