@@ -19,12 +19,16 @@ def samples(*pairs: tuple[Mapping[str, str], float]) -> QueryResult:
     return QueryResult(tuple(Sample(labels, value) for labels, value in pairs))
 
 
+def _nothing(_promql: str) -> Answer:
+    return QueryResult(())
+
+
 @dataclass
 class FakeMetrics:
-    """`answers` by query; any other query is answered by `default`. `asked` has every query in order."""
+    """`answers` by query; others get `default`. `asked` has every query."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
-    default: Callable[[str], Answer] = lambda _: QueryResult(())
+    default: Callable[[str], Answer] = _nothing
     asked: list[str] = field(default_factory=list)
 
     def query(self, promql: str, *, at: datetime) -> QueryResult:

@@ -37,7 +37,9 @@ def _cat(machine: SimMachine, args: list[str], _shell: Shell) -> Outcome:
 def _grep(machine: SimMachine, args: list[str], _shell: Shell) -> Outcome:
     words = [arg for arg in args if not arg.startswith("-")]
     if words[1:] and words[1].endswith(BOOT_ID_FILE):
-        return Outcome(0 if words[0] in machine.boot_id else 1)
+        whole = any("x" in arg for arg in args if arg.startswith("-"))
+        hit = words[0] == machine.boot_id if whole else words[0] in machine.boot_id
+        return Outcome(0 if hit else 1)
     return Outcome(NO_SUCH_FILE, f"grep: {' '.join(words[-1:])}: No such file or directory\n")
 
 
@@ -91,7 +93,7 @@ WORDS: dict[str, Word] = {
     "sleep": _sleep,
     "test": _test,
     "uname": _uname,
-} | dict.fromkeys((":", "true", "sync", "trap", "mkdir", "touch", "udevadm", "modprobe"), _true)
+} | dict.fromkeys((":", "true", "sync", "trap", "mkdir", "touch", "nv-hostengine"), _true)
 
 
 def test_holds(args: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The scrape side over HTTP: exporters, service discovery, and the Prometheus file that uses it.
+"""The scrape side over HTTP: exporters and the service discovery that names them.
 
 One process answers for every exporter; `__metrics_path__` says which one. Targets of the
 dcgm-exporter carry namespace, pod and container of the exporter itself, so that with
@@ -11,16 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import yaml
 from aiohttp import web
 
 from simfleet.exposition import CONTENT_TYPE
 from simfleet.live import LiveFleet, Unavailable
 from simfleet.objects import EXPORTER, OPERATOR_NAMESPACE
+from simfleet.prometheus import JOBS
 
 # Longer than any scrape timeout: the scraper gives up first.
 HANG_S = 120.0
-SCRAPE_TIMEOUT = "10s"
 
 
 def scrape_routes(fleet: LiveFleet) -> list[web.RouteDef]:
@@ -30,9 +29,8 @@ def scrape_routes(fleet: LiveFleet) -> list[web.RouteDef]:
         web.get("/metrics/dcgm/{node}", views.dcgm),
         web.get("/metrics/node/{node}", views.node),
         web.get("/metrics/ksm", views.ksm),
-        web.get("/sd/dcgm", views.sd_dcgm),
-        web.get("/sd/node", views.sd_node),
-        web.get("/sd/ksm", views.sd_ksm),
+        web.get("/sd", views.sd_all),
+        web.get("/sd/{kind:dcgm|node|ksm}", views.sd_one),
     ]
 
 
@@ -50,34 +48,47 @@ class _Scrape:
         del request
         return await _answer(self.fleet.kube_state)
 
-    async def sd_dcgm(self, request: web.Request) -> web.StreamResponse:
-        pods = self.fleet.exporter_pods()
+    async def sd_all(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(
-            [
-                _target(
-                    request,
-                    f"/metrics/dcgm/{node}",
-                    node=node,
-                    instance=f"{node}:9400",
-                    namespace=OPERATOR_NAMESPACE,
-                    pod=pods.get(node, EXPORTER),
-                    container=EXPORTER,
-                )
-                for node in self.fleet.gpu_nodes()
-            ]
+            [target for kind in JOBS for target in self._targets(request, kind)]
         )
 
-    async def sd_node(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(
-            [
-                _target(request, f"/metrics/node/{node}", instance=f"{node}:9100")
+    async def sd_one(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(self._targets(request, request.match_info["kind"]))
+
+    def _targets(self, request: web.Request, kind: str) -> list[dict[str, object]]:
+        if kind == "dcgm":
+            found = self._dcgm_targets()
+        elif kind == "node":
+            found = [
+                (f"/metrics/node/{node}", {"instance": f"{node}:9100"})
                 for node in self.fleet.machines
             ]
-        )
+        else:
+            found = [("/metrics/ksm", {"instance": "kube-state-metrics:8080"})]
+        return [
+            {
+                "targets": [request.host],
+                "labels": {"__metrics_path__": path, "job": JOBS[kind], **labels},
+            }
+            for path, labels in found
+        ]
 
-    async def sd_ksm(self, request: web.Request) -> web.StreamResponse:
-        target = _target(request, "/metrics/ksm", instance="kube-state-metrics:8080")
-        return web.json_response([target])
+    def _dcgm_targets(self) -> list[tuple[str, dict[str, str]]]:
+        pods = self.fleet.exporter_pods()
+        return [
+            (
+                f"/metrics/dcgm/{node}",
+                {
+                    "node": node,
+                    "instance": f"{node}:9400",
+                    "namespace": OPERATOR_NAMESPACE,
+                    "pod": pods.get(node, EXPORTER),
+                    "container": EXPORTER,
+                },
+            )
+            for node in self.fleet.gpu_nodes()
+        ]
 
 
 async def _answer(render: Callable[[], str]) -> web.Response:
@@ -89,32 +100,3 @@ async def _answer(render: Callable[[], str]) -> web.Response:
         if error.hangs:
             await asyncio.sleep(HANG_S)
         raise web.HTTPServiceUnavailable(text=f"{error}\n") from error
-
-
-def _target(request: web.Request, path: str, **labels: str) -> dict[str, object]:
-    return {"targets": [request.host], "labels": {"__metrics_path__": path, **labels}}
-
-
-def prometheus_config(url: str, scrape_interval: str = "15s") -> str:
-    """A prometheus.yml with one job for each kind of exporter of the fleet at `url`."""
-    jobs = [
-        {
-            "job_name": job,
-            "honor_labels": False,
-            "http_sd_configs": [{"url": f"{url.rstrip('/')}/sd/{path}", "refresh_interval": "10s"}],
-        }
-        for job, path in (
-            ("dcgm-exporter", "dcgm"),
-            ("node-exporter", "node"),
-            ("kube-state-metrics", "ksm"),
-        )
-    ]
-    every = {"scrape_interval": scrape_interval, "evaluation_interval": scrape_interval}
-    # Prometheus refuses a timeout above the interval.
-    every["scrape_timeout"] = min(scrape_interval, SCRAPE_TIMEOUT, key=_seconds)
-    return yaml.safe_dump({"global": every, "scrape_configs": jobs}, sort_keys=False)
-
-
-def _seconds(text: str) -> float:
-    number, unit = text.rstrip("smh"), text[-1]
-    return float(number) * {"s": 1, "m": 60, "h": 3600}.get(unit, 1)

@@ -1,4 +1,4 @@
-"""Histories of scrapes, written into a real Prometheus at once: an hour of samples without an hour of waiting."""
+"""Histories of scrapes, written into a real Prometheus at once: an hour without the waiting."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 
 import httpx
 
-STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]  # Prometheus' staleness marker
+STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[
+    0
+]  # Prometheus' staleness marker
 
-Value = Callable[[float], float | None]  # seconds since the history's start -> value; None: no series
+Value = Callable[
+    [float], float | None
+]  # seconds since the history's start -> value; None: no series
 
 
 @dataclass

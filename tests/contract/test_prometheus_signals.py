@@ -1,4 +1,4 @@
-"""The policy's PromQL against a real Prometheus: each signal speaks when it should, and only then."""
+"""The policy's PromQL on a real Prometheus: each signal speaks when it should, and only then."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 from breakfix.adapters.prometheus import PrometheusMetrics
 from breakfix.model import Observation
 from breakfix.observe import observe
-from breakfix.policy import Policy
+from breakfix.policy import Policy, parse_policy
 from breakfix.wiring import default_policy_text
-from breakfix.policy import parse_policy
 from dev.stack.processes import Processes
 from dev.stack.prometheus import PrivatePrometheus
 from tests.contract.prometheus_history import History, Value
@@ -69,7 +68,7 @@ class Scene:
             self.dcgm(
                 "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", lambda t: t if is_up(t) else None, gpu
             )
-        self.code(0, lambda t: is_up(t), gpu=1)
+        self.code(0, is_up, gpu=1)
 
     def code(self, xid: int, holds: Callable[[float], bool], gpu: int = 0) -> None:
         """DCGM_FI_DEV_XID_ERRORS shows this code while `holds`."""
@@ -343,7 +342,11 @@ def test_a_total_of_before_the_repair_does_not_count_after_it(scene: Scene) -> N
             id="health: something else",
         ),
         pytest.param(
-            "DCGM_EXP_CLOCK_EVENTS_COUNT", 5, {"clock_event": "hw_thermal"}, "hw_slowdown", id="slow"
+            "DCGM_EXP_CLOCK_EVENTS_COUNT",
+            5,
+            {"clock_event": "hw_thermal"},
+            "hw_slowdown",
+            id="slow",
         ),
     ],
 )
@@ -396,9 +399,7 @@ def test_a_state_that_is_well_or_no_measurement_says_nothing(
         ("DCGM_FI_DEV_THERMAL_VIOLATION", 0.5e9, "thermal_violation"),
     ],
 )
-def test_a_counter_speaks_by_its_rate(
-    scene: Scene, metric: str, per_s: float, signal: str
-) -> None:
+def test_a_counter_speaks_by_its_rate(scene: Scene, metric: str, per_s: float, signal: str) -> None:
     scene.alive()
     scene.code(0, after(0))
     scene.dcgm(metric, lambda t: t * per_s)
@@ -436,9 +437,7 @@ def test_a_silent_exporter_is_no_missing_gpu_but_unseen(scene: Scene) -> None:
 
 def test_an_exporter_that_repeats_old_values_is_unseen(scene: Scene) -> None:
     scene.alive()
-    scene.history.series = [
-        s for s in scene.history.series if "ENERGY" not in s[0]["__name__"]
-    ]
+    scene.history.series = [s for s in scene.history.series if "ENERGY" not in s[0]["__name__"]]
     scene.dcgm("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", lambda t: min(t, 1200.0))
     seen = scene.look()
     assert seen.coverage["gpu_count_short"].nodes_seen == frozenset()
@@ -449,9 +448,7 @@ def test_a_gpu_seen_by_two_prometheis_counts_once(scene: Scene) -> None:
     for replica in ("a", "b"):
         for gpu in (0, 1):
             scene.dcgm("DCGM_FI_DEV_GPU_TEMP", 50.0, gpu, prometheus=replica)
-            scene.dcgm(
-                "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", lambda t: t, gpu, prometheus=replica
-            )
+            scene.dcgm("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", lambda t: t, gpu, prometheus=replica)
         scene.dcgm("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", 2.0, prometheus=replica)
     seen = scene.look()
     assert [(r.signal, r.value) for r in seen.readings] == [("ecc_dbe", 2.0)]
@@ -475,7 +472,11 @@ def test_a_read_only_filesystem_is_joined_to_its_node(scene: Scene) -> None:
 
 def test_a_port_that_is_down_for_four_minutes_speaks(scene: Scene) -> None:
     node_exporter(
-        scene, "node_infiniband_state_id", lambda t: 1.0 if t > 1500 else 4.0, device="mlx5_0", port="1"
+        scene,
+        "node_infiniband_state_id",
+        lambda t: 1.0 if t > 1500 else 4.0,
+        device="mlx5_0",
+        port="1",
     )
     assert scene.speaks(scene.look()) == {("ib_port_down", "mlx5_0")}
     assert scene.speaks(scene.see(before_s=120)) == set()
@@ -483,7 +484,9 @@ def test_a_port_that_is_down_for_four_minutes_speaks(scene: Scene) -> None:
 
 def test_facts_are_read_from_labels_and_values(scene: Scene) -> None:
     scene.dcgm("DCGM_FI_DEV_GPU_TEMP", 50.0, DCGM_FI_DRIVER_VERSION="580.95.05")
-    scene.history.add("kube_node_info", 1.0, node=scene.node, kernel_version="6.8", instance="ksm:8080")
+    scene.history.add(
+        "kube_node_info", 1.0, node=scene.node, kernel_version="6.8", instance="ksm:8080"
+    )
     node_exporter(scene, "node_boot_time_seconds", 1.7e9 + 0.5)
     facts = scene.look().facts[scene.node]
     assert facts["driver_version"] == "580.95.05"

@@ -1,4 +1,6 @@
-"""`judge` and `plan`: look, change nothing. Neither needs a ledger; one that is configured is heeded."""
+"""`judge` and `plan`: look, change nothing. Neither needs a ledger; one that is configured is
+heeded.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import typer
 from breakfix.cli.output import Format, Output, print_json, print_table, say
 from breakfix.decide.report import judgement_json
 from breakfix.errors import SettingsError
-from breakfix.flow.services import Services
 from breakfix.flow.assessment import Assessment, assess
+from breakfix.flow.services import Services
 from breakfix.settings import load_settings
 from breakfix.wiring import build_services
 

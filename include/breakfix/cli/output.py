@@ -15,6 +15,8 @@ from rich.text import Text
 
 
 class Format(StrEnum):
+    """How a command prints."""
+
     TABLE = "table"
     JSON = "json"
 

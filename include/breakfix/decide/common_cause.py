@@ -89,6 +89,8 @@ def _clusters(
 ) -> list[_Cluster]:
     """Clusters that trip the rule, the most telling first, each node in one of them only."""
     found: list[_Cluster] = []
+    if len(disruptive.union(*kinds.values())) < rule.min_nodes:
+        return found
     for scope, members, kind in _scopes(observation, rule):
         groups = list(kinds.values())
         if isinstance(kind, ScopeKind) and kind is not ScopeKind.FLEET:

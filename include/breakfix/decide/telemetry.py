@@ -29,9 +29,8 @@ class Blindness:
 
 
 def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, Blindness]:
-    """For each node the signals it does not report. A signal that no node reports is not
-    collected: unknown
-    everywhere, lost only when it is required and nothing else required is seen either.
+    """For each node the signals it does not report. A signal that no node reports is not collected:
+    unknown everywhere, lost only when it is required and nothing else required is seen either.
     """
     everywhere: list[str] = []
     missing: dict[str, list[str]] = defaultdict(list)
@@ -44,24 +43,23 @@ def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, 
         else:
             for node in names - cover.nodes_seen:
                 missing[node].append(rule.name)
-    return {n: _blindness(n, everywhere, missing, observation, policy) for n in names}
+    required = policy.required_signals
+    broken = {n for n in required if _is_broken(observation.coverage.get(n))}
+    usual = _blindness(everywhere, [], required, broken)
+    return {
+        n: _blindness(everywhere, missing[n], required, broken) if n in missing else usual
+        for n in names
+    }
 
 
 def _blindness(
-    node: str,
-    everywhere: list[str],
-    missing: Mapping[str, list[str]],
-    observation: Observation,
-    policy: Policy,
+    everywhere: list[str], own: list[str], required: frozenset[str], broken: set[str]
 ) -> Blindness:
-    own = missing.get(node, [])
-    unknown = tuple(sorted([*everywhere, *own]))
-    required = {r.name for r in policy.signals if r.is_required}
-    broken = {n for n in required if _is_broken(observation.coverage.get(n))}
+    unknown = {*everywhere, *own}
     lost = (required & set(own)) | broken
-    if required and required <= set(unknown):
+    if required and required <= unknown:
         lost = required
-    return Blindness(unknown, tuple(sorted(lost)))
+    return Blindness(tuple(sorted(unknown)), tuple(sorted(lost)))
 
 
 def _is_broken(cover: Coverage | None) -> bool:

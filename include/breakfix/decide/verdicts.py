@@ -58,11 +58,13 @@ def judge_node(
     """The verdict of one node by itself; what the fleet has to say about it comes after
     (common_cause).
     """
+    owner = other_owner(subject.node, policy)
+    if not (owner or subject.findings or subject.blindness.lost):
+        return _healthy(subject)  # nearly all nodes of a fleet
     found = follow_causes(subject.findings, policy)
     if any(f.failure_class is FailureClass.NODE_NOT_READY for f in found):
         found = (*found, *absences(subject.node.name, observation, policy))
     subject = replace(subject, findings=found)
-    owner = other_owner(subject.node, policy)
     if owner:
         return _owned(subject, owner, policy)
     usable, held = _usable(subject, policy, now)

@@ -1,31 +1,38 @@
-"""After the repair: is it a good node? Ready, all GPUs there, signals clear for a while, the diagnostic passed.
+"""After the repair: is it a good node? Ready, all GPUs there, signals clear for a while, the
+diagnostic passed.
 
 Every check fails closed: what cannot be read or proved is not passed.
 """
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 from breakfix.act import guard, repair, steps
-from breakfix.errors import NotFound
+from breakfix.errors import NotFound, Refused
 from breakfix.flow.assessment import assess
 from breakfix.flow.guarding import RECOVERY, acting, pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
-from breakfix.model import Case, Node, Outcome, Step, StepStatus
+from breakfix.model import Case, Node, Outcome, RefusalReason, Step, StepStatus
+from breakfix.observe.kubernetes_signals import expected_gpus
 from breakfix.verify import diag_outcome, gpus_outcome, signals_outcome
 
 _POLL_S = 10.0
 
+log = logging.getLogger(__name__)
+
 
 def check_gpus(services: Services, case: Case) -> Go | Wait:
-    """Ready, and as many GPUs allocatable as the SKU has; the device plugin is restarted once for that.
+    """Ready, and as many GPUs allocatable as the SKU has; the device plugin is restarted once for
+    that.
 
-    A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin up to v0.20).
+    A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin
+    up to v0.20).
     """
     node, step = _open(services, case, "check_gpus")
-    expected = expected_gpus(services, node)
+    expected = expected_gpus(node, services.policy)
     outcome = gpus_outcome(node, expected)
     text = f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
     if outcome is Outcome.FIXED:
@@ -43,27 +50,32 @@ def _unready(node: Node) -> str:
 
 
 def required_signals(services: Services) -> frozenset[str]:
-    """The signals without which a node cannot be called clear; opt-in fields nobody collects are not among them."""
+    """The signals without which a node cannot be called clear; opt-in fields nobody collects are
+    not among them.
+    """
     return frozenset(s.name for s in services.policy.signals if s.is_required)
 
 
-def expected_gpus(services: Services, node: Node) -> int:
-    """By SKU where policy says, else what the node's capacity says."""
-    return services.policy.expected_gpus.get(node.sku, node.gpus_capacity)
-
-
 def _restart_plugin(services: Services, case: Case) -> None:
-    repair.restart_device_plugin(
-        acting(services),
-        case,
-        RECOVERY,
-        pod_settings(services.settings),
-        nth=case.fence + 1,  # the repair of that name, if there was one, is the first
-    )
+    """Once a fence. While the node has no plugin pod, its DaemonSet is about to bring one."""
+    try:
+        repair.restart_device_plugin(
+            acting(services),
+            case,
+            RECOVERY,
+            pod_settings(services.settings),
+            nth=case.fence + 1,  # the repair of that name, if there was one, is the first
+        )
+    except Refused as e:
+        if e.reason is not RefusalReason.REASON_GONE:
+            raise
+        log.info("case=%s node=%s no plugin to restart: %s", case.id, case.node, e)
 
 
 def check_signals(services: Services, case: Case) -> Go | Wait:
-    """No finding since the repair, for as long as policy says, and the telemetry that could tell is there."""
+    """No finding since the repair, for as long as policy says, and the telemetry that could tell is
+    there.
+    """
     _, step = _open(services, case, "check_signals")
     timing, now = services.policy.timing, services.clock.now()
     deadline = step.started_at + timedelta(seconds=timing.signals_s)
@@ -112,7 +124,7 @@ def _dispatch_diag(services: Services, case: Case) -> Step:
         RECOVERY,
         pod_settings(services.settings),
         level=services.policy.class_rule(case.failure_class).diag_level,
-        gpus=expected_gpus(services, services.cluster.node(case.node)),
+        gpus=expected_gpus(services.cluster.node(case.node), services.policy),
         nth=case.fence,
     )
 
@@ -135,6 +147,35 @@ def _diag_said(step: Step) -> Go | None:
     if step.status is StepStatus.VERIFIED:
         return None
     return Go(Stage.ESCALATE, str(step.detail.get("text", "the diagnostic did not pass")))
+
+
+def doubt_about_return(services: Services, case: Case) -> str:
+    """Why a validation of this fence does not carry a return now; an empty string when it does.
+
+    Hours may lie between the validation and the answer: evidence grows old, and a node can break
+    meanwhile.
+    """
+    node = guard.check(acting(services), case, "return", RECOVERY)
+    proof = _proof(services, case)
+    if proof is None or proof.ended_at is None:
+        return "the node was not validated at this fence"
+    age_s = (services.clock.now() - proof.ended_at).total_seconds()
+    if age_s > services.policy.timing.evidence_max_age_s:
+        return f"the validation is {age_s:.0f} s old"
+    expected = expected_gpus(node, services.policy)
+    if gpus_outcome(node, expected) is not Outcome.FIXED:
+        return f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
+    verdict = assess(services).judgement.verdict(case.node)
+    if signals_outcome(verdict, required=required_signals(services)) is not Outcome.FIXED:
+        return verdict.reason if verdict else "the node was not judged"
+    return ""
+
+
+def _proof(services: Services, case: Case) -> Step | None:
+    """The diagnostic that passed at this fence: the last check of a validation."""
+    name = repair.step_name(acting(services), case, steps.DIAG, case.fence)
+    step = steps.step_named(services.book.steps(case.id), name)
+    return step if step is not None and step.status is StepStatus.VERIFIED else None
 
 
 def _open(services: Services, case: Case, what: str) -> tuple[Node, Step]:

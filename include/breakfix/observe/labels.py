@@ -36,6 +36,12 @@ class NodeNames:
         """Every known node that some label names."""
         return frozenset(self._known_values(labels))
 
+    def labels_naming(self, labels: Mapping[str, str], node: str) -> frozenset[str]:
+        """Which labels name that node."""
+        return frozenset(
+            x for x in self.names.node if node in set(self._known_values({x: labels.get(x, "")}))
+        )
+
     def _known_values(self, labels: Mapping[str, str]) -> Iterable[str]:
         for label in self.names.node:
             value = labels.get(label, "")

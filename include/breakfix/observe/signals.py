@@ -1,6 +1,5 @@
 """Answers of Prometheus to readings and coverage. Only what is beyond a threshold travels; who
-reports at all is
-asked separately, so that silence is never taken for health.
+reports at all is asked separately, so that silence is never taken for health.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The guardrails: each a pure function from one candidate and the world to None or a Refusal.
 
-They run in this order when planning, and the ones that can change meanwhile run again before every act. The
-order is of cost to a reader: what a person decided first, then what the cluster says, then arithmetic.
+They run in this order when planning, and the ones that can change meanwhile run again before every
+act. The order is of cost to a reader: what a person decided first, then what the cluster says, then
+arithmetic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,7 +16,6 @@ from breakfix.model import (
     FailureClass,
     HaltLevel,
     Node,
-    NodeState,
     Pod,
     PodAction,
     Refusal,
@@ -41,6 +41,8 @@ class Candidate:
         return Refusal(self.node.name, reason, text, self.failure_class, self.action, scope)
 
 
+_NAMED = 3  # nodes named in a refusal's sentence
+
 Guard = Callable[[Candidate, World], Refusal | None]
 
 
@@ -52,7 +54,9 @@ def halted(candidate: Candidate, world: World) -> Refusal | None:
 
 
 def recommended_only(candidate: Candidate, world: World) -> Refusal | None:
-    """Policy lets this class act only when its mode says approve or auto. A person's own request may."""
+    """Policy lets this class act only when its mode says approve or auto. A person's own request
+    may.
+    """
     mode = world.policy.class_rule(candidate.failure_class).mode
     if candidate.is_by_person or mode in ("approve", "auto"):
         return None
@@ -61,7 +65,9 @@ def recommended_only(candidate: Candidate, world: World) -> Refusal | None:
 
 
 def protected(candidate: Candidate, world: World) -> Refusal | None:
-    """Control-plane nodes, and those that run Airflow, the ledger or Prometheus, are never targets."""
+    """Control-plane nodes, and those that run Airflow, the ledger or Prometheus, are never
+    targets.
+    """
     limits = world.policy.limits
     for label in limits.protected_node_labels:
         if label in candidate.node.labels:
@@ -104,14 +110,33 @@ def other_owner(candidate: Candidate, world: World) -> Refusal | None:
 
 def cordoned_by_others(candidate: Candidate, world: World) -> Refusal | None:
     """A cordon that is not ours means that somebody has a plan for this node."""
+    del world
     node = candidate.node
     if node.is_unschedulable and node.annotations.get("breakfix.dev/cordoned-by-us") != "true":
         return candidate.refused(RefusalReason.FOREIGN_CORDON, "cordoned by somebody else")
     return None
 
 
+def unconfirmed(candidate: Candidate, world: World) -> Refusal | None:
+    """Metrics alone accuse nobody: a second source tied to the node must say that they speak of it.
+
+    The node's own word is one: not Ready, or fewer GPUs offered than it has. Else a pod that the
+    series name and that runs there, or the scrape target's label beside the exporter's
+    (observe/identity.py).
+    """
+    node = candidate.node
+    if candidate.is_by_person or not node.is_ready or node.gpus_allocatable < node.gpus_capacity:
+        return None
+    if node.name in world.confirmed:
+        return None
+    text = "no second source confirms that the metrics are of this node"
+    return candidate.refused(RefusalReason.NOT_CORROBORATED, text)
+
+
 def cooling_down(candidate: Candidate, world: World) -> Refusal | None:
-    """Not again right after a case of this node ended; a recurrence under watch is another matter."""
+    """Not again right after a case of this node ended; a recurrence under watch is another
+    matter.
+    """
     record = world.records.get(candidate.node.name)
     if candidate.is_by_person or candidate.node.name in world.cases:
         return None
@@ -131,7 +156,7 @@ def scopes_full(candidate: Candidate, world: World) -> Refusal | None:
             reason = RefusalReason.SCOPE_FULL
             if scope.kind is ScopeKind.FLEET:
                 reason = RefusalReason.FLEET_SHARE
-            who = ", ".join(sorted(out)[:3]) + (" and more" if len(out) > 3 else "")
+            who = ", ".join(sorted(out)[:_NAMED]) + (" and more" if len(out) > _NAMED else "")
             text = f"{len(out)} of at most {maximum} out in {scope}: {who or 'none may be'}"
             return candidate.refused(reason, text, scope)
     return None
@@ -151,26 +176,23 @@ def no_headroom(candidate: Candidate, world: World) -> Refusal | None:
 
 
 def free_gpus_after(node: Node, world: World) -> int:
-    """Schedulable GPUs of the node's SKU and pool left once its pods, and pending ones, are placed there.
+    """GPUs of the node's SKU and pool that stay free once all that must move, and all that waits,
+    is placed.
 
-    Negative: that many GPUs short. GPUs of finished pods are free.
+    What must move: the pods of this node, and of those that others are emptying or that are not
+    Ready. Negative: that many GPUs short. GPUs of finished pods are free; a pod that is going has
+    its successor among the pending.
     """
-    peers = [
+    group = [n for n in world.fleet if n.sku == node.sku and n.pool == node.pool]
+    stays = [
         n
-        for n in world.fleet
-        if n.sku == node.sku
-        and n.pool == node.pool
-        and n.name != node.name
-        and n.name not in world.taken
-        and not n.is_out
-        and n.name not in world.out
+        for n in group
+        if n.name != node.name and n.name not in world.taken and n.name not in world.out
     ]
-    free = sum(n.gpus_allocatable - _gpus_in_use(n.name, world) for n in peers)
-    taken_too = (
-        n for n in world.taken if (t := world.by_name[n]).sku == node.sku and t.pool == node.pool
-    )
-    to_place = _gpus_to_move(node.name, world) + sum(_gpus_to_move(n, world) for n in taken_too)
-    pending = sum(p.gpus for p in world.pods_on.get("", ()) if _could_want(p, node))
+    leaves = [n for n in group if n.name == node.name or world.is_leaving(n)]
+    free = sum(n.gpus_allocatable - _gpus_in_use(n.name, world) for n in stays)
+    to_place = sum(_gpus_to_move(n.name, world) for n in leaves)
+    pending = sum(p.gpus for p in world.pods_on.get("", ()) if _could_want(p, group))
     return free - to_place - pending
 
 
@@ -179,14 +201,20 @@ def _gpus_in_use(node: str, world: World) -> int:
 
 
 def _gpus_to_move(node: str, world: World) -> int:
-    return sum(d.gpus for d in world.pods_to_drain(node) if d.action is PodAction.EVICT)
+    going = {p.uid for p in world.pods_on.get(node, ()) if p.is_terminating}
+    return sum(
+        d.gpus
+        for d in world.pods_to_drain(node)
+        if d.action is PodAction.EVICT and d.uid not in going
+    )
 
 
-def _could_want(pod: Pod, node: Node) -> bool:
-    """A pending pod counts where its nodeSelector does not rule the node's group out."""
-    if pod.is_finished:
+def _could_want(pod: Pod, group: Sequence[Node]) -> bool:
+    """A pending pod counts where its nodeSelector lets it onto a node of the group."""
+    if pod.is_finished or not pod.gpus:
         return False
-    return all(node.labels.get(k, v) == v for k, v in pod.node_selector.items())
+    wanted = pod.node_selector.items()
+    return any(all(n.labels.get(k) == v for k, v in wanted) for n in group)
 
 
 def pod_refused(candidate: Candidate, world: World) -> Refusal | None:
@@ -204,8 +232,8 @@ def pod_refused(candidate: Candidate, world: World) -> Refusal | None:
 def budget_blocks(candidate: Candidate, world: World) -> Refusal | None:
     """A budget that allows nothing now would leave the node cordoned and not drained.
 
-    One that allows some, but fewer than the node has, lets a drain go on pod by pod. Pods that are not ready,
-    finished or terminating bypass budgets, as in the API server.
+    One that allows some, but fewer than the node has, lets a drain go on pod by pod. Pods that are
+    not ready, finished or terminating bypass budgets, as in the API server.
     """
     budgets = world.observation.budgets
     for pod in _pods_leaving(candidate.node.name, world):
@@ -251,6 +279,7 @@ GUARDS: tuple[Guard, ...] = (
     excluded,
     other_owner,
     cordoned_by_others,
+    unconfirmed,
     cooling_down,
     scopes_full,
     no_headroom,
@@ -260,9 +289,6 @@ GUARDS: tuple[Guard, ...] = (
 
 #: Those that are asked again before a disruptive act of a case that was admitted already.
 ACT_GUARDS: tuple[Guard, ...] = (protected, excluded, other_owner, scopes_full)
-
-#: States of a case in which its node is not a candidate again.
-BUSY = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
 
 
 def first_refusal(

@@ -26,14 +26,13 @@ from breakfix.model import (
     Verdict,
 )
 from breakfix.plan.limits import (
-    BUSY,
     Candidate,
     attempts_left,
     first_refusal,
     free_gpus_after,
     promise,
 )
-from breakfix.plan.world import World, build_world
+from breakfix.plan.world import BUSY, World, build_world
 from breakfix.policy import Policy
 from breakfix.ports import Limit
 
@@ -46,15 +45,25 @@ def make_plan(
     records: Mapping[str, NodeRecord],
     cases: Sequence[Case],
     halt: HaltLevel,
+    confirmed: Mapping[str, str],
     now: datetime,
 ) -> Plan:
     """The plan for one judgement. Purely computational: the same facts give the same plan.
 
-    Candidates are tried in order of confidence (then name), so that a limit that is nearly full is spent on the
-    surest fault. Each admitted node counts against the next one.
+    Candidates are tried in order of confidence (then name), so that a limit that is nearly full is
+    spent on the surest fault. Each admitted node counts against the next one. `confirmed`: node ->
+    the second source that its metrics are its own.
     """
     fleet = frozenset(v.node for v in judgement.verdicts)
-    world = build_world(observation, fleet, policy, records, cases, halt)
+    world = build_world(
+        observation,
+        fleet,
+        policy,
+        records=records,
+        cases=cases,
+        halt=halt,
+        confirmed=confirmed,
+    )
     intents: list[Intent] = []
     refusals: list[Refusal] = []
     for verdict in sorted(judgement.verdicts, key=lambda v: (-v.confidence, v.node)):
@@ -89,9 +98,9 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
     if verdict.recommended_action not in DISRUPTIVE:
         return None
     attempt = next_attempt(node.name, world)
-    action = action_for(failure_class, attempt, node.name, world)
-    if action not in DISRUPTIVE:
-        return None
+    action = verdict.recommended_action
+    if not attempts_left(world, node.name):
+        action = Action.HOLD_FOR_HARDWARE
     candidate = Candidate(node, failure_class, action, now)
     refusal = first_refusal(candidate, world)
     if refusal is not None:
@@ -105,13 +114,6 @@ def next_attempt(node: str, world: World) -> int:
     """1 for a first repair; a recurrence goes on where the ladder stopped."""
     record = world.records.get(node)
     return 1 + (record.attempts if record is not None else 0)
-
-
-def action_for(failure_class: FailureClass, attempt: int, node: str, world: World) -> Action:
-    """The ladder's rung; a node whose attempts are used up is held for hardware, not repaired again."""
-    if not attempts_left(world, node):
-        return Action.HOLD_FOR_HARDWARE
-    return world.policy.class_rule(failure_class).action_for(attempt)
 
 
 def make_intent(
@@ -152,7 +154,9 @@ def _needs_approval(failure_class: FailureClass, action: Action, policy: Policy)
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:
-    """What the ledger must hold while it admits this node: every scope, its maximum, and who is out."""
+    """What the ledger must hold while it admits this node: every scope, its maximum, and who is
+    out.
+    """
     return [
         Limit(s, world.maximum(s), frozenset(world.out & world.members[s]) - {node.name})
         for s in node.scopes()
@@ -172,6 +176,9 @@ def plan_one(
     if _is_busy(node.name, world) or node.name in world.cases:
         text = "the node has an open case or is escalated"
         return Refusal(node.name, RefusalReason.CASE_OPEN, text, failure_class, action)
+    if action not in DISRUPTIVE:
+        text = f"policy knows no repair of {failure_class} ({action})"
+        return Refusal(node.name, RefusalReason.MODE_RECOMMEND, text, failure_class, action)
     candidate = Candidate(node, failure_class, action, now, is_by_person=True)
     refusal = first_refusal(candidate, world)
     if refusal is not None:

@@ -1,4 +1,6 @@
-"""What the guardrails look at: the observation indexed once, and what the plan has already promised."""
+"""What the guardrails look at: the observation indexed once, and what the plan has already
+promised.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,12 @@ from breakfix.plan.drain_pods import decide_pods
 from breakfix.plan.selectors import selects
 from breakfix.policy import Policy
 
+#: Label of the pods that repair and validate: ours, and no workload.
+OUR_PODS = "breakfix.dev/case"
+
+#: States of a case that somebody is at work on.
+BUSY = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
+
 
 @dataclass(slots=True)
 class World:
@@ -36,45 +44,59 @@ class World:
     by_name: Mapping[str, Node]
     pods_on: Mapping[str, Sequence[Pod]]
     members: Mapping[Scope, frozenset[str]]
+    confirmed: Mapping[str, str]  # node -> the second source that its metrics are its own
     out: frozenset[str]  # by the cluster's word or the ledger's, whichever is worse
     taken: set[str] = field(default_factory=set)
     budget_used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    drains: dict[str, list[PodDecision]] = field(default_factory=dict)  # worked out once a node
 
     def pods_to_drain(self, node: str) -> list[PodDecision]:
-        """What a drain of the node would do with each of its pods, by policy."""
-        return decide_pods(
-            self.pods_on.get(node, ()),
-            daemon_sets=self.observation.daemon_sets,
-            allow_disk_empty_dir=self.policy.drain.may_delete_disk_empty_dir,
-            allow_unmanaged=self.policy.drain.may_delete_unmanaged,
-        )
+        """What a drain of the node would do with each of its pods, by policy; our own pods stay."""
+        if node not in self.drains:
+            self.drains[node] = decide_pods(
+                (p for p in self.pods_on.get(node, ()) if OUR_PODS not in p.labels),
+                daemon_sets=self.observation.daemon_sets,
+                allow_disk_empty_dir=self.policy.drain.may_delete_disk_empty_dir,
+                allow_unmanaged=self.policy.drain.may_delete_unmanaged,
+            )
+        return self.drains[node]
+
+    def is_leaving(self, node: Node) -> bool:
+        """Whether what runs there has to find another place: taken, under a case, or NotReady."""
+        case = self.cases.get(node.name)
+        is_busy = case is not None and case.state in BUSY
+        return is_busy or node.name in self.taken or not node.is_ready
 
     def out_besides(self, node: str, scope: Scope) -> frozenset[str]:
         """Who is out of that scope, or promised to be, the node itself left out."""
         return ((self.out | self.taken) & self.members[scope]) - {node}
 
     def maximum(self, scope: Scope) -> int:
-        """Nodes that may be out of the scope at a time. A scope that policy does not limit allows all."""
+        """Nodes that may be out of the scope at a time. A scope that policy does not limit allows
+        all.
+        """
         share = self.policy.limits.out.get(scope.kind)
         size = len(self.members[scope])
         return size if share is None else share.of(size)
 
 
 #: Ledger states in which a node is out of service whatever the cluster shows.
-_OUT_STATES = frozenset(
-    {NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING, NodeState.ESCALATED}
-)
+_OUT_STATES = BUSY | {NodeState.ESCALATED}
 
 
 def build_world(
     observation: Observation,
     fleet_names: frozenset[str],
     policy: Policy,
+    *,
     records: Mapping[str, NodeRecord],
     cases: Sequence[Case],
     halt: HaltLevel,
+    confirmed: Mapping[str, str] | None = None,
 ) -> World:
-    """Index one observation. `fleet_names` are the GPU nodes: only they count in scopes and shares."""
+    """Index one observation. `fleet_names` are the GPU nodes: only they count in scopes and
+    shares.
+    """
     fleet = tuple(n for n in observation.nodes if n.name in fleet_names)
     pods_on: dict[str, list[Pod]] = defaultdict(list)
     for pod in observation.pods:
@@ -96,6 +118,7 @@ def build_world(
         by_name={n.name: n for n in observation.nodes},
         pods_on=pods_on,
         members={s: frozenset(m) for s, m in members.items()},
+        confirmed=confirmed or {},
         out=frozenset({n.name for n in fleet if n.is_out} | ledger_out),
     )
 

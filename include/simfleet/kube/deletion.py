@@ -110,7 +110,9 @@ def _delete_pod(store: Store, pod: Obj, options: DeleteOptions) -> Obj:
         return store.successor(POD, pod, marked)
     if grace_s > 0 or pod["metadata"].get("finalizers"):
         return store.replace(POD, pod, marked)
-    return store.remove(POD, pod, store.successor(POD, pod, marked))
+    # The API server writes the end of the grace first and removes the pod then: two events.
+    last = store.mark(POD, pod, marked)
+    return store.remove(POD, last, last)
 
 
 def finish_pod(store: Store, namespace: str, name: str, uid: str) -> None:

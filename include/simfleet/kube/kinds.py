@@ -224,4 +224,12 @@ STORED_KINDS = (
 SERVED_KINDS = (*STORED_KINDS, NEW_EVENT, *REVIEWS)
 BY_NAME = {kind.kind: kind for kind in STORED_KINDS}
 BY_RESOURCE = {(kind.group, kind.version, kind.plural): kind for kind in SERVED_KINDS}
-GROUPS = tuple(dict.fromkeys(kind.group for kind in SERVED_KINDS if kind.group))
+# In the order in which a real server lists them.
+GROUPS = (
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "policy",
+    "coordination.k8s.io",
+)

@@ -1,4 +1,4 @@
-"""Stages that do what a script says; each call is recorded. Questions are settled by the real rules."""
+"""Stages that do what a script says, each call recorded. The real rules settle questions."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Puts a scripted flow in the place of the real one, in every process that has this folder on its path."""
+"""Puts a scripted flow in the place of the real one, where this folder is on the path."""
 
 import importlib.abc
 import importlib.util

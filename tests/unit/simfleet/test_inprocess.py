@@ -8,6 +8,7 @@ import time
 import httpx
 import pytest
 import yaml
+
 from simfleet.client import ControlClient, ControlError
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
@@ -176,6 +177,19 @@ def test_a_wrong_request_gets_one_clear_line(control, path, body, says):
     with pytest.raises(ControlError) as caught:
         control.post(path, body)
     assert says in str(caught.value)
+
+
+def test_one_list_names_every_exporter_with_its_job(fleet):
+    everything = httpx.get(f"{fleet.url}/sd", timeout=10).json()
+    jobs = [target["labels"]["job"] for target in everything]
+    assert {job: jobs.count(job) for job in jobs} == {
+        "dcgm-exporter": 3,
+        "node-exporter": 3,
+        "kube-state-metrics": 1,
+    }
+    for target in everything:
+        path = target["labels"]["__metrics_path__"]
+        assert httpx.get(f"http://{target['targets'][0]}{path}", timeout=10).status_code == 200
 
 
 def test_api_faults_hit_the_api_and_end_when_cleared(fleet, cluster, control):

@@ -1,0 +1,5 @@
+"""`python -m simfleet`."""
+
+from simfleet.cli import main
+
+main()
