@@ -123,7 +123,7 @@ WRITES = {xid: count_writes(xid) for xid in (79, 95)}
 @pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("xid", "at"), [(xid, n) for xid, count in WRITES.items() for n in range(1, count + 1)]
-)
+)  # 79 reboots, 95 resets
 def test_a_process_killed_at_any_write_loses_nothing_and_repeats_nothing(
     xid, at, is_after, retries
 ):

@@ -9,22 +9,25 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+from breakfix.flow.case import settle_question
 from breakfix.flow.reconcile import reconcile
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Stage, Wait, WaitKind
-from breakfix.model import Answer, Owner, Purpose, Taint
+from breakfix.model import Answer, Owner
 from breakfix.observe.promql import coverage_query, signal_query
-from breakfix.policy import parse_policy
+from breakfix.policy import merge_overlay, parse_policy
 from breakfix.ports import QueryResult, Sample
 from breakfix.settings import load_settings
 from breakfix.wiring import default_policy_text
 
 from tests.fakes_cluster import FakeCluster
 from tests.fakes_ledger import FakeLedger
-from tests.flow.driver import QUESTIONS, Road
+from tests.flow.driver import Road
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DIAG_PASSES = (Path(__file__).parent.parent / "data" / "diag" / "r2_pass.json").read_text()
@@ -56,6 +59,13 @@ approvals: {approvers: [oncall, second]}
 TASK_STEP_S = 10.0
 SWEEP_EVERY_S = 60.0
 RECONCILE_EVERY_S = 300.0
+
+
+@cache
+def policy_with(overlay=""):
+    """The default policy, the overlay of these tests, and one more on top; parsed once."""
+    default = merge_overlay(yaml.safe_load(default_policy_text()), yaml.safe_load(OVERLAY))
+    return parse_policy(yaml.safe_dump(default), overlay)
 
 
 class Clock:
@@ -122,8 +132,6 @@ class FakeRoad(Road):
         self.says = says
 
     def _answer(self, run, purpose):
-        from breakfix.flow.case import settle_question
-
         answers = self.says(run, purpose)
         question = self.services.book.approvals(run.case_id)[-1]
         if answers is None and self.services.clock.now() < question.expires_at:
@@ -150,7 +158,7 @@ class FlowWorld:
 
     def __post_init__(self):
         self.clock, self.notifier = Clock(), Notifier()
-        policy = parse_policy(_merged(default_policy_text(), OVERLAY), self.overlay)
+        policy = policy_with(self.overlay)
         self.metrics = Telemetry(policy, self.cluster)
         settings = load_settings(cluster_name="test")
         self.services = Services(
@@ -289,11 +297,3 @@ class FlowWorld:
         return self.ledger.verify_audit()[1] == ""
 
 
-def _merged(default, overlay):
-    import yaml
-    from breakfix.policy import merge_overlay
-
-    return yaml.safe_dump(merge_overlay(yaml.safe_load(default), yaml.safe_load(overlay)))
-
-
-__all__ = ["QUESTIONS", "FlowWorld", "Purpose", "Taint"]
