@@ -162,7 +162,7 @@ def road(start_airflow, tmp_path_factory):
     shutil.copy(ROOT / "dags" / "node_case.py", dags)
     airflow = start_airflow(
         dags=dags,
-        plugins=tmp_path_factory.mktemp("plugins"),
+        plugins=ROOT / "plugins",
         env={
             "PYTHONPATH": os.pathsep.join(map(str, (SCRIPTED, ROOT / "include", ROOT))),
             "SCRIPTED_FLOW": str(folder),

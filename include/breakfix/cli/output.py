@@ -39,7 +39,8 @@ Output = Annotated[
 
 def complain(message: str, code: ExitCode) -> int:
     """One line on stderr; returns the exit code for the caller to leave with."""
-    Console(stderr=True, soft_wrap=True).print(Text("breakfix: " + message, style="red"))
+    line = " ".join(message.split())
+    Console(stderr=True, soft_wrap=True).print(Text("breakfix: " + line, style="red"))
     return int(code)
 
 
