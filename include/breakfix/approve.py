@@ -72,9 +72,14 @@ def why_not(answer: Answer, approval: Approval, policy: Policy, *, requester: st
         return "it came after the question expired"
     if answer.approver not in policy.approvals.approvers:
         return "not an approver by policy"
-    if approval.purpose is Purpose.REPAIR and answer.approver == requester:
+    if approval.purpose is Purpose.REPAIR and answer.approver == person(requester):
         return "requester and approver are the same person"
     return ""
+
+
+def person(requester: str) -> str:
+    """The name in a requester: `cli:ann` and `ann` are one person."""
+    return requester.rpartition(":")[2]
 
 
 def _joined(notes: Sequence[str]) -> str:

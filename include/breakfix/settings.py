@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     )
     kube_timeout_s: float = Field(20.0, gt=0, le=300, description="Deadline of one API request")
     database_url: str = Field(
-        "", description="Ledger, e.g. postgresql://user:password@host/breakfix"
+        "", repr=False, description="Ledger, e.g. postgresql://user:password@host/breakfix"
     )
     policy: str = Field(
         "", description="Path of a policy overlay (YAML); empty means the default policy"
@@ -72,6 +72,14 @@ class Settings(BaseSettings):
             ("postgresql://", "postgresql+psycopg://", "postgres://")
         ):
             msg = "must be a postgresql:// URL"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("gpu_node_selector")
+    @classmethod
+    def _is_selector(cls, value: str) -> str:
+        if any(c in term.strip() for term in value.split(",") for c in "() \t"):
+            msg = f"{value!r} is not understood; write terms a=b, a!=b, a or !a with commas"
             raise ValueError(msg)
         return value
 

@@ -111,7 +111,17 @@ def verdict(**changes: Any) -> Verdict:
         ),
         pytest.param({"findings": (finding(SignalMode.NEVER),)}, None, FIXED, id="only context"),
         pytest.param(
-            {"failure_class": FailureClass.FABRIC}, None, NOT_FIXED, id="a class without findings"
+            {
+                "failure_class": FailureClass.APP_LEVEL,
+                "findings": (finding(SignalMode.NEVER),),
+            },
+            *(None, FIXED),
+            id="a class that only context speaks for",
+        ),
+        pytest.param(
+            {"failure_class": FailureClass.TELEMETRY_LOST},
+            *(None, CANNOT_TELL),
+            id="lost telemetry",
         ),
     ],
 )

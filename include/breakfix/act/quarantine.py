@@ -79,6 +79,16 @@ def release(
     return node
 
 
+def was_released(acting: Acting, case: Case) -> bool:
+    """Whether our own release reached the node, be it recorded as finished or not. Raises
+    NotFound.
+    """
+    known = acting.ledger.steps(case.id)
+    if steps.step_named(known, f"{steps.RELEASE}-{steps.current_round(known)}") is None:
+        return False
+    return _was_released(acting.cluster.node(case.node), case)
+
+
 def _was_released(node: Node, case: Case) -> bool:
     """Our own release got as far as the patch: the case's name is all that is left."""
     return (

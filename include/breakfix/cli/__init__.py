@@ -7,18 +7,21 @@ checked is not sound.
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from breakfix.cli.app import app
 from breakfix.cli.output import ExitCode, complain
-from breakfix.errors import BreakfixError, Refused, SettingsError, SourceError
+from breakfix.errors import BreakfixError, NotFound, Refused, SettingsError, SourceError
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Run the command line; every typed error is one clear line on stderr and its own exit code."""
+    """Run the command line; every error is one clear line on stderr, with its own exit code."""
     try:
         app()
-    except SettingsError as e:
+    except (SettingsError, NotFound) as e:
         sys.exit(complain(str(e), ExitCode.USAGE))
     except Refused as e:
         sys.exit(complain(f"refused ({e.reason}): {e}", ExitCode.REFUSED))
@@ -26,6 +29,9 @@ def main() -> None:
         sys.exit(complain(str(e), ExitCode.UNREACHABLE))
     except BreakfixError as e:
         sys.exit(complain(str(e), ExitCode.USAGE))
+    except Exception as e:  # noqa: BLE001 - the outermost edge: a person gets a line, a log gets the rest
+        log.debug("unexpected", exc_info=e)
+        sys.exit(complain(f"unexpected {type(e).__name__}: {e}", ExitCode.FAILED))
 
 
 __all__ = ["app", "main"]

@@ -8,4 +8,12 @@ import os
 
 def actor() -> str:
     """`cli:<login>`; behind sudo the person who called it, not root."""
-    return "cli:" + (os.environ.get("SUDO_USER") or getpass.getuser())
+    return "cli:" + (os.environ.get("SUDO_USER") or _login())
+
+
+def _login() -> str:
+    """A container may run as a user that no passwd file names."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"

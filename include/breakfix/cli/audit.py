@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from breakfix.act.ownership import marked_head
 from breakfix.cli.output import ExitCode, Format, Output, complain, print_json, say
+from breakfix.errors import SettingsError
+from breakfix.ports import Ledger
 from breakfix.record import audit_lines
 from breakfix.record import verify as audit_is_whole
 from breakfix.settings import load_settings
@@ -54,16 +56,27 @@ def export(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="Where to; stdout if not given.")
     ] = None,
+    output: Output = Format.TABLE,
 ) -> None:
-    """Write the audit log as JSON lines, oldest first."""
+    """Write the audit log as JSON lines, oldest first; `-o` is about what is said of a file."""
     ledger = build_ledger(load_settings())
     if file is None:
-        for line in audit_lines(ledger):
-            sys.stdout.write(line + "\n")
+        _write(sys.stdout, ledger)
         return
-    count = 0
-    with file.open("w", encoding="utf-8") as out:
-        for line in audit_lines(ledger):
-            out.write(line + "\n")
-            count += 1
+    try:
+        with file.open("w", encoding="utf-8") as out:
+            count = _write(out, ledger)
+    except OSError as e:
+        raise SettingsError(f"cannot write {file}: {e.strerror}") from e
+    if output is Format.JSON:
+        print_json({"entries": count, "file": str(file)})
+        return
     say(f"{count} entries written to {file}")
+
+
+def _write(out: TextIO, ledger: Ledger) -> int:
+    count = 0
+    for line in audit_lines(ledger):
+        out.write(line + "\n")
+        count += 1
+    return count

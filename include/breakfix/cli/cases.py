@@ -10,8 +10,10 @@ import typer
 from breakfix.adapters.clock import SystemClock
 from breakfix.cli.actor import actor
 from breakfix.cli.output import Format, Output, print_json, print_table, say
+from breakfix.errors import SettingsError
 from breakfix.flow.case import abort_case
 from breakfix.model import Case
+from breakfix.ports import Ledger
 from breakfix.settings import load_settings
 from breakfix.wiring import build_ledger, build_services
 
@@ -65,7 +67,7 @@ def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABL
     """Show one case: its evidence, steps and approvals."""
     ledger = build_ledger(load_settings())
     case, steps, approvals = (
-        ledger.case(case_id),
+        known_case(ledger, case_id),
         ledger.steps(case_id),
         ledger.approvals(case_id),
     )
@@ -104,28 +106,51 @@ def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABL
 
 
 @app.command("hold")
-def hold(case_id: Annotated[str, typer.Argument()], reason: Reason = "") -> None:
+def hold(
+    case_id: Annotated[str, typer.Argument()], reason: Reason = "", output: Output = Format.TABLE
+) -> None:
     """Stop all work on a case until `case unhold`; nothing is undone."""
-    case = build_ledger(load_settings()).hold(
-        case_id, actor=actor(), reason=reason, now=SystemClock().now()
-    )
-    say(f"case {case.id} is held; its node stays as it is")
+    ledger = build_ledger(load_settings())
+    case = known_case(ledger, case_id)
+    case = ledger.hold(case.id, actor=actor(), reason=reason, now=SystemClock().now())
+    _said(case, f"case {case.id} is held; its node stays as it is", output)
 
 
 @app.command("unhold")
-def unhold(case_id: Annotated[str, typer.Argument()], reason: Reason = "") -> None:
+def unhold(
+    case_id: Annotated[str, typer.Argument()], reason: Reason = "", output: Output = Format.TABLE
+) -> None:
     """Let a held case go on; the reconciler starts its next run."""
-    case = build_ledger(load_settings()).unhold(
-        case_id, actor=actor(), reason=reason, now=SystemClock().now()
-    )
-    say(f"case {case.id} goes on with the next reconciliation")
+    ledger = build_ledger(load_settings())
+    case = known_case(ledger, case_id)
+    case = ledger.unhold(case.id, actor=actor(), reason=reason, now=SystemClock().now())
+    _said(case, f"case {case.id} goes on with the next reconciliation", output)
 
 
 @app.command("abort")
-def abort(case_id: Annotated[str, typer.Argument()], reason: Reason = "") -> None:
+def abort(
+    case_id: Annotated[str, typer.Argument()], reason: Reason = "", output: Output = Format.TABLE
+) -> None:
     """End a case now. Only what we put on the node is taken off; a node under repair stays out."""
-    services = build_services(load_settings(), needs_ledger=True)
-    say(abort_case(services, case_id, actor=actor(), reason=reason))
+    services = build_services(load_settings(), needs_ledger=True, needs_metrics=False)
+    case = known_case(services.book, case_id)
+    text = abort_case(services, case.id, actor=actor(), reason=reason)
+    _said(services.book.case(case.id), text, output)
+
+
+def known_case(ledger: Ledger, case_id: str) -> Case:
+    """The case of that id. Raises SettingsError for one that was mistyped."""
+    case = next((c for c in ledger.cases() if c.id == case_id), None)
+    if case is None:
+        raise SettingsError(f"no case {case_id!r} of cluster {ledger.cluster!r}: see case list")
+    return case
+
+
+def _said(case: Case, text: str, output: Format) -> None:
+    if output is Format.JSON:
+        print_json({"case": case_json(case), "text": text})
+    else:
+        say(text)
 
 
 @reviews.command("list")

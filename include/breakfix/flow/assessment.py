@@ -67,11 +67,8 @@ def remembered(services: Services) -> tuple[Mapping[str, NodeRecord], tuple[Case
     halt = halt_level(services.cluster, services.ledger, namespace)
     if services.ledger is None:
         return {}, (), halt
-    return (
-        services.ledger.node_records(now=services.clock.now()),
-        tuple(services.ledger.cases(open_only=True)),
-        halt,
-    )
+    records = services.ledger.node_records(now=services.clock.now())
+    return records, tuple(services.ledger.cases(open_only=True)), halt
 
 
 def world_of(services: Services, assessment: Assessment) -> World:

@@ -9,61 +9,39 @@ hears of it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 
-from breakfix.act.quarantine import clear_marks, quarantine, release, set_state_label
-from breakfix.approve import settle
-from breakfix.errors import LedgerError, NotFound, Refused, StaleFence
-from breakfix.flow import questions, validation
-from breakfix.flow.draining import drain_node
+from breakfix.act.quarantine import quarantine, release, was_released
+from breakfix.errors import NotFound, Refused
+from breakfix.flow import validation
+from breakfix.flow.answers import (
+    ask_before_repair,
+    ask_before_return,
+    require_approved_repair,
+    require_approved_return,
+    settle_question,
+)
+from breakfix.flow.draining import drain_node, drain_step
+from breakfix.flow.endings import (
+    ACTOR,
+    abort_case,
+    complete_ending,
+    escalate,
+    is_ending,
+    is_gone,
+    node_gone,
+    refused,
+)
 from breakfix.flow.guarding import RECOVERY, acting, disruption
 from breakfix.flow.repairs import run_repair
 from breakfix.flow.services import Services
-from breakfix.flow.stages import Go, Stage, Wait, WaitKind
-from breakfix.model import (
-    Action,
-    Answer,
-    Approval,
-    Case,
-    CaseEnd,
-    Decision,
-    NodeState,
-    Purpose,
-    RefusalReason,
-    StepStatus,
-)
+from breakfix.flow.stages import Go, Stage, Wait
+from breakfix.model import Action, Case, NodeState
+
+__all__ = ["abort_case", "escalate", "put_in_quarantine", "run_stage", "settle_question"]
 
 log = logging.getLogger(__name__)
-
-ACTOR = "node_case"
-
-#: Refusals that mean: a person or another owner has taken the node; the case is theirs now.
-_TAKEN_BACK = frozenset(
-    {RefusalReason.OVERRIDDEN, RefusalReason.EXCLUDED, RefusalReason.OTHER_OWNER}
-)
-#: Refusals that may pass: the case waits for that, up to its deadline.
-_MAY_PASS = frozenset(
-    {
-        RefusalReason.TELEMETRY,
-        RefusalReason.COMMON_CAUSE,
-        RefusalReason.NOT_CORROBORATED,
-        RefusalReason.SCOPE_FULL,
-        RefusalReason.FLEET_SHARE,
-        RefusalReason.HEADROOM,
-        RefusalReason.BUDGET,
-    }
-)
-
-#: Refusals that stop the run and leave the case to whoever lifts them.
-_NOT_NOW = frozenset(
-    {
-        RefusalReason.HALTED,
-        RefusalReason.HELD,
-        RefusalReason.UNOWNED_CLUSTER,
-        RefusalReason.STALE_FENCE,
-    }
-)
 
 StageFunction = Callable[[Services, Case], Go | Wait]
 
@@ -82,15 +60,24 @@ def run_stage(services: Services, stage: Stage, case_id: str, fence: int) -> Go 
     if case.held_by:
         return Go(Stage.SETTLE_RUN, f"the case is held by {case.held_by}")
     try:
-        result = STAGES[stage](services, case)
-    except StaleFence as e:
-        return Go(Stage.SETTLE_RUN, str(e))
-    except Refused as e:
-        result = _refused(services, case, stage, e)
-    except NotFound as e:
-        result = _node_gone(services, case, str(e))
+        result = _run(services, stage, case)
+    except Refused as e:  # even the end that it led to may not be done now
+        result = Go(Stage.SETTLE_RUN, f"{e.reason}: {e}")
     log.info("case=%s node=%s stage=%s -> %s", case.id, case.node, stage, result)
     return result
+
+
+def _run(services: Services, stage: Stage, case: Case) -> Go | Wait:
+    if is_ending(case):
+        return complete_ending(services, case)
+    try:
+        return STAGES[stage](services, case)
+    except Refused as e:
+        return refused(services, case, stage, e)
+    except NotFound as e:
+        if not is_gone(services, case):
+            raise  # a pod, or the like: look again
+        return node_gone(services, case, str(e))
 
 
 # --------------------------------------------------------------------------- begin
@@ -101,9 +88,11 @@ def begin(services: Services, case: Case) -> Go | Wait:
     match case.state:
         case NodeState.QUARANTINED:
             put_in_quarantine(services, case)
-            return _ask_before_repair(services, case)
+            return ask_before_repair(services, case)
         case NodeState.REPAIRING:
             return Go(_repair_stage(case), "resuming the repair")
+        case NodeState.VALIDATING if was_released(acting(services), case):
+            return return_node(services, case)
         case NodeState.VALIDATING:
             return Go(Stage.CHECK_GPUS, "resuming with the validation")
         case _:
@@ -119,109 +108,18 @@ def put_in_quarantine(services: Services, case: Case, *, is_fresh: bool = False)
     quarantine(acting(services), case, expected)
 
 
-def _ask_before_repair(services: Services, case: Case) -> Go:
-    if not case.detail.get("needs_approval", True):
-        return Go(Stage.DRAIN, "policy asks nobody before this repair")
-    approval = _question(services, case, Purpose.REPAIR, services.policy.timing.approval_repair_s)
-    if approval.decision is Decision.ALLOWED:
-        return Go(Stage.DRAIN, f"approved by {approval.approver}")
-    if approval.decision is Decision.PENDING:
-        return _ask(services, case, approval)
-    return Go(Stage.ESCALATE, f"approval {approval.decision}")
-
-
-def _question(services: Services, case: Case, purpose: Purpose, wait_s: float) -> Approval:
-    """The newest answer of record for this plan, at whatever fence it was given, or a new question.
-
-    An approved repair stays approved when the case changes hands: it is bound to the plan, not to
-    the run. A question about a return is asked afresh each time the node was validated afresh.
-    """
-    now = services.clock.now()
-    if purpose is Purpose.REPAIR:
-        for approval in reversed(services.book.approvals(case.id)):
-            is_same = approval.purpose is purpose and approval.plan_hash == case.plan_hash
-            if is_same and approval.decision in {Decision.ALLOWED, Decision.REFUSED}:
-                return approval
-    return services.book.ask(
-        case.id,
-        case.fence,
-        purpose,
-        plan_hash=case.plan_hash,
-        expires_at=now + timedelta(seconds=wait_s),
-        now=now,
-    )
-
-
-def _ask(services: Services, case: Case, approval: Approval) -> Go:
-    is_repair = approval.purpose is Purpose.REPAIR
-    steps = () if is_repair else tuple(services.book.steps(case.id))
-    return Go(
-        Stage.APPROVE_REPAIR if is_repair else Stage.APPROVE_RETURN,
-        f"{approval.purpose}: waiting for an approver",
-        {
-            "subject": questions.subject(case, approval.purpose),
-            "body": questions.body(case, approval.purpose, approval.expires_at, steps),
-            "asked_at": approval.asked_at.isoformat(),
-            "expires_at": approval.expires_at.isoformat(),
-        },
-    )
-
-
-# --------------------------------------------------------------------------- answers
-
-
-def settle_question(
-    services: Services, case_id: str, fence: int, purpose: Purpose, answers: Sequence[Answer]
-) -> Go:
-    """Turn what people answered into the approval of record, and go where it leads."""
-    case = services.book.case(case_id)
-    if case.fence != fence or not case.is_open:
-        return Go(Stage.SETTLE_RUN, "the case has ended or changed hands")
-    now = services.clock.now()
-    asked = _open_question(services, case, purpose)
-    outcome = settle(
-        asked, answers, services.policy, requester=case.requester, now=now, is_final=True
-    )
-    approval = services.book.decide(
-        case.id,
-        fence,
-        purpose,
-        outcome.decision,
-        approver=outcome.approver,
-        channel=outcome.channel,
-        note=outcome.note,
-        plan_hash=case.plan_hash,
-        now=now,
-    )
-    return _after_answer(services, case, approval)
-
-
-def _open_question(services: Services, case: Case, purpose: Purpose) -> Approval:
-    for approval in reversed(services.book.approvals(case.id)):
-        if approval.purpose is purpose and approval.fence == case.fence:
-            return approval
-    raise LedgerError(f"case {case.id} was never asked about its {purpose}")
-
-
-def _after_answer(services: Services, case: Case, approval: Approval) -> Go:
-    said = f"{approval.decision} by {approval.approver or 'nobody'}: {approval.note}"
-    if approval.purpose is Purpose.REPAIR:
-        to = Stage.DRAIN if approval.decision is Decision.ALLOWED else Stage.ESCALATE
-        return Go(to, said)
-    match approval.decision:
-        case Decision.ALLOWED:
-            return Go(Stage.RETURN_NODE, said)
-        case Decision.REFUSED:
-            return Go(Stage.ESCALATE, said)
-        case _:
-            services.notifier.tell(
-                "return unanswered", f"{case.node} stays out; it is asked again", case_id=case.id
-            )
-            return Go(Stage.SETTLE_RUN, said + "; the node stays out and is asked about again")
-
-
 # --------------------------------------------------------------------------- drain, repair,
 # validate
+
+
+def drain_stage(services: Services, case: Case) -> Go | Wait:
+    """Evict until nothing is left, within the deadline."""
+    is_begun = drain_step(services, case) is not None
+    require_approved_repair(services, case, is_begun=is_begun)
+    outcome = drain_node(services, case)
+    if isinstance(outcome, Wait):
+        return outcome
+    return _after_drain(case) if outcome else Go(Stage.ESCALATE, "drain overdue")
 
 
 def _after_drain(case: Case) -> Go:
@@ -232,14 +130,6 @@ def _after_drain(case: Case) -> Go:
             return Go(Stage.SETTLE_RUN, "drained; out until the case is aborted")
         case _:
             return Go(_repair_stage(case), "drained")
-
-
-def drain_stage(services: Services, case: Case) -> Go | Wait:
-    """Evict until nothing is left, within the deadline."""
-    outcome = drain_node(services, case)
-    if isinstance(outcome, Wait):
-        return outcome
-    return _after_drain(case) if outcome else Go(Stage.ESCALATE, "drain overdue")
 
 
 _REPAIR_STAGES: Mapping[Action, Stage] = {
@@ -257,33 +147,31 @@ def repair_stage(services: Services, case: Case) -> Go | Wait:
     """Dispatch the repair once, wait for its effect, and only then call it done."""
     if case.state is NodeState.VALIDATING:
         return Go(Stage.CHECK_GPUS, "repaired already")
+    require_approved_repair(services, case, is_begun=True)
     return run_repair(services, case)
-
-
-def ask_return(services: Services, case: Case) -> Go:
-    """The validation passed: ask before the return, where policy wants that."""
-    if "return" not in services.policy.approvals.ask_before:
-        return Go(Stage.RETURN_NODE, "validated; policy asks nobody before the return")
-    approval = _question(services, case, Purpose.RETURN, services.policy.timing.approval_return_s)
-    if approval.decision is Decision.PENDING:
-        return _ask(services, case, approval)
-    return _after_answer(services, case, approval)
 
 
 def diag_stage(services: Services, case: Case) -> Go | Wait:
     """The last check; when it passes, the question of the return."""
     outcome = validation.run_diag(services, case)
-    return ask_return(services, case) if outcome is None else outcome
+    return ask_before_return(services, case) if outcome is None else outcome
 
 
-# --------------------------------------------------------------------------- return, escalate
+# --------------------------------------------------------------------------- return
 
 
 def return_node(services: Services, case: Case) -> Go | Wait:
-    """Back in service, under watch. Only what we cordoned is uncordoned."""
+    """Back in service, under watch. Only what we cordoned is uncordoned.
+
+    The answer may have taken hours: the node is looked at once more, unless it was let go already.
+    """
     if case.state is NodeState.RETURNING:
         return Go(Stage.SETTLE_RUN, "returned already")
-    _require_approved_return(services, case)
+    if not was_released(acting(services), case):
+        require_approved_return(services, case)
+        doubt = validation.doubt_about_return(services, case)
+        if doubt:
+            return Go(Stage.SETTLE_RUN, f"{doubt}: it stays out, and the next run validates again")
     release(acting(services), case, RECOVERY, NodeState.RETURNING)
     now = services.clock.now()
     until = now + timedelta(seconds=services.policy.timing.watch_s)
@@ -297,163 +185,6 @@ def return_node(services: Services, case: Case) -> Go | Wait:
         deadline=until,
     )
     return Go(Stage.SETTLE_RUN, f"in service, watched until {until:%H:%M:%S} UTC")
-
-
-def _require_approved_return(services: Services, case: Case) -> None:
-    if "return" not in services.policy.approvals.ask_before:
-        return
-    for approval in services.book.approvals(case.id):
-        is_this = approval.purpose is Purpose.RETURN and approval.fence == case.fence
-        if is_this and approval.decision is Decision.ALLOWED:
-            return
-    raise Refused(RefusalReason.NOT_APPROVED, "the return was not approved")
-
-
-def escalate(services: Services, case: Case) -> Go | Wait:
-    """A person or hardware is needed: the node stays out, and everybody is told why."""
-    now, reason = services.clock.now(), why_escalated(services, case)
-    try:
-        set_state_label(acting(services), case, NodeState.ESCALATED)
-    except Refused as e:
-        if e.reason in _NOT_NOW:
-            raise
-        log.warning("case=%s node=%s escalates unlabelled: %s", case.id, case.node, e)
-    services.book.end_case(
-        case.id, case.fence, CaseEnd.ESCALATED, actor=ACTOR, reason=reason, now=now
-    )
-    services.notifier.tell(f"{case.node} escalated", reason, case_id=case.id)
-    return Go(Stage.SETTLE_RUN, reason)
-
-
-def why_escalated(services: Services, case: Case) -> str:
-    """The reason, from the records: the last question that was not a yes, or the last step that
-    failed.
-    """
-    for approval in reversed(services.book.approvals(case.id)):
-        if approval.fence == case.fence and approval.decision in {
-            Decision.REFUSED,
-            Decision.EXPIRED,
-        }:
-            who = approval.approver or "nobody"
-            return f"{approval.purpose} {approval.decision} by {who}"
-    for step in reversed(services.book.steps(case.id)):
-        if step.status in {StepStatus.FAILED, StepStatus.UNKNOWN}:
-            return f"{step.name} {step.status}: {step.detail.get('text', '')}"
-    if case.action is Action.HOLD_FOR_HARDWARE:
-        return f"{case.failure_class}, attempt {case.attempt}: held for hardware"
-    return f"{case.failure_class}: no further automatic step"
-
-
-# --------------------------------------------------------------------------- refused
-
-
-def _refused(services: Services, case: Case, stage: Stage, refusal: Refused) -> Go | Wait:
-    now = services.clock.now()
-    if refusal.reason in _TAKEN_BACK:
-        return _given_up(services, case, CaseEnd.OVERRIDDEN, str(refusal))
-    if refusal.reason is RefusalReason.REASON_GONE:
-        return _given_up(services, case, CaseEnd.ABORTED, str(refusal))
-    if refusal.reason is RefusalReason.NODE_CHANGED:
-        return _node_changed(services, case, str(refusal))
-    if refusal.reason in _MAY_PASS:
-        return _wait_or_escalate(services, case, stage, str(refusal), now)
-    if refusal.reason in {RefusalReason.POD_REFUSED, RefusalReason.PROTECTED}:
-        return Go(Stage.ESCALATE, str(refusal))
-    return Go(Stage.SETTLE_RUN, f"{refusal.reason}: {refusal}")
-
-
-def _wait_or_escalate(
-    services: Services, case: Case, stage: Stage, text: str, now: datetime
-) -> Go | Wait:
-    """A hold that may pass ends at the drain's deadline, counted from when it was first met."""
-    name = f"hold.{stage}.{case.fence}"
-    until = now + timedelta(seconds=services.policy.drain.timeout_s)
-    step, _ = services.book.begin_step(
-        case.id,
-        case.fence,
-        name,
-        detail={"text": text, "deadline": until.isoformat()},
-        now=now,
-    )
-    deadline = datetime.fromisoformat(str(step.detail["deadline"]))
-    if now >= deadline:
-        services.book.finish_step(
-            case.id, case.fence, name, StepStatus.FAILED, detail={"text": text}, now=now
-        )
-        return Go(Stage.ESCALATE, text)
-    again = now + timedelta(seconds=services.policy.drain.poll_s)
-    return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=again)
-
-
-def _given_up(services: Services, case: Case, end: CaseEnd, text: str) -> Go:
-    """Take our marks off, leave what others did, and end the case."""
-    now = services.clock.now()
-    if end is CaseEnd.OVERRIDDEN:
-        clear_marks(services.cluster, case)
-    else:
-        _let_go(services, case)
-    services.book.end_case(case.id, case.fence, end, actor=ACTOR, reason=text, now=now)
-    services.notifier.tell(f"case of {case.node} ended: {end}", text, case_id=case.id)
-    return Go(Stage.SETTLE_RUN, text)
-
-
-def _let_go(services: Services, case: Case) -> None:
-    """Give the node back as it was before us, and take every mark off."""
-    try:
-        release(acting(services), case, RECOVERY, NodeState.HEALTHY)
-    except Refused as e:
-        if e.reason in _NOT_NOW:
-            raise
-        log.info("case=%s node=%s is not ours to release: %s", case.id, case.node, e)
-    clear_marks(services.cluster, case)
-
-
-def _node_changed(services: Services, case: Case, text: str) -> Go:
-    """Gone, another machine of that name, or the same one after a boot that was not ours."""
-    try:
-        node = services.cluster.node(case.node)
-    except NotFound:
-        return _node_gone(services, case, text)
-    if node.uid != case.node_uid:
-        return _node_gone(services, case, text)
-    if case.state is NodeState.QUARANTINED:
-        return _given_up(services, case, CaseEnd.ABORTED, text)
-    return Go(Stage.ESCALATE, text)
-
-
-def _node_gone(services: Services, case: Case, text: str) -> Go:
-    now = services.clock.now()
-    services.book.end_case(
-        case.id, case.fence, CaseEnd.NODE_GONE, actor=ACTOR, reason=text, now=now
-    )
-    services.notifier.tell(f"{case.node} is gone", text, case_id=case.id)
-    return Go(Stage.SETTLE_RUN, text)
-
-
-def abort_case(services: Services, case_id: str, *, actor: str, reason: str) -> str:
-    """A person ends a case: a node not yet under repair is released, any other stays out,
-    escalated.
-
-    Returns a sentence on what became of the node.
-    """
-    now = services.clock.now()
-    case = services.book.case(case_id)
-    if not case.is_open:
-        return f"case {case.id} had ended already: {case.end}"
-    taken = services.book.take_over(
-        case.id, case.fence, actor=actor, reason=reason or "aborted", now=now
-    )
-    if taken.state in {NodeState.REPAIRING, NodeState.VALIDATING}:
-        set_state_label(acting(services), taken, NodeState.ESCALATED)
-        services.book.end_case(
-            taken.id, taken.fence, CaseEnd.ESCALATED, actor=actor, reason=reason, now=now
-        )
-        return f"case {case.id} ended; {case.node} was under repair and stays out: look at it first"
-    _let_go(services, taken)
-    services.book.end_case(
-        taken.id, taken.fence, CaseEnd.ABORTED, actor=actor, reason=reason, now=now
-    )
-    return f"case {case.id} aborted; what it had put on {case.node} is taken off"
 
 
 STAGES: Mapping[Stage, StageFunction] = {

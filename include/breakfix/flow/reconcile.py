@@ -17,7 +17,7 @@ from breakfix.act.marks import CASE, is_marked, was_taken_back
 from breakfix.act.ownership import check_ownership
 from breakfix.act.quarantine import clear_marks
 from breakfix.errors import BreakfixError, LedgerError, StaleFence
-from breakfix.flow.case import escalate
+from breakfix.flow.endings import escalate, give_up, is_ending
 from breakfix.flow.services import Services
 from breakfix.model import Action, Case, CaseEnd, HaltLevel, Node, NodeState
 from breakfix.ports import CaseRuns
@@ -68,6 +68,9 @@ def reconcile(services: Services, runs: CaseRuns) -> ReconcileReport:
             found.report.notes.append(f"{case.id}: changed hands meanwhile")
         except BreakfixError as e:
             found.report.notes.append(f"{case.id}: {e}")
+    if found.halt is HaltLevel.ALL:
+        found.report.notes.append("halted (level all): no mark is taken off any node")
+        return found.report
     for node in found.nodes.values():
         if is_marked(node):
             _mend_marks(services, node, found.report)
@@ -79,11 +82,12 @@ def _mend_case(services: Services, runs: CaseRuns, case: Case, found: _Pass) -> 
     if node is None or node.uid != case.node_uid:
         text = "the node is gone" if node is None else "another node has the name now"
         _end(services, case, CaseEnd.NODE_GONE, text, found.report)
+    elif case.held_by or found.halt is HaltLevel.ALL:
+        return
     elif _is_theirs(services, case, node):
-        taken = _take(services, case, "a person took the node back")
-        clear_marks(services.cluster, taken)
         text = "a person took the node back"
-        _end(services, taken, CaseEnd.OVERRIDDEN, text, found.report)
+        give_up(services, _take(services, case, text), CaseEnd.OVERRIDDEN, text, actor=ACTOR)
+        found.report.ended.append(case.id)
     elif _wants_run(case, found.live, found.halt):
         _start(services, runs, case, found.report)
 
@@ -95,13 +99,13 @@ def _is_theirs(services: Services, case: Case, node: Node) -> bool:
 
 
 def _wants_run(case: Case, live: frozenset[str], halt: HaltLevel) -> bool:
-    if case.held_by or case.action is Action.DRAIN_ONLY or case.state is NodeState.RETURNING:
+    if case.run_id in live:
         return False
-    if halt is HaltLevel.ALL or (
-        halt is HaltLevel.DISRUPTION and case.state is NodeState.QUARANTINED
-    ):
+    if is_ending(case):
+        return True
+    if case.action is Action.DRAIN_ONLY or case.state is NodeState.RETURNING:
         return False
-    return case.run_id not in live
+    return not (halt is HaltLevel.DISRUPTION and case.state is NodeState.QUARANTINED)
 
 
 def _start(services: Services, runs: CaseRuns, case: Case, report: ReconcileReport) -> None:
@@ -112,7 +116,8 @@ def _start(services: Services, runs: CaseRuns, case: Case, report: ReconcileRepo
         report.started.append(case.run_id)
         return
     if case.fence >= services.policy.limits.max_runs:
-        escalate(services, _take(services, case, f"{case.fence} runs did not finish it"))
+        text = f"{case.fence} runs did not finish it"
+        escalate(services, _take(services, case, text), actor=ACTOR, reason=text)
         report.escalated.append(case.id)
         return
     taken = _take(services, case, "its run ended before the case did")

@@ -14,6 +14,7 @@ from breakfix.model import Action, Case, NodeState, Step, StepStatus
 
 ACTOR = "node_case"
 _PLUGIN_POLL_S = 10.0
+_SENT = "is_sent"  # in a step's detail
 
 
 def run_repair(services: Services, case: Case) -> Go | Wait:
@@ -51,6 +52,19 @@ def _first_dispatch(services: Services, case: Case) -> Step:
 
 
 def _dispatch(services: Services, case: Case) -> Step:
+    """Send it, and note that it was sent: from then on a pod that is not there has come and
+    gone.
+    """
+    step = _send(services, case)
+    if step.status is not StepStatus.DISPATCHED or _SENT in step.detail:
+        return step
+    now = services.clock.now()
+    return services.book.finish_step(
+        case.id, case.fence, step.name, step.status, detail={_SENT: True}, now=now
+    )
+
+
+def _send(services: Services, case: Case) -> Step:
     """The effect; each is idempotent by its pod's name, the boot id, or the uid of what it
     deletes.
     """
@@ -73,7 +87,8 @@ def _settle(services: Services, case: Case, step: Step) -> Step | None:
         case Action.REBOOT_NODE:
             return repair.settle_reboot(act, case, step)
         case Action.RESET_GPU:
-            return repair.settle_pod(act, case, step) if _pod_exists(services, step) else None
+            is_there = _SENT in step.detail or _pod_exists(services, step)
+            return repair.settle_pod(act, case, step) if is_there else None
         case _:
             return repair.settle_device_plugin(act, case, step, pod_settings(services.settings))
 
@@ -105,8 +120,10 @@ def _deadline(services: Services, case: Case, step: Step) -> datetime:
 
 
 def _was_cut_short(services: Services, case: Case, step: Step) -> bool:
-    """Recorded as dispatched, but there is no pod, and the node still runs the boot it ran then."""
-    if case.action is Action.RESTART_DEVICE_PLUGIN or _pod_exists(services, step):
+    """Recorded as begun, but nothing was sent, and the node still runs the boot it ran then."""
+    if _SENT in step.detail:
+        return False
+    if case.action is not Action.RESTART_DEVICE_PLUGIN and _pod_exists(services, step):
         return False
     node = services.cluster.node(case.node)
     return node.is_ready and node.boot_id == case.boot_id

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from breakfix.act.guard import halt_level
 from breakfix.act.ownership import check_ownership
 from breakfix.act.quarantine import clear_marks
 from breakfix.errors import BreakfixError, Refused
@@ -13,7 +14,7 @@ from breakfix.flow.assessment import Assessment, assess, world_of
 from breakfix.flow.case import put_in_quarantine
 from breakfix.flow.services import Services
 from breakfix.flow.validation import required_signals
-from breakfix.model import Case, CaseEnd, Intent, NodeState, Outcome, Refusal
+from breakfix.model import Case, CaseEnd, HaltLevel, Intent, NodeState, Outcome, Refusal
 from breakfix.plan.planning import limits_of
 from breakfix.plan.world import World
 from breakfix.verify import signals_outcome
@@ -86,9 +87,11 @@ def _end_watches(services: Services, assessment: Assessment) -> list[Case]:
     """
     ended: list[Case] = []
     now = services.clock.now()
+    if halt_level(services.cluster, services.book, services.settings.namespace) is HaltLevel.ALL:
+        return ended
     wanted = {i.node for i in assessment.plan.intents}
     for case in services.book.cases(open_only=True):
-        if case.state is not NodeState.RETURNING or case.node in wanted:
+        if case.state is not NodeState.RETURNING or case.node in wanted or case.held_by:
             continue
         if case.deadline is None or now < case.deadline:
             continue

@@ -6,19 +6,22 @@ Every check fails closed: what cannot be read or proved is not passed.
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 from breakfix.act import guard, repair, steps
-from breakfix.errors import NotFound
+from breakfix.errors import NotFound, Refused
 from breakfix.flow.assessment import assess
 from breakfix.flow.guarding import RECOVERY, acting, pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
-from breakfix.model import Case, Node, Outcome, Step, StepStatus
+from breakfix.model import Case, Node, Outcome, RefusalReason, Step, StepStatus
 from breakfix.observe.kubernetes_signals import expected_gpus
 from breakfix.verify import diag_outcome, gpus_outcome, signals_outcome
 
 _POLL_S = 10.0
+
+log = logging.getLogger(__name__)
 
 
 def check_gpus(services: Services, case: Case) -> Go | Wait:
@@ -54,13 +57,19 @@ def required_signals(services: Services) -> frozenset[str]:
 
 
 def _restart_plugin(services: Services, case: Case) -> None:
-    repair.restart_device_plugin(
-        acting(services),
-        case,
-        RECOVERY,
-        pod_settings(services.settings),
-        nth=case.fence + 1,  # the repair of that name, if there was one, is the first
-    )
+    """Once a fence. While the node has no plugin pod, its DaemonSet is about to bring one."""
+    try:
+        repair.restart_device_plugin(
+            acting(services),
+            case,
+            RECOVERY,
+            pod_settings(services.settings),
+            nth=case.fence + 1,  # the repair of that name, if there was one, is the first
+        )
+    except Refused as e:
+        if e.reason is not RefusalReason.REASON_GONE:
+            raise
+        log.info("case=%s node=%s no plugin to restart: %s", case.id, case.node, e)
 
 
 def check_signals(services: Services, case: Case) -> Go | Wait:
@@ -138,6 +147,35 @@ def _diag_said(step: Step) -> Go | None:
     if step.status is StepStatus.VERIFIED:
         return None
     return Go(Stage.ESCALATE, str(step.detail.get("text", "the diagnostic did not pass")))
+
+
+def doubt_about_return(services: Services, case: Case) -> str:
+    """Why a validation of this fence does not carry a return now; an empty string when it does.
+
+    Hours may lie between the validation and the answer: evidence grows old, and a node can break
+    meanwhile.
+    """
+    node = guard.check(acting(services), case, "return", RECOVERY)
+    proof = _proof(services, case)
+    if proof is None or proof.ended_at is None:
+        return "the node was not validated at this fence"
+    age_s = (services.clock.now() - proof.ended_at).total_seconds()
+    if age_s > services.policy.timing.evidence_max_age_s:
+        return f"the validation is {age_s:.0f} s old"
+    expected = expected_gpus(node, services.policy)
+    if gpus_outcome(node, expected) is not Outcome.FIXED:
+        return f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
+    verdict = assess(services).judgement.verdict(case.node)
+    if signals_outcome(verdict, required=required_signals(services)) is not Outcome.FIXED:
+        return verdict.reason if verdict else "the node was not judged"
+    return ""
+
+
+def _proof(services: Services, case: Case) -> Step | None:
+    """The diagnostic that passed at this fence: the last check of a validation."""
+    name = repair.step_name(acting(services), case, steps.DIAG, case.fence)
+    step = steps.step_named(services.book.steps(case.id), name)
+    return step if step is not None and step.status is StepStatus.VERIFIED else None
 
 
 def _open(services: Services, case: Case, what: str) -> tuple[Node, Step]:

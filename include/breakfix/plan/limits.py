@@ -7,7 +7,7 @@ arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,7 +16,6 @@ from breakfix.model import (
     FailureClass,
     HaltLevel,
     Node,
-    NodeState,
     Pod,
     PodAction,
     Refusal,
@@ -177,27 +176,23 @@ def no_headroom(candidate: Candidate, world: World) -> Refusal | None:
 
 
 def free_gpus_after(node: Node, world: World) -> int:
-    """Schedulable GPUs of the node's SKU and pool left once its pods, and pending ones, are placed
-    there.
+    """GPUs of the node's SKU and pool that stay free once all that must move, and all that waits,
+    is placed.
 
-    Negative: that many GPUs short. GPUs of finished pods are free.
+    What must move: the pods of this node, and of those that others are emptying or that are not
+    Ready. Negative: that many GPUs short. GPUs of finished pods are free; a pod that is going has
+    its successor among the pending.
     """
-    peers = [
+    group = [n for n in world.fleet if n.sku == node.sku and n.pool == node.pool]
+    stays = [
         n
-        for n in world.fleet
-        if n.sku == node.sku
-        and n.pool == node.pool
-        and n.name != node.name
-        and n.name not in world.taken
-        and not n.is_out
-        and n.name not in world.out
+        for n in group
+        if n.name != node.name and n.name not in world.taken and n.name not in world.out
     ]
-    free = sum(n.gpus_allocatable - _gpus_in_use(n.name, world) for n in peers)
-    taken_too = (
-        n for n in world.taken if (t := world.by_name[n]).sku == node.sku and t.pool == node.pool
-    )
-    to_place = _gpus_to_move(node.name, world) + sum(_gpus_to_move(n, world) for n in taken_too)
-    pending = sum(p.gpus for p in world.pods_on.get("", ()) if _could_want(p, node))
+    leaves = [n for n in group if n.name == node.name or world.is_leaving(n)]
+    free = sum(n.gpus_allocatable - _gpus_in_use(n.name, world) for n in stays)
+    to_place = sum(_gpus_to_move(n.name, world) for n in leaves)
+    pending = sum(p.gpus for p in world.pods_on.get("", ()) if _could_want(p, group))
     return free - to_place - pending
 
 
@@ -206,14 +201,20 @@ def _gpus_in_use(node: str, world: World) -> int:
 
 
 def _gpus_to_move(node: str, world: World) -> int:
-    return sum(d.gpus for d in world.pods_to_drain(node) if d.action is PodAction.EVICT)
+    going = {p.uid for p in world.pods_on.get(node, ()) if p.is_terminating}
+    return sum(
+        d.gpus
+        for d in world.pods_to_drain(node)
+        if d.action is PodAction.EVICT and d.uid not in going
+    )
 
 
-def _could_want(pod: Pod, node: Node) -> bool:
-    """A pending pod counts where its nodeSelector does not rule the node's group out."""
-    if pod.is_finished:
+def _could_want(pod: Pod, group: Sequence[Node]) -> bool:
+    """A pending pod counts where its nodeSelector lets it onto a node of the group."""
+    if pod.is_finished or not pod.gpus:
         return False
-    return all(node.labels.get(k, v) == v for k, v in pod.node_selector.items())
+    wanted = pod.node_selector.items()
+    return any(all(n.labels.get(k) == v for k, v in wanted) for n in group)
 
 
 def pod_refused(candidate: Candidate, world: World) -> Refusal | None:
@@ -288,9 +289,6 @@ GUARDS: tuple[Guard, ...] = (
 
 #: Those that are asked again before a disruptive act of a case that was admitted already.
 ACT_GUARDS: tuple[Guard, ...] = (protected, excluded, other_owner, scopes_full)
-
-#: States of a case in which its node is not a candidate again.
-BUSY = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
 
 
 def first_refusal(

@@ -26,14 +26,13 @@ from breakfix.model import (
     Verdict,
 )
 from breakfix.plan.limits import (
-    BUSY,
     Candidate,
     attempts_left,
     first_refusal,
     free_gpus_after,
     promise,
 )
-from breakfix.plan.world import World, build_world
+from breakfix.plan.world import BUSY, World, build_world
 from breakfix.policy import Policy
 from breakfix.ports import Limit
 
@@ -99,9 +98,9 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
     if verdict.recommended_action not in DISRUPTIVE:
         return None
     attempt = next_attempt(node.name, world)
-    action = action_for(failure_class, attempt, node.name, world)
-    if action not in DISRUPTIVE:
-        return None
+    action = verdict.recommended_action
+    if not attempts_left(world, node.name):
+        action = Action.HOLD_FOR_HARDWARE
     candidate = Candidate(node, failure_class, action, now)
     refusal = first_refusal(candidate, world)
     if refusal is not None:
@@ -115,15 +114,6 @@ def next_attempt(node: str, world: World) -> int:
     """1 for a first repair; a recurrence goes on where the ladder stopped."""
     record = world.records.get(node)
     return 1 + (record.attempts if record is not None else 0)
-
-
-def action_for(failure_class: FailureClass, attempt: int, node: str, world: World) -> Action:
-    """The ladder's rung; a node whose attempts are used up is held for hardware, not repaired
-    again.
-    """
-    if not attempts_left(world, node):
-        return Action.HOLD_FOR_HARDWARE
-    return world.policy.class_rule(failure_class).action_for(attempt)
 
 
 def make_intent(
@@ -186,6 +176,9 @@ def plan_one(
     if _is_busy(node.name, world) or node.name in world.cases:
         text = "the node has an open case or is escalated"
         return Refusal(node.name, RefusalReason.CASE_OPEN, text, failure_class, action)
+    if action not in DISRUPTIVE:
+        text = f"policy knows no repair of {failure_class} ({action})"
+        return Refusal(node.name, RefusalReason.MODE_RECOMMEND, text, failure_class, action)
     candidate = Candidate(node, failure_class, action, now, is_by_person=True)
     refusal = first_refusal(candidate, world)
     if refusal is not None:

@@ -24,6 +24,12 @@ from breakfix.plan.drain_pods import decide_pods
 from breakfix.plan.selectors import selects
 from breakfix.policy import Policy
 
+#: Label of the pods that repair and validate: ours, and no workload.
+OUR_PODS = "breakfix.dev/case"
+
+#: States of a case that somebody is at work on.
+BUSY = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
+
 
 @dataclass(slots=True)
 class World:
@@ -42,15 +48,24 @@ class World:
     out: frozenset[str]  # by the cluster's word or the ledger's, whichever is worse
     taken: set[str] = field(default_factory=set)
     budget_used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    drains: dict[str, list[PodDecision]] = field(default_factory=dict)  # worked out once a node
 
     def pods_to_drain(self, node: str) -> list[PodDecision]:
-        """What a drain of the node would do with each of its pods, by policy."""
-        return decide_pods(
-            self.pods_on.get(node, ()),
-            daemon_sets=self.observation.daemon_sets,
-            allow_disk_empty_dir=self.policy.drain.may_delete_disk_empty_dir,
-            allow_unmanaged=self.policy.drain.may_delete_unmanaged,
-        )
+        """What a drain of the node would do with each of its pods, by policy; our own pods stay."""
+        if node not in self.drains:
+            self.drains[node] = decide_pods(
+                (p for p in self.pods_on.get(node, ()) if OUR_PODS not in p.labels),
+                daemon_sets=self.observation.daemon_sets,
+                allow_disk_empty_dir=self.policy.drain.may_delete_disk_empty_dir,
+                allow_unmanaged=self.policy.drain.may_delete_unmanaged,
+            )
+        return self.drains[node]
+
+    def is_leaving(self, node: Node) -> bool:
+        """Whether what runs there has to find another place: taken, under a case, or NotReady."""
+        case = self.cases.get(node.name)
+        is_busy = case is not None and case.state in BUSY
+        return is_busy or node.name in self.taken or not node.is_ready
 
     def out_besides(self, node: str, scope: Scope) -> frozenset[str]:
         """Who is out of that scope, or promised to be, the node itself left out."""
@@ -66,9 +81,7 @@ class World:
 
 
 #: Ledger states in which a node is out of service whatever the cluster shows.
-_OUT_STATES = frozenset(
-    {NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING, NodeState.ESCALATED}
-)
+_OUT_STATES = BUSY | {NodeState.ESCALATED}
 
 
 def build_world(

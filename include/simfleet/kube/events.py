@@ -69,7 +69,7 @@ def record(
         "reportingInstance": "",
     }
     if component.endswith("scheduler"):
-        stamps = {"firstTimestamp": None, "lastTimestamp": None, "source": {}}
+        stamps: Obj = {"firstTimestamp": None, "lastTimestamp": None, "source": {}}
         action = "Binding" if reason == "Scheduled" else "Scheduling"
         obj |= stamps | {"eventTime": rfc3339_micro(now), "action": action}
         obj["reportingInstance"] = f"{component}-simfleet"

@@ -81,7 +81,9 @@ class SimKube:
     """A simulated cluster's API in a background thread: `with SimKube(nodes=[...]) as kube:`.
 
     Attributes: `url`, `store`, `tokens`, `faults`, `api`. The store belongs to the background
-    loop: reach it through `call`. `tls` makes it HTTPS, as kubectl wants. `live` starts controllers and a kubelet beside the API.
+    loop: reach it through `call`. `tls` makes it HTTPS, as kubectl wants. `live` starts
+    controllers and kubelets beside the API. `snapshot` is the content of another store to begin
+    with.
     """
 
     def __init__(
@@ -172,4 +174,18 @@ class SimKube:
         if self.live is not None:
             await self.live.stop()
         if self._runner is not None:
+            _abort_connections(self._runner)
             await self._runner.cleanup()
+        rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        # Aborted transports close in a later round of the loop.
+        await asyncio.sleep(0.01)
+
+
+def _abort_connections(runner: web.AppRunner) -> None:
+    """Clients that keep connections or watches open are not waited for."""
+    for handler in runner.server.connections if runner.server else ():
+        if handler.transport is not None:
+            handler.transport.abort()

@@ -1,0 +1,277 @@
+"""How a case ends other than well: refused, given up, taken back, gone, aborted, escalated.
+
+What the end is to be is noted in the case before the node is touched, so that whoever comes after a
+crash completes that end instead of beginning anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from breakfix.act.quarantine import clear_marks, release, set_state_label
+from breakfix.errors import NotFound, Refused
+from breakfix.flow.guarding import RECOVERY, acting
+from breakfix.flow.services import Services
+from breakfix.flow.stages import Go, Stage, Wait, WaitKind
+from breakfix.model import (
+    Action,
+    Case,
+    CaseEnd,
+    Decision,
+    NodeState,
+    RefusalReason,
+    StepStatus,
+)
+
+log = logging.getLogger(__name__)
+
+ACTOR = "node_case"
+
+#: Key of the case's detail under which an end that was begun is noted.
+ENDING = "ending"
+
+#: Refusals that mean: a person or another owner has taken the node; the case is theirs now.
+_TAKEN_BACK = frozenset(
+    {RefusalReason.OVERRIDDEN, RefusalReason.EXCLUDED, RefusalReason.OTHER_OWNER}
+)
+#: Refusals that may pass: the case waits for that, up to its deadline.
+_MAY_PASS = frozenset(
+    {
+        RefusalReason.TELEMETRY,
+        RefusalReason.COMMON_CAUSE,
+        RefusalReason.NOT_CORROBORATED,
+        RefusalReason.COOLDOWN,
+        RefusalReason.SCOPE_FULL,
+        RefusalReason.FLEET_SHARE,
+        RefusalReason.HEADROOM,
+        RefusalReason.BUDGET,
+    }
+)
+#: Refusals that stop the run and leave the case to whoever lifts them.
+_NOT_NOW = frozenset(
+    {
+        RefusalReason.HALTED,
+        RefusalReason.HELD,
+        RefusalReason.UNOWNED_CLUSTER,
+        RefusalReason.STALE_FENCE,
+    }
+)
+
+
+def refused(services: Services, case: Case, stage: Stage, refusal: Refused) -> Go | Wait:
+    """What a guardrail's no means for the case. Raises Refused when even the end must wait."""
+    text = str(refusal)
+    match refusal.reason:
+        case reason if reason in _TAKEN_BACK:
+            return give_up(services, case, CaseEnd.OVERRIDDEN, text)
+        case RefusalReason.REASON_GONE:
+            return _stop(services, case, stage, text)
+        case RefusalReason.NODE_CHANGED:
+            return _node_changed(services, case, stage, text)
+        case reason if reason in _MAY_PASS:
+            return _wait_or_escalate(services, case, stage, text)
+        case RefusalReason.POD_REFUSED | RefusalReason.PROTECTED | RefusalReason.MODE_RECOMMEND:
+            return _escalation(services, case, stage, text)
+    return Go(Stage.SETTLE_RUN, f"{refusal.reason}: {text}")
+
+
+def _stop(services: Services, case: Case, stage: Stage, text: str) -> Go:
+    """Nothing was done to the node yet: give it back. Under repair it only returns validated."""
+    if case.state is NodeState.QUARANTINED:
+        return give_up(services, case, CaseEnd.ABORTED, text)
+    return _escalation(services, case, stage, text)
+
+
+def _escalation(services: Services, case: Case, stage: Stage, text: str) -> Go:
+    """To the escalation, with the reason on record for the people who get it."""
+    _refusal_step(services, case, f"refused.{stage}.{case.fence}", text)
+    return Go(Stage.ESCALATE, text)
+
+
+def _refusal_step(services: Services, case: Case, name: str, text: str) -> None:
+    now, detail = services.clock.now(), {"text": text}
+    services.book.begin_step(case.id, case.fence, name, detail=detail, now=now)
+    services.book.finish_step(case.id, case.fence, name, StepStatus.FAILED, detail=detail, now=now)
+
+
+def _wait_or_escalate(services: Services, case: Case, stage: Stage, text: str) -> Go | Wait:
+    """A hold that may pass ends at the drain's deadline, counted from when it was first met."""
+    name, now = f"hold.{stage}.{case.fence}", services.clock.now()
+    until = now + timedelta(seconds=services.policy.drain.timeout_s)
+    step, _ = services.book.begin_step(
+        case.id,
+        case.fence,
+        name,
+        detail={"text": text, "deadline": until.isoformat()},
+        now=now,
+    )
+    deadline = datetime.fromisoformat(str(step.detail["deadline"]))
+    if now >= deadline:
+        services.book.finish_step(
+            case.id, case.fence, name, StepStatus.FAILED, detail={"text": text}, now=now
+        )
+        return Go(Stage.ESCALATE, text)
+    again = now + timedelta(seconds=services.policy.drain.poll_s)
+    return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=again)
+
+
+# --------------------------------------------------------------------------- the node is let go
+
+
+def give_up(services: Services, case: Case, end: CaseEnd, text: str, *, actor: str = ACTOR) -> Go:
+    """Take our marks off, leave what others did, and end the case. Raises Refused (not now)."""
+    _note_ending(services, case, end, text, actor)
+    if end is CaseEnd.OVERRIDDEN:
+        clear_marks(services.cluster, case)
+    else:
+        _let_go(services, case)
+    now = services.clock.now()
+    services.book.end_case(case.id, case.fence, end, actor=actor, reason=text, now=now)
+    services.notifier.tell(f"case of {case.node} ended: {end}", text, case_id=case.id)
+    return Go(Stage.SETTLE_RUN, text)
+
+
+def _note_ending(services: Services, case: Case, end: CaseEnd, text: str, actor: str) -> None:
+    services.book.move(
+        case.id,
+        case.fence,
+        case.state,
+        actor=actor,
+        reason=text,
+        now=services.clock.now(),
+        detail={ENDING: {"end": end.value, "text": text, "actor": actor}},
+    )
+
+
+def is_ending(case: Case) -> bool:
+    """Whether an end was begun and cut short."""
+    return ENDING in case.detail
+
+
+def complete_ending(services: Services, case: Case) -> Go:
+    """Go on with the end that was begun."""
+    begun = case.detail[ENDING]
+    end, text, actor = CaseEnd(begun["end"]), str(begun["text"]), str(begun["actor"])
+    if is_gone(services, case):
+        return node_gone(services, case, text)
+    if end is CaseEnd.ESCALATED:
+        return escalate(services, case, actor=actor, reason=text)
+    return give_up(services, case, end, text, actor=actor)
+
+
+def _let_go(services: Services, case: Case) -> None:
+    """Give the node back as it was before us, and take every mark off."""
+    try:
+        release(acting(services), case, RECOVERY, NodeState.HEALTHY)
+    except Refused as e:
+        if e.reason in _NOT_NOW:
+            raise
+        log.info("case=%s node=%s is not ours to release: %s", case.id, case.node, e)
+    clear_marks(services.cluster, case)
+
+
+def _node_changed(services: Services, case: Case, stage: Stage, text: str) -> Go:
+    """Gone, another machine of that name, or the same one after a boot that was not ours."""
+    if is_gone(services, case):
+        return node_gone(services, case, text)
+    return _stop(services, case, stage, text)
+
+
+def is_gone(services: Services, case: Case) -> bool:
+    """Whether the case's machine is no longer in the cluster."""
+    try:
+        return services.cluster.node(case.node).uid != case.node_uid
+    except NotFound:
+        return True
+
+
+def node_gone(services: Services, case: Case, text: str) -> Go:
+    """There is nothing left to do for this node."""
+    services.book.end_case(
+        case.id,
+        case.fence,
+        CaseEnd.NODE_GONE,
+        actor=ACTOR,
+        reason=text,
+        now=services.clock.now(),
+    )
+    services.notifier.tell(f"{case.node} is gone", text, case_id=case.id)
+    return Go(Stage.SETTLE_RUN, text)
+
+
+# --------------------------------------------------------------------------- the node stays out
+
+
+def escalate(services: Services, case: Case, *, actor: str = ACTOR, reason: str = "") -> Go:
+    """A person or hardware is needed: the node stays out, and everybody is told why."""
+    reason = reason or why_escalated(services, case)
+    try:
+        set_state_label(acting(services), case, NodeState.ESCALATED)
+    except Refused as e:
+        if e.reason in _NOT_NOW:
+            raise
+        log.warning("case=%s node=%s escalates unlabelled: %s", case.id, case.node, e)
+    services.book.end_case(
+        case.id,
+        case.fence,
+        CaseEnd.ESCALATED,
+        actor=actor,
+        reason=reason,
+        now=services.clock.now(),
+    )
+    services.notifier.tell(f"{case.node} escalated", reason, case_id=case.id)
+    return Go(Stage.SETTLE_RUN, reason)
+
+
+def why_escalated(services: Services, case: Case) -> str:
+    """The reason, from the records: the last question that was not a yes, or the last step that
+    failed.
+    """
+    for approval in reversed(services.book.approvals(case.id)):
+        if approval.fence == case.fence and approval.decision in {
+            Decision.REFUSED,
+            Decision.EXPIRED,
+        }:
+            who = approval.approver or "nobody"
+            return f"{approval.purpose} {approval.decision} by {who}"
+    for step in reversed(services.book.steps(case.id)):
+        if step.status in {StepStatus.FAILED, StepStatus.UNKNOWN}:
+            return f"{step.name} {step.status}: {step.detail.get('text', '')}"
+    if case.action is Action.HOLD_FOR_HARDWARE:
+        return f"{case.failure_class}, attempt {case.attempt}: held for hardware"
+    return f"{case.failure_class}: no further automatic step"
+
+
+def abort_case(services: Services, case_id: str, *, actor: str, reason: str) -> str:
+    """A person ends a case: a node not yet under repair is released, any other stays out,
+    escalated.
+
+    Returns a sentence on what became of the node. Raises Refused when even that may not be done
+    now.
+    """
+    case = services.book.case(case_id)
+    if not case.is_open:
+        return f"case {case.id} had ended already: {case.end}"
+    reason, now = reason or "aborted", services.clock.now()
+    taken = services.book.take_over(case.id, case.fence, actor=actor, reason=reason, now=now)
+    is_begun = taken.state in {NodeState.REPAIRING, NodeState.VALIDATING}
+    end = CaseEnd.ESCALATED if is_begun else CaseEnd.ABORTED
+    _note_ending(services, taken, end, reason, actor)
+    if taken.held_by:
+        services.book.unhold(case.id, actor=actor, reason=reason, now=now)
+    complete_ending(services, services.book.case(case.id))
+    return _what_became(services.book.case(case.id))
+
+
+def _what_became(case: Case) -> str:
+    match case.end:
+        case CaseEnd.NODE_GONE:
+            return f"case {case.id} ended; {case.node} is gone"
+        case CaseEnd.ESCALATED:
+            return (
+                f"case {case.id} ended; {case.node} was under repair and stays out:"
+                " look at it first"
+            )
+        case _:
+            return f"case {case.id} aborted; what it had put on {case.node} is taken off"

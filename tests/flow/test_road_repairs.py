@@ -1,0 +1,569 @@
+"""The road as operators know it: what is repaired, what waits, what escalates, and what stays untouched."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from breakfix.flow.case import abort_case, run_stage
+from breakfix.flow.stages import Go, Stage
+from breakfix.model import Action, CaseEnd, HaltLevel, NodeState, Purpose, RefusalReason, StepStatus
+
+from tests.flow.world import FlowWorld
+
+
+def broken_world(xid=79, **changes):
+    world = FlowWorld(**changes)
+    world.break_node("a1", xid)
+    return world
+
+
+def is_watched_at(world, fence):
+    def holds():
+        cases = world.ledger.cases()
+        return cases and cases[-1].fence == fence and cases[-1].state is NodeState.RETURNING
+
+    return holds
+
+
+def halt(world, level):
+    world.ledger.set_halt(level, actor="ann", reason="test", now=world.clock.now())
+
+
+# --------------------------------------------------------------------------- what is repaired
+
+
+def test_an_xid_79_is_drained_rebooted_validated_and_returned_for_good():
+    world = broken_world()
+    world.cluster.add_pod("web-1", "a1", gpus=4)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+    assert (world.ran["reboot"], world.ran["diag"]) == (1, 1)
+    assert ("work", "web-1") not in world.cluster._pods
+    assert world.is_in_service()
+    assert world.is_audit_sound()
+
+
+def test_an_uncontained_memory_error_is_reset_and_not_rebooted():
+    world = broken_world(95)
+    world.drive(world.ended())
+    assert (world.case().end, world.case().action) == (CaseEnd.RETURNED, Action.RESET_GPU)
+    assert (world.ran["reset"], world.ran["reboot"]) == (1, 0)
+
+
+def test_a_device_that_the_plugin_withholds_comes_back_with_the_plugin():
+    world = FlowWorld()
+    world.add_plugin("a1")
+    world.cluster.change_node("a1", gpus_allocatable=7)
+    world.drive(world.ended())
+    assert world.case().action is Action.RESTART_DEVICE_PLUGIN
+    assert world.case().end is CaseEnd.RETURNED
+    assert world.ran["plugin"] == 1
+    assert world.is_in_service()
+
+
+def test_the_nodes_that_nothing_is_wrong_with_are_never_written():
+    world = broken_world()
+    world.drive(world.ended())
+    assert {args[0] for what, args in world.cluster.writes() if what == "patch_node"} == {"a1"}
+
+
+def test_a_second_fault_of_the_rack_waits_until_the_first_is_in_service():
+    world = broken_world()
+    world.break_node("a2")
+    world.drive(lambda: bool(world.ledger.cases(node="a2")))
+    assert world.case("a1").state in {NodeState.RETURNING, NodeState.HEALTHY}
+    world.drive(world.ended("a1", "a2"))
+    assert [world.case(n).end for n in ("a1", "a2")] == [CaseEnd.RETURNED] * 2
+
+
+# --------------------------------------------------------------------------- what waits
+
+
+def test_a_budget_that_allows_nothing_holds_the_node_back_until_it_allows_some():
+    world = broken_world()
+    world.cluster.add_pod("web-1", "a1")
+    world.cluster.add_budget("web", {"app": "web"}, allowed=0)
+    world.run_for(300)
+    assert not world.ledger.cases()
+    assert world.is_in_service()
+    world.cluster.allow("web", 1)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+
+
+def test_a_budget_that_closes_after_the_quarantine_is_waited_for():
+    world = broken_world()
+    world.cluster.add_pod("web-1", "a1")
+    world.cluster.add_budget("web", {"app": "web"}, allowed=1)
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    world.cluster.allow("web", 0)
+    world.silence.clear()
+    world.road.runs[world.case().run_id].wait = None
+    world.drive(world.at_stage(Stage.DRAIN))
+    world.run_for(60)
+    assert ("work", "web-1") in world.cluster._pods
+    assert world.ran["reboot"] == 0
+    assert any(reason == "DrainBlocked" for _, reason, _, _ in world.cluster.events)
+    world.cluster.allow("web", 1)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+
+
+def test_a_drain_that_never_ends_escalates_at_its_deadline_without_a_repair():
+    world = broken_world()
+    world.cluster.pods_go_at_once = False
+    world.cluster.settle = lambda: None  # the pod never goes
+    world.cluster.add_pod("web-1", "a1")
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert "overdue" in world.why()
+    assert world.ran["reboot"] == 0
+    assert world.is_held_out()
+
+
+@pytest.mark.parametrize(
+    ("level", "until"),
+    [
+        pytest.param(HaltLevel.DISRUPTION, Stage.APPROVE_REPAIR, id="a disruption is held by both"),
+        pytest.param(HaltLevel.ALL, Stage.APPROVE_REPAIR, id="the second level holds it too"),
+        pytest.param(HaltLevel.ALL, Stage.CHECK_SIGNALS, id="a recovery only by the second"),
+    ],
+)
+def test_a_halt_holds_the_case_where_it_is_and_it_goes_on_when_lifted(level, until):
+    world = broken_world()
+    if until is Stage.APPROVE_REPAIR:
+        world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(until))
+    halt(world, level)
+    world.silence.clear()
+    state, writes = world.case().state, len(world.cluster.writes())
+    world.run_for(900)
+    assert world.case().state is state
+    assert len(world.cluster.writes()) == writes
+    halt(world, HaltLevel.NONE)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+
+
+def test_a_halt_of_disruption_lets_a_repaired_node_return():
+    world = broken_world()
+    world.drive(world.at_stage(Stage.CHECK_SIGNALS))
+    halt(world, HaltLevel.DISRUPTION)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+
+
+def test_the_clusters_own_halt_counts_as_much_as_the_ledgers():
+    world = broken_world()
+    world.cluster.config_maps["breakfix", "breakfix-halt"] = {"level": "disruption"}
+    world.run_for(300)
+    assert not world.ledger.cases()
+
+
+def test_a_halt_of_all_does_not_end_a_watch_nor_take_a_mark_off():
+    world = broken_world()
+    world.drive(lambda: world.ledger.cases() and world.case().state is NodeState.RETURNING)
+    halt(world, HaltLevel.ALL)
+    world.run_for(900)
+    assert world.case().is_open
+    assert "breakfix.dev/case" in world.node().annotations
+
+
+def test_a_held_case_is_left_alone_until_unhold():
+    world = broken_world()
+    world.drive(world.at_stage(Stage.CHECK_SIGNALS))
+    world.ledger.hold(world.case().id, actor="ann", reason="look", now=world.clock.now())
+    writes = len(world.cluster.writes())
+    world.run_for(900)
+    assert world.case().state is NodeState.VALIDATING
+    assert len(world.cluster.writes()) == writes
+    world.ledger.unhold(world.case().id, actor="ann", reason="seen", now=world.clock.now())
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+
+
+# --------------------------------------------------------------------------- people
+
+
+def test_a_rejected_repair_escalates_and_the_node_stays_cordoned_and_unrepaired():
+    world = broken_world()
+    world.cluster.add_pod("web-1", "a1")
+    world.refused.add(Purpose.REPAIR)
+    world.drive(world.ended())
+    assert (world.case().end, world.why()) == (CaseEnd.ESCALATED, "repair refused by oncall")
+    assert world.is_held_out()
+    assert world.node().labels["breakfix.dev/state"] == "escalated"
+    assert ("work", "web-1") in world.cluster._pods
+    assert not world.ran
+
+
+def test_silence_about_a_repair_is_no():
+    world = broken_world()
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.ended())
+    assert (world.case().end, world.why()) == (CaseEnd.ESCALATED, "repair expired by nobody")
+    assert not world.ran
+
+
+def test_an_answer_of_somebody_who_is_no_approver_is_silence():
+    world = broken_world()
+    world.approver = "mallory"
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert "not an approver" in world.ledger.approvals(world.case().id)[-1].note
+    assert not world.ran
+
+
+def test_a_refused_return_escalates_with_the_node_still_out():
+    world = broken_world()
+    world.refused.add(Purpose.RETURN)
+    world.drive(world.ended())
+    assert (world.case().end, world.why()) == (CaseEnd.ESCALATED, "return refused by oncall")
+    assert world.is_held_out()
+
+
+def test_silence_about_a_return_keeps_it_out_and_asks_again_after_a_fresh_validation():
+    world = broken_world()
+    world.silence.add(Purpose.RETURN)
+    world.drive(lambda: world.ledger.cases() and world.case().fence == 2)
+    assert world.is_held_out()
+    world.silence.clear()
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+    assert (world.ran["reboot"], world.ran["diag"]) == (1, 2)
+    asked = [a for a in world.ledger.approvals(world.case().id) if a.purpose is Purpose.RETURN]
+    assert [a.decision for a in asked] == ["expired", "allowed"]
+    assert any(subject == "return unanswered" for subject, _ in world.notifier.told)
+
+
+def test_a_yes_does_not_outlive_its_time():
+    world = broken_world()
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    world.silence.clear()
+    run = world.road.runs[world.case().run_id]
+    world.road._step(run)
+    assert run.stage is Stage.DRAIN
+    world.clock.sleep(3600)
+    result = run_stage(world.services, Stage.DRAIN, world.case().id, 1)
+    assert isinstance(result, Go)
+    assert (result.to, "not approved" in result.note) == (Stage.SETTLE_RUN, True)
+
+
+@pytest.mark.parametrize("stage", [Stage.DRAIN, Stage.REBOOT_NODE, Stage.RETURN_NODE])
+def test_a_stage_that_somebody_starts_past_the_question_does_nothing(stage):
+    world = broken_world()
+    world.cluster.add_pod("web-1", "a1")
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    writes = len(world.cluster.writes())
+    result = run_stage(world.services, stage, world.case().id, world.case().fence)
+    assert isinstance(result, Go)
+    assert result.to is Stage.SETTLE_RUN
+    assert "not approved" in result.note
+    assert len(world.cluster.writes()) == writes
+    assert world.case().state is NodeState.QUARANTINED
+
+
+def test_an_abort_before_the_repair_gives_the_node_back():
+    world = broken_world()
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    world.ledger.hold(world.case().id, actor="ann", reason="hm", now=world.clock.now())
+    said = abort_case(world.services, world.case().id, actor="ann", reason="spare it")
+    assert "aborted" in said
+    assert world.case().end is CaseEnd.ABORTED
+    assert world.is_in_service()
+
+
+def test_an_abort_under_repair_leaves_the_node_out_for_a_person():
+    world = broken_world()
+    world.drive(world.at_stage(Stage.CHECK_SIGNALS))
+    abort_case(world.services, world.case().id, actor="ann", reason="enough")
+    assert (world.case().end, world.why()) == (CaseEnd.ESCALATED, "enough")
+    assert world.is_held_out()
+
+
+# --------------------------------------------------------------------------- what is not fixed
+
+
+def test_a_node_that_breaks_again_climbs_the_ladder_and_escalates_for_hardware():
+    world = broken_world()
+    world.drive(lambda: world.ledger.cases() and world.case().state is NodeState.RETURNING)
+    world.clock.sleep(5)
+    world.break_node("a1")
+    world.drive(lambda: world.case().fence == 2)
+    assert world.case().action is Action.HOLD_FOR_HARDWARE
+    assert world.case().attempt == 2
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert "held for hardware" in world.why()
+    assert len(world.ledger.cases()) == 1
+    assert world.ran["reboot"] == 1
+    assert world.is_held_out()
+
+
+def test_a_memory_error_that_comes_back_is_rebooted_and_then_held():
+    world = broken_world(95)
+    for fence, action in enumerate((Action.RESET_GPU, Action.REBOOT_NODE), 1):
+        world.drive(is_watched_at(world, fence))
+        assert world.case().action is action
+        world.clock.sleep(5)
+        world.break_node("a1", 95)
+    world.drive(world.ended())
+    assert (world.ran["reset"], world.ran["reboot"]) == (1, 1)
+    assert (world.case().action, world.case().end) == (
+        Action.HOLD_FOR_HARDWARE,
+        CaseEnd.ESCALATED,
+    )
+
+
+def test_a_reboot_that_changes_no_boot_id_is_unknown_and_never_called_done():
+    world = broken_world(reboot_works=False)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert world.steps()["repair-reboot_node-1"] is StepStatus.UNKNOWN
+    assert "a person must look" in world.why()
+    assert world.case().repaired_at is None
+
+
+@pytest.mark.parametrize(
+    "diag",
+    [
+        pytest.param((226, '{"DCGM Diagnostic": {}}'), id="the diagnostic failed"),
+        pytest.param((0, "no json at all"), id="its output cannot be read"),
+        pytest.param((0, ""), id="its log is empty"),
+    ],
+)
+def test_a_node_is_not_returned_when(diag):
+    world = broken_world(diag=diag)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert world.is_held_out()
+    assert "diag-1" in world.why()
+
+
+def test_a_reset_that_fails_escalates():
+    world = broken_world(95, reset_exit=19)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert "exit code 19" in world.why()
+
+
+def test_a_reset_pod_that_vanished_is_not_started_again():
+    world = broken_world(95)
+    world.drive(world.at_stage(Stage.RESET_GPU))
+    world.road.tick()
+    (key,) = [k for k in world.cluster._pods if "reset" in k[1]]
+    world.cluster.remove_pod(*key)
+    world.road.runs[world.case().run_id].wait = None
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert world.steps()["repair-reset_gpu-1"] is StepStatus.UNKNOWN
+    assert len(world.cluster.manifests) == 1
+
+
+def test_a_repair_that_clears_nothing_is_seen_by_the_validation():
+    world = broken_world(repair_clears=False)
+    world.drive(world.at_stage(Stage.CHECK_GPUS))
+    world.clock.sleep(5)
+    world.break_node("a1")
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert world.steps()["check_signals-1"] is StepStatus.FAILED
+
+
+def test_a_capacity_that_shrank_with_the_lost_gpu_does_not_pass_for_whole():
+    world = FlowWorld()
+    world.cluster.change_node(
+        "a1", labels={**world.node().labels, "nvidia.com/gpu.count": "8"}
+    )
+    world.break_node("a1")
+    world.drive(world.at_stage(Stage.REBOOT_NODE))
+    world.cluster.change_node("a1", gpus_capacity=7, gpus_allocatable=7)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert "7 of 8 GPUs" in world.why()
+
+
+def test_a_validation_without_a_device_plugin_pod_waits_and_never_lets_the_node_go():
+    world = broken_world()
+    world.drive(world.at_stage(Stage.REBOOT_NODE))
+    world.cluster.change_node("a1", gpus_allocatable=0)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert world.is_held_out()
+
+
+def test_a_missing_pod_is_not_a_missing_node():
+    world = broken_world()
+    world.drive(world.at_stage(Stage.RUN_DIAG))
+    from breakfix.errors import NotFound
+
+    world.kubelet()
+    world.cluster.fail("pod_log", NotFound('pods "diag" not found'))
+    run = world.road.runs[world.case().run_id]
+    run.wait = None
+    world.road._step(run)
+    world.kubelet()
+    run.wait = None
+    with pytest.raises(NotFound):
+        world.road._step(run)
+    assert world.case().is_open
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+
+
+# --------------------------------------------------------------------------- doubt
+
+
+def test_lost_telemetry_holds_a_new_disruption():
+    world = broken_world()
+    world.metrics.is_down = True
+    world.run_for(600)
+    assert not world.ledger.cases()
+
+
+def test_lost_telemetry_holds_the_return_until_its_deadline_and_then_escalates():
+    world = broken_world()
+    world.drive(world.at_stage(Stage.CHECK_GPUS))
+    world.metrics.silent.add("a1")
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert world.is_held_out()
+
+
+def test_a_node_that_breaks_while_its_return_is_asked_about_is_not_returned():
+    world = broken_world()
+    world.silence.add(Purpose.RETURN)
+    world.drive(world.at_stage(Stage.APPROVE_RETURN))
+    world.break_node("a1")
+    world.silence.clear()
+    run = world.road.runs[world.case().run_id]
+    run.wait = None
+    world.road._step(run)
+    assert run.stage is Stage.RETURN_NODE
+    world.road._step(run)
+    assert "stays out" in run.trail[-1]
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert world.is_held_out()
+
+
+def test_an_old_validation_is_repeated_before_the_return():
+    world = broken_world(overlay="timing: {evidence_max_age: 60s}")
+    world.silence.add(Purpose.RETURN)
+    world.drive(world.at_stage(Stage.APPROVE_RETURN))
+    world.clock.sleep(120)
+    world.silence.clear()
+    world.road.runs[world.case().run_id].wait = None
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+    assert world.ran["diag"] == 2
+
+
+def test_a_watch_goes_on_while_nobody_can_see_the_node():
+    world = broken_world()
+    world.drive(lambda: world.ledger.cases() and world.case().state is NodeState.RETURNING)
+    world.metrics.silent.add("a1")
+    world.run_for(1200)
+    assert world.case().is_open
+    world.metrics.silent.clear()
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+
+
+def test_a_spontaneous_reboot_before_the_drain_aborts_and_releases():
+    world = broken_world()
+    world.cluster.add_pod("web-1", "a1")
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    world.cluster.reboot("a1")
+    world.metrics.xids.clear()
+    world.silence.clear()
+    world.road.runs[world.case().run_id].wait = None
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ABORTED
+    assert world.is_in_service()
+    assert ("work", "web-1") in world.cluster._pods
+    assert not world.ran
+
+
+def test_a_state_that_is_gone_by_the_time_of_the_drain_aborts_and_releases():
+    world = FlowWorld()
+    world.add_plugin("a1")
+    world.cluster.change_node("a1", gpus_allocatable=7)
+    world.road.sweep()
+    world.cluster.change_node("a1", gpus_allocatable=8)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ABORTED
+    assert world.is_in_service()
+
+
+# --------------------------------------------------------------------------- other hands
+
+
+def test_a_cordon_of_somebody_else_stays_after_all():
+    world = broken_world()
+    world.cluster.change_node("a1", is_unschedulable=True)
+    world.run_for(600)
+    assert not world.ledger.cases()
+    assert world.node().is_unschedulable
+    assert not world.taints()
+
+
+def test_a_cordon_that_came_first_by_a_hair_is_kept_at_the_return():
+    world = broken_world()
+    world.cluster.before["patch_node"] = lambda: world.cluster.change_node(
+        "a1", is_unschedulable=True
+    )
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+    assert world.node().is_unschedulable
+    assert not world.taints()
+
+
+def test_a_pod_that_may_not_be_drained_holds_the_node_back():
+    world = broken_world()
+    world.cluster.add_pod("notebook", "a1", owners=())
+    world.run_for(300)
+    assert not world.ledger.cases()
+    (sweep, plan) = world.ledger._sweeps[-1]
+    assert [r.reason for r in plan.refusals] == [RefusalReason.POD_REFUSED]
+
+
+def test_a_pod_that_came_after_the_quarantine_and_may_not_go_escalates_with_its_name():
+    world = broken_world()
+    world.cluster.add_pod("web-1", "a1")
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    world.cluster.add_pod("notebook", "a1", owners=())
+    world.silence.clear()
+    world.road.runs[world.case().run_id].wait = None
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert "work/notebook" in world.why()
+    assert {"web-1", "notebook"} <= {name for _, name in world.cluster._pods}
+
+
+def test_an_exclusion_label_takes_the_node_out_of_our_hands():
+    world = broken_world()
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    world.cluster.change_node("a1", labels={**world.node().labels, "breakfix.dev/exclude": "true"})
+    world.silence.clear()
+    world.road.runs[world.case().run_id].wait = None
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.OVERRIDDEN
+    assert not world.taints()
+    assert world.node().is_unschedulable  # as it was when the label came
+
+
+def test_the_questions_deadline_is_the_policys():
+    world = broken_world()
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    (asked,) = world.ledger.approvals(world.case().id)
+    assert asked.expires_at - asked.asked_at == timedelta(minutes=30)

@@ -1,0 +1,411 @@
+"""Every guardrail: what it refuses, and what it lets pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from breakfix.model import (
+    Action,
+    Budget,
+    Condition,
+    FailureClass,
+    HaltLevel,
+    NodeState,
+    Owner,
+    RefusalReason,
+    ScopeKind,
+)
+from breakfix.policy import Share
+
+from tests.fakes_cluster import make_node, make_pod
+from tests.unit.plan_world import (
+    NOW,
+    case,
+    fleet,
+    healthy,
+    plan,
+    policy,
+    record,
+    said,
+    verdict,
+)
+
+NOT_READY = (Condition("Ready", "False"),)
+WEB = {"matchLabels": {"app": "web"}}
+
+
+def node(**changes):
+    """Node n0 so, and three like it in racks of their own."""
+    return (make_node("n0", rack="r0", **changes), *fleet()[1:])
+
+
+def pods(*some):
+    return {"pods": some}
+
+
+def budget(allowed=0, **changes):
+    return Budget("work", "web", WEB, allowed, **changes)
+
+
+@pytest.mark.parametrize(
+    ("seen", "answer"),
+    [
+        pytest.param({}, "admitted", id="a sure fault with room is admitted"),
+        pytest.param({"halt": HaltLevel.DISRUPTION}, "halted", id="halt holds it"),
+        pytest.param({"halt": HaltLevel.ALL}, "halted", id="halt all holds it"),
+        pytest.param(
+            {"verdicts": [verdict("n0", failure_class=FailureClass.DISK)]},
+            "mode_recommend",
+            id="a class that policy only recommends is not done",
+        ),
+        pytest.param(
+            {"nodes": node(labels={"node-role.kubernetes.io/control-plane": ""})},
+            "protected",
+            id="a control-plane node is never a target",
+        ),
+        pytest.param(
+            pods(make_pod(node="n0", labels={"app.kubernetes.io/name": "prometheus"})),
+            "protected",
+            id="nor the node that runs Prometheus",
+        ),
+        pytest.param(
+            pods(
+                make_pod(
+                    node="n0", labels={"app.kubernetes.io/name": "prometheus"}, phase="Succeeded"
+                )
+            ),
+            "admitted",
+            id="a protected pod that has finished protects nothing",
+        ),
+        pytest.param(
+            {"nodes": node(labels={"breakfix.dev/exclude": "true"})},
+            "excluded",
+            id="an exclusion label",
+        ),
+        pytest.param(
+            {"nodes": node(labels={"breakfix.dev/exclude": "false"})},
+            "admitted",
+            id="another value of that label",
+        ),
+        pytest.param(
+            {"nodes": node(labels={"nvidia.com/gpu-driver-upgrade-state": "drain-required"})},
+            "other_owner",
+            id="a driver upgrade has the node",
+        ),
+        pytest.param(
+            {"nodes": node(labels={"nvidia.com/gpu-driver-upgrade-state": "upgrade-done"})},
+            "admitted",
+            id="a driver upgrade is done with it",
+        ),
+        pytest.param(
+            {
+                "nodes": node(annotations={"example.com/repair": "x"}),
+                "rules": policy(hands_off_annotations=["example.com/repair"]),
+            },
+            "other_owner",
+            id="another tool's annotation",
+        ),
+        pytest.param(
+            {"nodes": node(is_unschedulable=True)}, "foreign_cordon", id="somebody else cordoned it"
+        ),
+        pytest.param(
+            {
+                "nodes": node(
+                    is_unschedulable=True, annotations={"breakfix.dev/cordoned-by-us": "true"}
+                )
+            },
+            "admitted",
+            id="a cordon of ours that outlived its case",
+        ),
+        pytest.param(
+            {"records": [record("n0", last_ended_at=NOW - timedelta(minutes=9))]},
+            "cooldown",
+            id="a case of it ended nine minutes ago",
+        ),
+        pytest.param(
+            {"records": [record("n0", last_ended_at=NOW - timedelta(minutes=10))]},
+            "admitted",
+            id="a case of it ended ten minutes ago",
+        ),
+        pytest.param(
+            {
+                "records": [record("n0", last_ended_at=NOW)],
+                "cases": [case("n0", NodeState.RETURNING)],
+            },
+            "admitted",
+            id="a recurrence under watch does not wait for the cooldown",
+        ),
+        pytest.param(
+            {"cases": [case("n0")]}, "nothing", id="a node at work on is no candidate"
+        ),
+        pytest.param(
+            {"records": [record("n0", NodeState.ESCALATED)]},
+            "nothing",
+            id="an escalated node is people's",
+        ),
+        pytest.param(
+            {"verdicts": [verdict("n0", refusal=RefusalReason.COMMON_CAUSE)]},
+            "common_cause",
+            id="what decide refused stays refused",
+        ),
+        pytest.param(
+            {"verdicts": [verdict("n0", action=Action.REVIEW)]},
+            "nothing",
+            id="a review takes nobody out",
+        ),
+        pytest.param(
+            pods(make_pod(node="n0", owners=())), "pod_refused", id="a pod nobody recreates"
+        ),
+        pytest.param(
+            pods(make_pod(node="n0", has_disk_empty_dir=True)),
+            "pod_refused",
+            id="a pod with data on disk",
+        ),
+        pytest.param(
+            pods(make_pod(node="n0", owners=(), labels={"breakfix.dev/case": "c"})),
+            "admitted",
+            id="a repair pod of ours is no workload",
+        ),
+    ],
+)
+def test_a_candidate_is_judged_by_guardrails(seen, answer):
+    assert said(plan(**seen)) == answer
+
+
+@pytest.mark.parametrize(
+    ("budgets", "pod", "answer"),
+    [
+        pytest.param([budget(0)], {}, "budget", id="a budget that allows nothing holds it"),
+        pytest.param([budget(1)], {}, "admitted", id="one that allows one does not"),
+        pytest.param(
+            [budget(1, is_observed=False)], {}, "budget", id="a stale budget allows nothing"
+        ),
+        pytest.param([budget(-1)], {}, "budget", id="nor does a negative one"),
+        pytest.param(
+            [budget(0)], {"is_ready": False}, "admitted", id="a pod that is not ready bypasses it"
+        ),
+        pytest.param([budget(0)], {"phase": "Succeeded"}, "admitted", id="a finished pod too"),
+        pytest.param([budget(0)], {"is_terminating": True}, "admitted", id="a terminating pod too"),
+        pytest.param([budget(0)], {"labels": {"app": "db"}}, "admitted", id="other pods'"),
+        pytest.param([budget(0)], {"namespace": "other"}, "admitted", id="other namespaces'"),
+        pytest.param(
+            [replace(budget(0), selector=None)], {}, "admitted", id="one that selects no pod"
+        ),
+        pytest.param([replace(budget(0), selector={})], {}, "budget", id="one that selects all"),
+        pytest.param(
+            [budget(1), replace(budget(0), name="web-2")], {}, "budget", id="the worse of two"
+        ),
+    ],
+)
+def test_budgets(budgets, pod, answer):
+    assert said(plan(pods=[make_pod(node="n0", **pod)], budgets=tuple(budgets))) == answer
+
+
+def test_two_nodes_of_one_plan_share_what_a_budget_allows():
+    web = [make_pod(f"web-{i}", f"n{i}") for i in range(2)]
+    made = plan(("n0", "n1"), pods=web, budgets=(budget(1),))
+    assert [i.node for i in made.intents] == ["n0"]
+    assert [(r.node, r.reason) for r in made.refusals] == [("n1", RefusalReason.BUDGET)]
+    assert len(plan(("n0", "n1"), pods=web, budgets=(budget(2),)).intents) == 2
+
+
+# --------------------------------------------------------------------------- scopes
+
+
+@pytest.mark.parametrize(
+    ("share", "size", "allowed"),
+    [
+        pytest.param(Share(share=0.1), 1, 0, id="a tenth of a single node is none"),
+        pytest.param(Share(share=0.1), 2, 1, id="a tenth of two is one"),
+        pytest.param(Share(share=0.1), 19, 1, id="a tenth of nineteen is one"),
+        pytest.param(Share(share=0.1), 20, 2, id="a tenth of twenty is two"),
+        pytest.param(Share(share=0.29), 100, 29, id="no loss to floating point"),
+        pytest.param(Share(share=0.0), 100, 0, id="no share is none"),
+        pytest.param(Share(nodes=0), 100, 0, id="zero nodes is none"),
+        pytest.param(Share(nodes=3), 2, 2, id="no more than there are"),
+        pytest.param(Share(share=0.5, nodes=3), 100, 3, id="the smaller of both"),
+        pytest.param(Share(share=1.0), 1, 1, id="all of one"),
+    ],
+)
+def test_a_share_of_a_scope(share, size, allowed):
+    assert share.of(size) == allowed
+
+
+def scoped(kind, value, **changes):
+    return [make_node(f"n{i}", **{"rack": f"r{i}", kind: value, **changes}) for i in range(4)]
+
+
+@pytest.mark.parametrize("kind", ["pool", "rack", "sku", "fabric"])
+def test_one_at_a_time_in(kind):
+    rules = policy(out={kind: {"nodes": 1}})
+    made = plan(("n0", "n1"), nodes=scoped(kind, "same"), rules=rules)
+    assert [i.node for i in made.intents] == ["n0"]
+    (refusal,) = made.refusals
+    assert refusal.reason is RefusalReason.SCOPE_FULL
+    assert (refusal.scope.kind, refusal.scope.value) == (ScopeKind(kind), "same")
+    assert "n0" in refusal.text
+
+
+@pytest.mark.parametrize(
+    ("change", "records", "cases"),
+    [
+        pytest.param({"is_unschedulable": True}, (), (), id="cordoned by anybody"),
+        pytest.param({"conditions": NOT_READY}, (), (), id="not ready"),
+        pytest.param({"conditions": ()}, (), (), id="of unknown readiness"),
+        pytest.param({}, [record("n1", NodeState.ESCALATED)], (), id="escalated by the ledger"),
+        pytest.param({}, (), [case("n1")], id="under a case, not yet cordoned"),
+    ],
+)
+def test_a_rack_mate_uses_up_the_place_when(change, records, cases):
+    nodes = [make_node("n0", rack="r"), make_node("n1", rack="r", **change), *fleet()[2:]]
+    rules = policy(out={"rack": {"nodes": 1}})
+    made = plan(nodes=nodes, rules=rules, records=records, cases=cases)
+    assert said(made) == "scope_full"
+
+
+def test_a_rack_mate_under_watch_leaves_the_place_free():
+    nodes = [make_node("n0", rack="r"), make_node("n1", rack="r"), *fleet()[2:]]
+    cases = [case("n1", NodeState.RETURNING)]
+    made = plan(nodes=nodes, rules=policy(out={"rack": {"nodes": 1}}), cases=cases)
+    assert said(made) == "admitted"
+
+
+def test_a_node_that_is_itself_not_ready_does_not_stand_in_its_own_way():
+    rules = policy(out={"rack": {"nodes": 1}})
+    assert said(plan(nodes=node(conditions=NOT_READY), rules=rules)) == "admitted"
+
+
+def test_the_share_of_the_fleet_has_a_reason_of_its_own():
+    made = plan(("n0", "n1", "n2"), rules=policy(out={"fleet": {"share": 0.5}}))
+    assert [i.node for i in made.intents] == ["n0", "n1"]
+    assert [r.reason for r in made.refusals] == [RefusalReason.FLEET_SHARE]
+
+
+def test_nodes_that_are_not_judged_make_no_share_bigger():
+    nodes = [*fleet(2), *(make_node(f"cpu-{i}") for i in range(50))]
+    made = plan(
+        ("n0", "n1"),
+        nodes=nodes,
+        verdicts=[verdict("n0"), verdict("n1")],
+        rules=policy(out={"fleet": {"share": 0.5}}),
+    )
+    assert len(made.intents) == 1
+
+
+# --------------------------------------------------------------------------- headroom
+
+TWO = fleet(2)
+
+
+def gpu_pod(name, on, gpus=8, **changes):
+    return make_pod(name, on, gpus=gpus, **changes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "some", "free"),
+    [
+        pytest.param(TWO, [], 8, id="an idle peer has room"),
+        pytest.param(TWO, [gpu_pod("p", "n0")], 0, id="its own pods take the peer's GPUs"),
+        pytest.param(TWO, [gpu_pod("p", "n0"), gpu_pod("q", "n1", 1)], -1, id="which are in use"),
+        pytest.param(
+            TWO,
+            [gpu_pod("p", "n0", phase="Succeeded")],
+            8,
+            id="finished pods need no place",
+        ),
+        pytest.param(TWO, [gpu_pod("p", "n1", phase="Failed")], 8, id="finished pods hold none"),
+        pytest.param(TWO, [gpu_pod("p", "", 4, phase="Pending")], 4, id="a pending pod comes first"),
+        pytest.param(
+            TWO,
+            [gpu_pod("p", "", 4, phase="Pending", node_selector={"sku": "A100"})],
+            8,
+            id="a pending pod that wants other nodes does not",
+        ),
+        pytest.param(
+            fleet(2, labels={"zone": "z"}),
+            [gpu_pod("p", "", 4, phase="Pending", node_selector={"zone": "z"})],
+            4,
+            id="a pending pod that wants these nodes does",
+        ),
+        pytest.param(
+            TWO,
+            [
+                gpu_pod("p", "n0", is_terminating=True),
+                gpu_pod("q", "", phase="Pending"),
+            ],
+            0,
+            id="a pod that is going is not counted beside its successor",
+        ),
+        pytest.param(
+            [TWO[0], replace(TWO[1], sku="A100")], [], 0, id="other SKUs give no room"
+        ),
+        pytest.param([TWO[0], replace(TWO[1], pool="x")], [], 0, id="other pools give no room"),
+        pytest.param(
+            [TWO[0], replace(TWO[1], is_unschedulable=True)], [], 0, id="cordoned nodes neither"
+        ),
+        pytest.param(
+            [TWO[0], replace(TWO[1], gpus_allocatable=5)], [], 5, id="only allocatable GPUs count"
+        ),
+        pytest.param(
+            [*fleet(2), replace(fleet(3)[2], conditions=NOT_READY)],
+            [gpu_pod("p", "n2", 3)],
+            5,
+            id="pods of a node that went down need a place, too",
+        ),
+        pytest.param(
+            [*fleet(2), replace(fleet(3)[2], is_unschedulable=True)],
+            [gpu_pod("p", "n2", 3)],
+            8,
+            id="pods on a node that a person cordoned stay there",
+        ),
+    ],
+)
+def test_free_gpus_after(nodes, some, free):
+    made = plan(nodes=nodes, pods=some, rules=policy(headroom_gpus=0))
+    assert said(made) == ("admitted" if free >= 0 else "headroom")
+    if made.intents:
+        assert made.intents[0].impact.gpus_free_after == free
+    else:
+        assert f"{free} free GPUs" in made.refusals[0].text
+
+
+def test_headroom_is_kept_for_a_case_that_is_not_drained_yet():
+    some = [gpu_pod("p", "n0"), gpu_pod("q", "n1")]
+    made = plan(
+        ("n1",),
+        nodes=[replace(fleet()[0], is_unschedulable=True), *fleet(3)[1:]],
+        pods=some,
+        cases=[case("n0")],
+    )
+    assert said(made) == "headroom"
+
+
+def test_the_second_node_of_a_plan_finds_the_first_ones_pods_placed():
+    some = [gpu_pod("p", "n0"), gpu_pod("q", "n1")]
+    made = plan(("n0", "n1"), nodes=fleet(3), pods=some)
+    assert [i.node for i in made.intents] == ["n0"]
+    assert [r.reason for r in made.refusals] == [RefusalReason.HEADROOM]
+
+
+def test_policy_may_want_gpus_left_free():
+    assert said(plan(nodes=TWO, rules=policy(headroom_gpus=8))) == "admitted"
+    assert said(plan(nodes=TWO, rules=policy(headroom_gpus=9))) == "headroom"
+
+
+def test_pods_of_daemon_sets_need_no_other_place():
+    pod = gpu_pod("p", "n0", owners=(Owner("DaemonSet", "ds", "u"),))
+    made = plan(nodes=TWO, pods=[pod], daemon_sets=frozenset({("work", "ds")}))
+    assert made.intents[0].impact.gpus_free_after == 8
+    assert made.intents[0].impact.pods_evicted == 0
+
+
+def test_every_refusal_has_a_sentence_and_names_what_was_wanted():
+    made = plan(halt=HaltLevel.ALL, verdicts=[verdict("n0"), healthy("n1")])
+    (refusal,) = made.refusals
+    assert refusal.text
+    assert (refusal.failure_class, refusal.action) == (
+        FailureClass.GPU_OFF_BUS,
+        Action.REBOOT_NODE,
+    )
