@@ -14,20 +14,22 @@ from breakfix_airflow.intervals import interval
 MANUAL = """
 ### One sweep over the fleet
 
-Observes all GPU nodes, judges them, plans within the limits, and takes out the nodes that policy lets automation
-take out: ledger first, then cordon, taint and label, then one `node_case` run for each.
+Observes all GPU nodes, judges them, plans within the limits, and takes out the nodes that policy
+lets automation take out: ledger first, then cordon, taint and label, then one `node_case` run for
+each.
 
 **The road**
 
 `assess` >> one of
 
 - `nothing`: no node needs anything;
-- `recommend`: something is wrong, and policy or a guardrail keeps automation from acting; its log lists each node
-  with the action and the reason it is not done. The same is in `breakfix plan` and `breakfix review list`;
+- `recommend`: something is wrong, and policy or a guardrail keeps automation from acting; its log
+  lists each node with the action and the reason it is not done. The same is in `breakfix plan`
+  and `breakfix review list`;
 - `start_cases`: nodes were quarantined; starts the run of each case.
 
-**When**: every BREAKFIX_SWEEP_INTERVAL seconds (120 unless set), one at a time, without catching up. By hand, or on
-an alert, at any time.
+**When**: every BREAKFIX_SWEEP_INTERVAL seconds (120 unless set), one at a time, without catching
+up. By hand, or on an alert, at any time.
 
 **Params**
 
@@ -39,14 +41,16 @@ an alert, at any time.
 
 **When it is red**
 
-- `assess`: Prometheus, Kubernetes or the ledger could not be read, or a setting is wrong: the log's last line says
-  which. Nothing was decided on what could not be read. The next sweep tries again by itself.
-- *owned by another ledger*: this Airflow points at a database that does not own the cluster. Do not force it.
+- `assess`: Prometheus, Kubernetes or the ledger could not be read, or a setting is wrong: the
+  log's last line says which. Nothing was decided on what could not be read. The next sweep tries
+  again by itself.
+- *owned by another ledger*: this Airflow points at a database that does not own the cluster. Do
+  not force it.
 - `start_cases`: some runs could not be started. Their nodes are quarantined and their cases open;
   `reconcile_cases` starts them.
 
-**Clear and retry** are safe: a node with an open case is never admitted twice, and a run that exists is not started
-again.
+**Clear and retry** are safe: a node with an open case is never admitted twice, and a run that
+exists is not started again.
 """
 
 INTERVAL = interval("BREAKFIX_SWEEP_INTERVAL", default_s=120)
@@ -130,7 +134,7 @@ with DAG(
         with final_errors():
             return sweeps.start_cases(summary["cases"])
 
-    summary = assess()
+    summary: Any = assess()  # an XComArg, which stands for the dict in the calls below
     what_next(summary) >> [
         EmptyOperator(task_id="nothing", doc_md="No node needs anything."),
         recommend(summary),

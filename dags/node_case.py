@@ -15,70 +15,76 @@ from breakfix_airflow.operators import QuestionOperator, SettleQuestionOperator,
 MANUAL = """
 ### One case of one node, from quarantine to return or escalation
 
-A run works on one case at one fence and is named `<case>.<fence>`. Runs are started by `fleet_sweep` and
-`reconcile_cases`; you start one by hand only to open a case for a node.
+A run works on one case at one fence and is named `<case>.<fence>`. Runs are started by
+`fleet_sweep` and `reconcile_cases`; you start one by hand only to open a case for a node.
 
 **The road**
 
-`begin` >> [`approve_repair` >> `settle_repair`] >> `drain` >> one of `restart_device_plugin`, `reset_gpu`,
-`reboot_node` >> `check_gpus` >> `check_signals` >> `run_diag` >> [`approve_return` >> `settle_return`] >>
-`return_node` >> `settle_run`
+`begin` >> [`approve_repair` >> `settle_repair`] >> `drain` >> one of `restart_device_plugin`,
+`reset_gpu`, `reboot_node` >> `check_gpus` >> `check_signals` >> `run_diag` >> [`approve_return`
+>> `settle_return`] >> `return_node` >> `settle_run`
 
-Each task asks the ledger and the cluster where the case stands, does what is left to do, and points to the next.
-Tasks that are not pointed to are skipped: pink is normal.
+Each task asks the ledger and the cluster where the case stands, does what is left to do, and
+points to the next. Tasks that are not pointed to are skipped: pink is normal.
 
 | from | to | means |
 |---|---|---|
 | `begin` | `approve_repair` | policy wants a person's yes before this repair |
 | `begin` | `drain` | no question needed, or the plan has its yes already |
-| `begin` | a repair, `check_gpus` | an earlier run of this case came that far; it goes on from there |
+| `begin` | a repair, `check_gpus` | an earlier run of this case came that far |
 | `settle_repair` | `drain` | an approver by policy said yes, in time |
-| `settle_repair` | `escalate` | no, nobody, somebody who may not approve, or too late |
+| `settle_repair` | `escalate` | no, nobody, not an approver, or too late |
 | `drain` | a repair | nothing left on the node that a drain takes |
-| `drain` | `escalate` | a pod may not be evicted, the deadline came, or the class is held for hardware |
-| `check_gpus`, `check_signals`, `run_diag` | `escalate` | the node did not prove that it is good |
-| `run_diag` | `approve_return` | validated; policy wants a person's yes before the node takes work |
+| `drain` | `escalate` | a pod may not go, the deadline came, or it is held for hardware |
+| `check_gpus`, `check_signals`, `run_diag` | `escalate` | the node did not prove to be good |
+| `run_diag` | `approve_return` | validated; policy wants a person's yes before the return |
 | `settle_return` | `return_node` | yes |
-| `settle_return` | `settle_run` | nobody answered: the node stays out, and `reconcile_cases` asks again |
-| any | `escalate` | automation is at its end: the node stays out, a person or hardware is needed |
+| `settle_return` | `settle_run` | nobody answered: the node stays out and is asked about again |
+| any | `escalate` | the node stays out: a person or hardware is needed |
 | any | `settle_run` | the case ended, is held, was halted, or belongs to a newer run |
 
 **Params**
 
-- `case_id`, `fence`: set by the runs that start this one. A run with another name than `<case>.<fence>` is refused.
-- `node`, `failure_class`, `dry_run`: a case by hand. Give a node, and the class whose repair you want; without a
-  class the node is drained and stays out until the case is aborted. The run opens the case through the same
-  guardrails as a sweep, starts the case's own run and ends. A refusal is in the log of `begin`.
-  With `dry_run` it says what would be done to the node and to each pod, and changes nothing.
+- `case_id`, `fence`: set by the runs that start this one. A run with another name than
+  `<case>.<fence>` is refused.
+- `node`, `failure_class`, `dry_run`: a case by hand. Give a node, and the class whose repair you
+  want; without a class the node is drained and stays out until the case is aborted. The run opens
+  the case through the same guardrails as a sweep, starts the case's own run and ends. A refusal
+  is in the log of `begin`. With `dry_run` it says what would be done to the node and to each pod,
+  and changes nothing.
 
-**How to answer a question.** Open the run, *Required Actions*, choose Approve or Reject. Or mark the single task
-`approve_...` as success (yes) or failed (no). What counts:
+**How to answer a question.** Open the run, *Required Actions*, choose Approve or Reject. Or mark
+the single task `approve_...` as success (yes) or failed (no). What counts:
 
-- only users whom the policy lists under `approvals.approvers`, and for a repair not the one who asked for it;
-- a mark counts only when Airflow's audit log shows one person alone at the task since it was asked. Anybody
-  else's mark, note, clear or XCom on it makes it no. Marking through the list of several tasks is not logged by
-  Airflow and does not count;
+- only users whom the policy lists under `approvals.approvers`, and for a repair not the one who
+  asked for it;
+- a mark counts only when Airflow's audit log shows one person alone at the task since it was
+  asked. Anybody else's mark, note, clear or XCom on it makes it no. Marking through the list of
+  several tasks is not logged by Airflow and does not count;
 - silence before a repair is no: the case escalates. Silence before a return keeps the node out.
 
-Your answer is stored in the ledger with your name and the plan it was given for. A second answer changes nothing.
+Your answer is stored in the ledger with your name and the plan it was given for. A second answer
+changes nothing.
 
-**When it is red.** A red run never means that a node was let go: nothing here uncordons but `return_node`. Read the
-log of the first red task.
+**When it is red.** A red run never means that a node was let go: nothing here uncordons but
+`return_node`. Read the log of the first red task.
 
-- A setting, a connection or a role is wrong: the line says which. Mend it; `reconcile_cases` resumes the case.
-- Something did not answer (Kubernetes, Prometheus, the ledger): the task was retried three times. `reconcile_cases`
-  starts the next run of the case within ten minutes.
+- A setting, a connection or a role is wrong: the line says which. Mend it; `reconcile_cases`
+  resumes the case.
+- Something did not answer (Kubernetes, Prometheus, the ledger): the task was retried three times.
+  `reconcile_cases` starts the next run of the case within ten minutes.
 - *the question was lost*: its worker died before anybody answered. The next run asks again.
 
-**Clear, retry, mark, delete.** Any task may be cleared or run twice: what was done is not done again, because every
-effect is in the ledger before it happens. Clearing a question asks anew. Marking a stage as success does not do
-its work and sends the case nowhere: the run turns red and `reconcile_cases` takes the case over. Deleting a run
-loses nothing. To stop one case use `breakfix case hold` or `breakfix case abort`; to stop all, `breakfix halt`, or
-pause this DAG, which counts as halt.
+**Clear, retry, mark, delete.** Any task may be cleared or run twice: what was done is not done
+again, because every effect is in the ledger before it happens. Clearing a question asks anew.
+Marking a stage as success does not do its work and sends the case nowhere: the run turns red and
+`reconcile_cases` takes the case over. Deleting a run loses nothing. To stop one case use
+`breakfix case hold` or `breakfix case abort`; to stop all, `breakfix halt`, or pause this DAG,
+which counts as halt.
 
-**Pools** `breakfix_drain`, `breakfix_repair`, `breakfix_validate` throttle the work of tasks. They are not the safety
-limit: that is the policy's, kept in the ledger. Make them before you unpause:
-`airflow pools set breakfix_drain 16 "drains at a time"`, and so on.
+**Pools** `breakfix_drain`, `breakfix_repair`, `breakfix_validate` throttle the work of tasks.
+They are not the safety limit: that is the policy's, kept in the ledger. Make them before you
+unpause: `airflow pools set breakfix_drain 16 "drains at a time"`, and so on.
 """
 
 DRAIN_POOL = "breakfix_drain"
@@ -132,22 +138,21 @@ PARAMS = {
     ),
 }
 
-with (
-    DAG(
-        "node_case",
-        description="Drains, repairs, validates and returns one node, or escalates it",
-        doc_md=MANUAL,
-        schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=500,  # above the number of cases that may be open: those that wait must not block others
-        max_active_tasks=16,
-        default_args=RETRY,
-        params=PARAMS,
-        render_template_as_native_obj=False,
-        tags=["breakfix"],
-    ) as dag
-):
+with DAG(
+    "node_case",
+    description="Drains, repairs, validates and returns one node, or escalates it",
+    doc_md=MANUAL,
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    # above the number of cases that may be open: those that wait must not block others
+    max_active_runs=500,
+    max_active_tasks=16,
+    default_args=RETRY,
+    params=PARAMS,
+    render_template_as_native_obj=False,
+    tags=["breakfix"],
+) as dag:
     begin = BeginOperator(
         doc_md="Completes the quarantine and finds out how far the case has come."
     )

@@ -12,23 +12,28 @@ from breakfix_airflow.intervals import interval
 MANUAL = """
 ### Finds drift between the ledger, the cluster and the runs, and mends it
 
-- an open case without a live run gets its run; when that one had ended before the case did, the next one, at the
-  next fence, so that whatever still runs with the old one is refused;
+- an open case without a live run gets its run; when that one had ended before the case did, the
+  next one, at the next fence, so that whatever still runs with the old one is refused;
 - a case whose node is gone, or has come back as another machine, ends;
-- a case whose node a person has taken over (uncordoned, our taint removed) ends, and nothing is fought over;
+- a case whose node a person has taken over (uncordoned, our taint removed) ends, and nothing is
+  fought over;
 - our marks on a node without a case are taken off;
-- a case that too many runs did not finish escalates.
+- a case that too many runs did not finish escalates;
+- a question that has been answered in the ledger, or whose case has ended, is withdrawn. Airflow
+  shows the service user's Reject on it, which is no answer of anybody.
 
 It never drains, repairs or returns a node itself.
 
-**When**: every BREAKFIX_RECONCILE_INTERVAL seconds (600 unless set); by hand after an outage, to resume at once.
+**When**: every BREAKFIX_RECONCILE_INTERVAL seconds (600 unless set); by hand after an outage, to
+resume at once.
 
-**What it did** is the result of task `reconcile` (XCom): runs started, cases ended and escalated, nodes cleaned, and
-notes on what it left alone, with the reason. All of it is in the audit log, too.
+**What it did** is the result of task `reconcile` (XCom): runs started, cases ended and escalated,
+nodes cleaned, and notes on what it left alone, with the reason. All of it is in the audit log,
+too.
 
-**When it is red**: the ledger, Kubernetes or Airflow's API could not be read, or a setting is wrong: the log says
-which. Nothing is mended on half a look. Clear it, or wait for the next one. While `node_case` is paused, runs are not
-started and the notes say so.
+**When it is red**: the ledger, Kubernetes or Airflow's API could not be read, or a setting is
+wrong: the log says which. Nothing is mended on half a look. Clear it, or wait for the next one.
+While `node_case` is paused, runs are not started and the notes say so.
 """
 
 INTERVAL = interval("BREAKFIX_RECONCILE_INTERVAL", default_s=600)

@@ -10,6 +10,8 @@ VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-python3}
 export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 export DEBIAN_FRONTEND=noninteractive
+# uv brings certificates of its own; a machine that has some may trust more, as its pip does.
+if [ -e /etc/ssl/certs/ca-certificates.crt ]; then export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-1}; fi
 
 say() { echo "setup: $*"; }
 missing() {
@@ -94,19 +96,25 @@ ensure_uv() {
     "$VENV/bin/python" -m pip install --quiet --require-hashes --only-binary :all: -r "$VENV/uv.txt" >"$LOG" 2>&1
 }
 
+with_uv() {
+    local uv=("$VENV/bin/uv" pip)
+    ensure_uv || return 1
+    "${uv[@]}" sync --quiet --python "$VENV/bin/python" --require-hashes --only-binary :all: \
+        --compile-bytecode requirements.txt || return 1
+    "${uv[@]}" install --quiet --python "$VENV/bin/python" --no-deps --no-build-isolation -e .
+}
+
+with_pip() {
+    local pip=("$VENV/bin/python" -m pip install --quiet)
+    "${pip[@]}" --require-hashes --only-binary :all: -r requirements.txt || return 1
+    "${pip[@]}" --no-deps --no-build-isolation -e .
+}
+
 install_packages() {
     say "installing the locked packages into $VENV"
-    local python="$VENV/bin/python"
-    if ensure_uv; then
-        "$VENV/bin/uv" pip sync --quiet --python "$python" --require-hashes \
-            --only-binary :all: --compile-bytecode requirements.txt || missing "some locked packages" "see the lines above; is PyPI reachable?"
-        "$VENV/bin/uv" pip install --quiet --python "$python" --no-deps --no-build-isolation -e .
-    else
-        say "uv cannot be installed here; going on with pip, which is slower"
-        "$python" -m pip install --quiet --require-hashes --only-binary :all: -r requirements.txt ||
-            missing "some locked packages" "see the lines above; is PyPI reachable?"
-        "$python" -m pip install --quiet --no-deps --no-build-isolation -e .
-    fi
+    with_uv && return
+    say "uv does not work here; trying pip, which is slower"
+    with_pip || missing "locked packages" "see the lines above; is a package index reachable?"
 }
 
 ensure_packages() {

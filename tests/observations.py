@@ -21,7 +21,6 @@ from breakfix.model import (
 )
 from breakfix.policy import Policy, parse_policy
 from breakfix.wiring import default_policy_text
-
 from tests.fakes_cluster import make_node
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -1,4 +1,6 @@
-"""`python -m dev.demo`: the main job, end to end, on this machine; exit 1 when the story went otherwise."""
+"""`python -m dev.demo`: the main job, end to end, on this machine; exit 1 when the story went
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,6 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from dev.demo.approver import Approver
-from dev.demo.story import REJECTED, STORY, Facts
-from dev.demo.watch import Watcher
-from dev.stack.airflow import ROOT
-from dev.stack.interrupts import ending_signals_interrupt
-from dev.stack.processes import StackError
-from dev.stack.stack import Stack, StackConfig
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -26,6 +21,13 @@ from rich.text import Text
 from breakfix.errors import BreakfixError
 from breakfix.settings import load_settings
 from breakfix.wiring import build_cluster, build_ledger
+from dev.demo.approver import Approver
+from dev.demo.story import REJECTED, STORY, Facts
+from dev.demo.watch import Watcher
+from dev.stack.airflow import ROOT
+from dev.stack.interrupts import ending_signals_interrupt
+from dev.stack.processes import StackError
+from dev.stack.stack import Stack, StackConfig
 from simfleet.client import ControlClient, ControlError
 
 POLICY = Path(__file__).with_name("policy.yaml")
@@ -36,7 +38,9 @@ WITH_CASE = frozenset({"r01-n02", "r02-n02", "r03-n01", "r03-n03", REJECTED, "r0
 
 
 def stack_config(folder: Path) -> StackConfig:
-    """The demo's stack: its scenario held until everything is up, 15 s sweeps, its own policy overlay."""
+    """The demo's stack: its scenario held until everything is up, 15 s sweeps, its own policy
+    overlay.
+    """
     scenario = resources.files("simfleet").joinpath("scenarios/demo.yaml")
     return StackConfig(
         folder,

@@ -1,4 +1,6 @@
-"""The demo's approver: a person's stand-in, who answers through Airflow's required actions as people do."""
+"""The demo's approver: a person's stand-in, who answers through Airflow's required actions as
+people do.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import httpx
 
 TIMEOUT_S = 10.0
 POLL_S = 1.0
-#: Airflow 3.3.2 may fail a task that is resumed in its first seconds; nobody reads faster than this anyway.
+#: Airflow 3.3.2 may fail a task that is resumed in its first seconds; nobody reads faster than this
+#: anyway.
 READING_S = 7.0
 
 
@@ -24,7 +27,9 @@ class Said:
 
 
 class Approver(threading.Thread):
-    """Answers every open question once: "Reject" where the subject names a node of `rejects`, else "Approve"."""
+    """Answers every open question once: "Reject" where the subject names a node of `rejects`, else
+    "Approve".
+    """
 
     def __init__(self, url: str, user: str, password: str, *, rejects: frozenset[str]) -> None:
         super().__init__(name="approver", daemon=True)

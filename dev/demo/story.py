@@ -1,4 +1,6 @@
-"""What the demo breaks, and what must come of it: each line is checked at the end, and told in the report."""
+"""What the demo breaks, and what must come of it: each line is checked at the end, and told in the
+report.
+"""
 
 from __future__ import annotations
 

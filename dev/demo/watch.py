@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dev.demo.story import Facts
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +14,7 @@ from rich.text import Text
 from breakfix.adapters.kubernetes import KubernetesCluster
 from breakfix.adapters.ledger import PostgresLedger
 from breakfix.model import Case, Node, NodeState, ScopeKind
+from dev.demo.story import Facts
 from simfleet.client import ControlClient
 
 MARK = "breakfix.dev/case"
@@ -67,7 +67,9 @@ class Watcher:
         return found
 
     def _count_scopes(self) -> None:
-        """At most one node of ours at work per rack, pool and SKU: an open case, by the ledger's word."""
+        """At most one node of ours at work per rack, pool and SKU: an open case, by the ledger's
+        word.
+        """
         seen: Counter[str] = Counter()
         for case in self.cases:
             if case.is_open and case.state in _AT_WORK:

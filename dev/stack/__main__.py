@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from dev.stack import state
 from dev.stack.airflow import ROOT
 from dev.stack.interrupts import ending_signals_interrupt, ending_signals_wait
-from dev.stack.processes import StackError, sweep
+from dev.stack.processes import StackError, is_running, sweep
 from dev.stack.stack import Stack, StackConfig
 
 UP_TIMEOUT_S = 300.0
@@ -131,20 +132,21 @@ def down(folder: Path) -> int:
             time.sleep(POLL_S)
             current = state.read(folder)
         if current is not None:
-            _end(folder, current.pid)
+            _end(current.pid)
     if current is not None:
         sweep(current.mark)
     state.clear(folder)
     return 0
 
 
-def _end(folder: Path, pid: int) -> None:
+def _end(pid: int) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
         deadline = time.monotonic() + DOWN_TIMEOUT_S
-        while state.is_up(folder) and time.monotonic() < deadline:
+        while is_running(pid) and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        if not state.is_up(folder):
+        if not is_running(pid):
             return
 
 

@@ -30,7 +30,8 @@ POOLS = {"breakfix_drain": 8, "breakfix_repair": 8, "breakfix_validate": 8}
 ROLES = {"admin": "ADMIN", "oncall": "USER", "second": "USER", "viewer": "VIEWER", "breakfix": "OP"}
 PREPARE_TIMEOUT_S = 120.0
 START_TIMEOUT_S = 180.0
-REQUEST_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 30.0
+EXECUTION_TIMEOUT_S = 90.0
 
 TUNING = {
     "CORE__EXECUTOR": "LocalExecutor",
@@ -175,7 +176,19 @@ class PrivateAirflow:
             code = child.process.returncode
             raise StackError(f"Airflow's {name} ended with {code}:\n{child.tail()}")
         health = self.health()
-        return bool(health) and all(self._has_beaten(health, name) for name in COMPONENTS[1:])
+        return self._serves_tasks() and all(
+            self._has_beaten(health, name) for name in COMPONENTS[1:]
+        )
+
+    def _serves_tasks(self) -> bool:
+        """Tell whether tasks could run. The first request makes the server build the tasks' API,
+        for seconds in which it answers nobody: better now than in the first task.
+        """
+        try:
+            url = f"{self.url}/execution/health"
+            return httpx.get(url, timeout=EXECUTION_TIMEOUT_S).is_success
+        except httpx.TransportError:
+            return False
 
     def _has_beaten(self, health: dict[str, dict[str, str | None]], name: str) -> bool:
         """Tell whether the process that we started last, not the one before it, is healthy."""

@@ -90,11 +90,20 @@ class Child:
 
 
 def _is_member(entry: Path, group: int) -> bool:
+    return _living_group(entry) == group
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process, child of ours or not, runs; one that waits to be reaped does not."""
+    return _living_group(Path(f"/proc/{pid}")) is not None
+
+
+def _living_group(entry: Path) -> int | None:
     try:
-        state, _, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+        state, _, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
     except OSError:  # ended meanwhile
-        return False
-    return int(its_group) == group and state not in {"Z", "X"}
+        return None
+    return None if state in {"Z", "X"} else int(group)
 
 
 class Processes:

@@ -18,7 +18,7 @@ from dev.stack.interrupts import ending_signals_wait
 from dev.stack.postgres import PrivatePostgres
 from dev.stack.processes import Command, Processes, Stopping
 from dev.stack.prometheus import PrivatePrometheus
-from simfleet.scrape import prometheus_config
+from simfleet.prometheus import prometheus_config
 
 BREAKFIX = (sys.executable, "-c", "from breakfix.cli import main; main()")
 MIGRATE_TIMEOUT_S = 60.0
@@ -103,7 +103,7 @@ class Stack:
                 parts = [pool.submit(self._start_telemetry), pool.submit(self._start_rest, pool)]
                 _raise_first(parts)
             except BaseException:
-                self.processes.stopping.set()
+                self.stop()  # before the pool waits for threads that wait for a server
                 raise
         return self
 

@@ -1,7 +1,8 @@
 """approve: whether what people answered counts. Pure; the record of it is the ledger's.
 
-The same rules for every channel: the answer must be about this plan, in time, from an approver by policy, who is
-not the requester of a destructive step. One "no" of an approver is no. Silence is never yes.
+The same rules for every channel: the answer must be about this plan, in time, from an approver by
+policy, who is not the requester of a destructive step. One "no" of an approver is no. Silence is
+never yes.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def settle(
 ) -> Settlement:
     """Judge the answers to one question.
 
-    An approval already decided stays as it is. PENDING means: nobody who counts has answered, and there is time
-    left; with `is_final` (the question is closed at its source) that is EXPIRED too.
+    An approval already decided stays as it is. PENDING means: nobody who counts has answered, and
+    there is time left; with `is_final` (the question is closed at its source) that is EXPIRED too.
     """
     if approval.decision is not Decision.PENDING:
         return Settlement(approval.decision, approval.approver, approval.channel, approval.note)

@@ -1,6 +1,7 @@
 """The frozen vocabulary: what every stage, the ledger, the CLI and the DAGs say to one another.
 
-Nothing here reads a clock, a network or a file. All times are aware datetimes in UTC, all durations seconds.
+Nothing here reads a clock, a network or a file. All times are aware datetimes in UTC, all durations
+seconds.
 """
 
 from __future__ import annotations
@@ -207,7 +208,10 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Taint:
-    """`added_at` is carried so that another owner's taint is sent back whole; it does not tell taints apart."""
+    """One taint of a node."""
+
+    """`added_at` is carried so that another owner's taint is sent back whole; it does not tell
+    taints apart."""
 
     key: str
     effect: str
@@ -217,6 +221,8 @@ class Taint:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
+    """One condition of a node; `since` is its last transition."""
+
     type: str
     status: str
     reason: str = ""
@@ -226,7 +232,9 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node at one resourceVersion. `pool`, `rack`, `sku`, `fabric` come from configured labels."""
+    """One node at one resourceVersion. `pool`, `rack`, `sku`, `fabric` come from configured
+    labels.
+    """
 
     name: str
     uid: str
@@ -273,6 +281,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
+    """Who owns a pod."""
+
     kind: str
     name: str
     uid: str
@@ -281,6 +291,8 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
+    """One pod; `node` is empty while it is not bound, `grace_s` None where it names none."""
+
     namespace: str
     name: str
     uid: str
@@ -317,8 +329,8 @@ class Pod:
 class Budget:
     """A PodDisruptionBudget: `allowed` is status.disruptionsAllowed as the API server said it.
 
-    `selector` is the labelSelector as received (`matchLabels`, `matchExpressions`); an empty one selects
-    every pod of the namespace, None selects no pod.
+    `selector` is the labelSelector as received (`matchLabels`, `matchExpressions`); an empty one
+    selects every pod of the namespace, None selects no pod.
     """
 
     namespace: str
@@ -330,6 +342,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
+    """What a limit counts over, e.g. rack=r7."""
+
     kind: ScopeKind
     value: str
 
@@ -344,8 +358,8 @@ class Scope:
 class Reading:
     """One value of one signal on one GPU (or on the node, `gpu == ""`).
 
-    `key` tells several readings of one signal apart (the XID number of an `xid` signal). `age_s` is the age of
-    the newest sample behind the value, in seconds at the observation's instant.
+    `key` tells several readings of one signal apart (the XID number of an `xid` signal). `age_s` is
+    the age of the newest sample behind the value, in seconds at the observation's instant.
     """
 
     signal: str
@@ -470,6 +484,8 @@ class Judgement:
 
 
 class PodAction(StrEnum):
+    """What a drain does with a pod."""
+
     EVICT = "evict"
     SKIP = "skip"
     REFUSE = "refuse"
@@ -559,6 +575,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """What would be done, and what not, and why."""
+
     at: datetime
     policy_hash: str
     intents: tuple[Intent, ...]
@@ -662,6 +680,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
+    """One link of the audit chain."""
+
     seq: int
     at: datetime
     actor: str
@@ -689,7 +709,9 @@ class NodeRecord:
 
 
 def canonical(value: object) -> bytes:
-    """JSON with sorted keys, for hashes and the audit chain. Dataclasses, enums and datetimes are fine."""
+    """JSON with sorted keys, for hashes and the audit chain. Dataclasses, enums and datetimes are
+    fine.
+    """
     return msgspec.json.encode(value, order="sorted")
 
 

@@ -1,9 +1,7 @@
-"""The rules as data: signals, failure classes, limits, timings. One reviewed YAML, validated,
-hashed.
+"""The rules as data: signals, failure classes, limits, timings. One YAML, validated and hashed.
 
 The default ships as `policy.yaml`; a site writes an overlay with only what differs, and never
-edits the default.
-Parsing is pure: text in, frozen Policy out. Whoever reads the file is `wiring`.
+edits the default. Parsing is pure: text in, frozen Policy out. Whoever reads the file is `wiring`.
 """
 
 from __future__ import annotations
@@ -15,7 +13,15 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from breakfix.errors import SettingsError
 from breakfix.model import (
@@ -30,6 +36,8 @@ from breakfix.model import (
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(r"^kubernetes:(gpus_short|condition:[A-Za-z0-9./_-]+!?=[A-Za-z]+)$")
+_WORDS = frozenset({"$window", "$window_s", "$step", "$node", "$gpu", "$seen"})
+_TEXT_FIELDS = ("value", "threshold", "key", "gpu", "node", "meaning")
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -122,6 +130,25 @@ class SignalRule(_Rule):
     def is_kubernetes(self) -> bool:
         """Read from the API server's objects, not from Prometheus."""
         return self.query.startswith(KUBERNETES)
+
+    @field_validator("query", "coverage", "since_query")
+    @classmethod
+    def _words_are_known(cls, value: str) -> str:
+        unknown = sorted(set(re.findall(r"\$[a-z_]+", value)) - _WORDS)
+        if unknown:
+            msg = f"{', '.join(unknown)}: the words are {', '.join(sorted(_WORDS))}"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("text")
+    @classmethod
+    def _text_can_be_said(cls, value: str) -> str:
+        try:
+            value.format(**dict.fromkeys(_TEXT_FIELDS, ""))
+        except (LookupError, ValueError, AttributeError) as e:
+            msg = f"{e} cannot be filled in; a text may have {', '.join(_TEXT_FIELDS)} in braces"
+            raise ValueError(msg) from None
+        return value
 
     @model_validator(mode="after")
     def _says_who_reports(self) -> SignalRule:
@@ -248,7 +275,6 @@ class Timing(_Rule):
     watch_s: Seconds = Field(86400.0, alias="watch")
     stale_sample_s: Seconds = Field(180.0, alias="stale_sample")
     boot_grace_s: Seconds = Field(600.0, alias="boot_grace")
-    not_ready_s: Seconds = Field(300.0, alias="not_ready")
 
 
 class Approvals(_Rule):
@@ -364,6 +390,8 @@ def _load(text: str, what: str) -> dict[str, Any]:
     except yaml.YAMLError as e:
         msg = f"{what} is not valid YAML: {e}"
         raise SettingsError(msg) from None
+    if data is None:  # nothing but comments
+        return {}
     if not isinstance(data, dict):
         msg = f"{what} must be a map at its top level"
         raise SettingsError(msg)

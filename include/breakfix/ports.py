@@ -1,6 +1,8 @@
-"""What the stages need from outside, as Protocols. Adapters implement them; tests have fakes of them.
+"""What the stages need from outside, as Protocols. Adapters implement them; tests have fakes of
+them.
 
-Every method may raise the port's own error from `breakfix.errors` and nothing else; every call has a timeout.
+Every method may raise the port's own error from `breakfix.errors` and nothing else; every call has
+a timeout.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
+    """The answer to an instant query."""
+
     samples: tuple[Sample, ...]
     warnings: tuple[str, ...] = ()  # partial responses say so here: treat as incomplete
 
@@ -69,7 +73,8 @@ class Metrics(Protocol):
 class NodePatch:
     """What to change on a node; None leaves a field alone, a None value in a map removes the key.
 
-    `taints` replaces the whole list, so the caller passes everybody's taints with its own change made.
+    `taints` replaces the whole list, so the caller passes everybody's taints with its own change
+    made.
     """
 
     is_unschedulable: bool | None = None
@@ -82,8 +87,9 @@ class NodePatch:
 class Eviction:
     """What the API server said to one eviction.
 
-    `status`: `evicted`, `gone` (404, or another uid has the name), `blocked` (429 of a budget), `busy` (429 or
-    5xx that asks to come back), `conflict` (409: the uid changed), `error` (e.g. two budgets: a person must look).
+    `status`: `evicted`, `gone` (404, or another uid has the name), `blocked` (429 of a budget),
+    `busy` (429 or 5xx that asks to come back), `conflict` (409: the uid changed), `error` (e.g. two
+    budgets: a person must look).
     """
 
     status: str
@@ -181,10 +187,11 @@ class ReviewItem:
 
 
 class Ledger(Protocol):
-    """The record of everything; the only place where limits are atomic. One instance speaks for one cluster.
+    """The record of everything; the only place where limits are atomic. One instance speaks for one
+    cluster.
 
-    Every method is one transaction, and writes its own audit entry in it. A method that takes a `fence`
-    raises StaleFence when the case has a newer one. All rows carry the cluster's name.
+    Every method is one transaction, and writes its own audit entry in it. A method that takes a
+    `fence` raises StaleFence when the case has a newer one. All rows carry the cluster's name.
     """
 
     @property
@@ -201,11 +208,11 @@ class Ledger(Protocol):
     ) -> Case | Refusal:
         """Lease every scope, open the case and audit it, or refuse; all or nothing.
 
-        Locks the scopes' rows (in one order), counts the worse of its leases and `out_now` (as a union of
-        nodes), then commits. A node with an open case: RETURNING is re-admitted at fence+1 and QUARANTINED,
-        anything else is refused (CASE_OPEN; HELD when a person holds it). While the kill switch is
-        on, everything is refused (HALTED). A refused node opens no case; the same refusal again is
-        not audited again.
+        Locks the scopes' rows (in one order), counts the worse of its leases and `out_now` (as a
+        union of nodes), then commits. A node with an open case: RETURNING is re-admitted at fence+1
+        and QUARANTINED, anything else is refused (CASE_OPEN; HELD when a person holds it). While
+        the kill switch is on, everything is refused (HALTED). A refused node opens no case; the
+        same refusal again is not audited again.
         """
         ...
 
@@ -245,9 +252,9 @@ class Ledger(Protocol):
     ) -> Case:
         """Close the case and free its scopes; ending twice with the same end is no error.
 
-        RETURNED and ESCALATED must be reachable by the transition table; the other ends leave the state as
-        it was. The node of an ESCALATED case stays escalated until the case is ended once more, with what
-        became of it.
+        RETURNED and ESCALATED must be reachable by the transition table; the other ends leave the
+        state as it was. The node of an ESCALATED case stays escalated until the case is ended once
+        more, with what became of it.
         """
         ...
 
@@ -265,7 +272,8 @@ class Ledger(Protocol):
     def begin_step(
         self, case_id: str, fence: int, name: str, *, detail: Mapping[str, Any], now: datetime
     ) -> tuple[Step, bool]:
-        """Record the intention BEFORE the effect. (step, True) when new; (the recorded one, False) else.
+        """Record the intention BEFORE the effect. (step, True) when new; (the recorded one, False)
+        else.
 
         A step whose name begins with `repair` counts as a repair in `NodeRecord.attempts`, once per
         case and attempt.
@@ -322,8 +330,8 @@ class Ledger(Protocol):
     ) -> Approval:
         """The approval of record; the first decision stands, a second one is returned unchanged.
 
-        Read the answer's `decision`: a yes after `expires_at` is recorded as EXPIRED. Raises Refused
-        (NOT_APPROVED) for a plan that nobody was asked about, and for a yes without a name.
+        Read the answer's `decision`: a yes after `expires_at` is recorded as EXPIRED. Raises
+        Refused (NOT_APPROVED) for a plan that nobody was asked about, and for a yes without a name.
         """
         ...
 
@@ -349,7 +357,9 @@ class Ledger(Protocol):
     def audit(
         self, event: str, subject: str, *, actor: str, detail: Mapping[str, Any], now: datetime
     ) -> None:
-        """For what has no state of its own: refusals at the moment of acting, overrides seen, ..."""
+        """For what has no state of its own: refusals at the moment of acting, overrides seen,
+        ...
+        """
         ...
 
     def audit_entries(self, *, after: int = 0, limit: int = 1000) -> Sequence[AuditEntry]: ...
@@ -357,7 +367,8 @@ class Ledger(Protocol):
     def head(self) -> tuple[int, str]:
         """(seq, hash) of the last audit entry, (0, "000...") when there is none.
 
-        It only grows: a ledger whose head is behind one that was seen before was restored from a backup.
+        It only grows: a ledger whose head is behind one that was seen before was restored from a
+        backup.
         """
         ...
 

@@ -1,4 +1,6 @@
-"""Settings: where things are and how long to wait. Read once, in wiring; rules live in the policy instead."""
+"""Settings: where things are and how long to wait. Read once, in wiring; rules live in the policy
+instead.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,9 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Settings from the environment and overrides. Raises SettingsError with one line per wrong value."""
+    """Settings from the environment and overrides. Raises SettingsError with one line per wrong
+    value.
+    """
     try:
         return Settings(**overrides)
     except ValidationError as e:

@@ -70,9 +70,9 @@ def build_services(
 ) -> Services:
     """Everything the flow needs for one cluster.
 
-    With `needs_ledger` a missing BREAKFIX_DATABASE_URL raises SettingsError; without, a ledger that is
-    configured is still used, so that a judgement knows what state a node is in. Without `needs_metrics`
-    a missing BREAKFIX_PROMETHEUS_URL is an error only once metrics are asked for.
+    With `needs_ledger` a missing BREAKFIX_DATABASE_URL raises SettingsError; without, a ledger that
+    is configured is still used, so that a judgement knows what state a node is in. Without
+    `needs_metrics` a missing BREAKFIX_PROMETHEUS_URL is an error only once metrics are asked for.
     """
     if needs_metrics:
         settings.require("prometheus_url")

@@ -1,4 +1,4 @@
-"""Airflow's public API, asked as a service user of its own. Tasks have no other door to runs and answers."""
+"""Airflow's public API, asked as a service user: the only door to runs and answers for a task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 from breakfix.errors import AirflowError, SettingsError
 from breakfix.settings import Settings
 
-TIMEOUT_S = 15.0
+TIMEOUT_S = 30.0  # an API server under load takes seconds; a task that waits costs little
 PAGE = 100
 MAX_PAGES = 20
 TEXT_MAX = 300  # of an answer that goes into an error: enough to know it, not enough to flood a log
@@ -22,8 +22,8 @@ _UNAUTHENTICATED = frozenset({401, 403})  # a bad token is told as either
 class AirflowApi:
     """A small client: one login, renewed once when it is refused; every call has a timeout.
 
-    Raises AirflowError (`is_transient` when asking again may help) and SettingsError for what a person
-    must mend: the URL, the user, the password, the role.
+    Raises AirflowError (`is_transient` when asking again may help) and SettingsError for what a
+    person must mend: the URL, the user, the password, the role.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class AirflowApi:
     ) -> None:
         self._user = user
         self._password = password
-        # No connection outlives its call: nobody has to close a client that asks a few things a minute.
+        # No connection outlives its call: it asks a few things a minute, and nobody closes it.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._http = httpx.Client(
             base_url=url, timeout=TIMEOUT_S, limits=limits, transport=transport
@@ -40,7 +40,7 @@ class AirflowApi:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AirflowApi:
-        """The client of BREAKFIX_AIRFLOW_URL, _USER and _PASSWORD, or of connection breakfix_airflow."""
+        """The client of connection breakfix_airflow, or of BREAKFIX_AIRFLOW_*."""
         settings.require("airflow_url", "airflow_user", "airflow_password")
         return cls(settings.airflow_url, settings.airflow_user, settings.airflow_password)
 
@@ -50,7 +50,7 @@ class AirflowApi:
         return None if answer.status_code == httpx.codes.NOT_FOUND else _json(answer)
 
     def get_all(self, path: str, key: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """All pages of a listing. Raises AirflowError when it is longer than anything we should read."""
+        """All pages of a listing. Raises AirflowError when it is too long to be read."""
         items: list[dict[str, Any]] = []
         for page in range(MAX_PAGES):
             found = self.get(path, {**params, "limit": PAGE, "offset": page * PAGE})
@@ -89,8 +89,8 @@ class AirflowApi:
         answer = self._request("POST", "/auth/token", json=body)
         if answer.status_code in _UNAUTHENTICATED:
             raise SettingsError(
-                f"Airflow refuses the password of user {self._user!r}: check connection breakfix_airflow "
-                "or BREAKFIX_AIRFLOW_PASSWORD"
+                f"Airflow refuses the password of user {self._user!r}: check connection "
+                "breakfix_airflow or BREAKFIX_AIRFLOW_PASSWORD"
             )
         if not answer.is_success:
             raise _error("the login", answer)

@@ -2,12 +2,15 @@
 
 XCom is never read: any user of the DAG may write it. What counts is
 
-- the answer to the required action, which Airflow stores with the identity that it authenticated; or
-- that a person marked the question's task success, when the audit log shows exactly one identity that touched
-  the task since it was asked, and that the marking was theirs. Refused attempts stand in the log under the
-  same names as those that worked, so two identities in it prove nothing about either.
+- the answer to the required action, which Airflow stores with the identity that it authenticated;
+  or
+- that a person marked the question's task success, when the audit log shows exactly one identity
+  that touched the task since it was asked, and that the marking was theirs. Refused attempts
+  stand in the log under the same names as those that worked, so two identities in it prove
+  nothing about either.
 
-Whether somebody who answered may approve is not judged here but by the policy, in `breakfix.approve`.
+Whether somebody who answered may approve is not judged here but by the policy, in
+`breakfix.approve`.
 """
 
 from __future__ import annotations
@@ -47,8 +50,8 @@ UNFINISHED = frozenset(
 class Reading:
     """What was found. `note` says why there is no answer.
 
-    `is_lost`: the question ended without an answer and by nobody's hand (a killed worker, a scheduler's
-    race), so that its silence says nothing.
+    `is_lost`: the question ended without an answer and by nobody's hand (a killed worker, a
+    scheduler's race), so that its silence says nothing.
     """
 
     answers: tuple[Answer, ...] = ()

@@ -1,10 +1,10 @@
-"""One poll for everything that waits: the number of requests does not grow with the number of cases."""
+"""One poll for everything that waits: requests do not grow with the number of cases."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -49,8 +49,8 @@ class LoopTime:
 class Batcher:
     """Collects the waits of one event loop and polls for all of them at once, while there are any.
 
-    A poll that fails is logged and repeated at the next interval; a waiter that is cancelled leaves; a wait's
-    deadline is kept even when no poll succeeds.
+    A poll that fails is logged and repeated at the next interval; a waiter that is cancelled
+    leaves; a wait's deadline is kept even when no poll succeeds.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Batcher:
                 await self._time.sleep(again_in_s)
 
     async def _ask(self, waits: Sequence[Wait]) -> Look | None:
-        """One look; None when it failed, or when it (or the one before) has not come back in time."""
+        """One look; None when it failed, or when one has not come back in time."""
         if self._looking is None:
             self._looking = asyncio.ensure_future(self._look(waits))
             is_ours = True
@@ -106,18 +106,23 @@ class Batcher:
         looking, self._looking = self._looking, None
         try:
             look = looking.result()
-        except Exception:  # noqa: BLE001 - whatever broke this poll must not end the waits of all cases
+        except Exception:
             log.warning("poll of %d waits failed; asked again later", len(waits), exc_info=True)
             return None
         return look if is_ours else None
 
-    def _tell(self, asked: dict[asyncio.Future[str], Wait], is_over: Sequence[bool]) -> None:
+    def _tell(self, asked: Mapping[asyncio.Future[str], Wait], is_over: Sequence[bool]) -> None:
         for future, over in zip(asked, is_over, strict=True):
-            if over and not future.done():
-                future.set_result(OVER)
+            if over:
+                self._end(future, OVER)
 
     def _tell_deadlines(self) -> None:
         now = self._time.now()
-        for future, wait in self._waiting.items():
-            if now >= wait.deadline and not future.done():
-                future.set_result(DEADLINE)
+        for future, wait in tuple(self._waiting.items()):
+            if now >= wait.deadline:
+                self._end(future, DEADLINE)
+
+    def _end(self, future: asyncio.Future[str], reason: str) -> None:
+        self._waiting.pop(future, None)
+        if not future.done():
+            future.set_result(reason)

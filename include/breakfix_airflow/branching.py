@@ -1,9 +1,9 @@
 """How a case goes from stage to stage: exactly the task that is pointed to runs, however far it is.
 
-Airflow's own branching skips only the direct children that are off the chosen way. A task further down that has
-another upstream which succeeded would run all the same. So a stage skips all that is downstream of it and is
-neither its target nor downstream of that; and a stage runs only when one before it has pointed to it, which
-holds when somebody marks, clears or forces tasks, too.
+Airflow's own branching skips only the direct children that are off the chosen way. A task further
+down that has another upstream which succeeded would run all the same. So a stage skips all that
+is downstream of it and is neither its target nor downstream of that; and a stage runs only when
+one before it has pointed to it, which holds when somebody marks, clears or forces tasks, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WENT = "went"  # XCom: where a stage went; a hint for the next task, never a per
 
 
 def off_the_way(dag: DAG, task_id: str, to: str) -> list[str]:
-    """Tasks downstream of `task_id` that are not on any way from `to`. Raises AirflowFailException."""
+    """Tasks below `task_id` that are on no way from `to`. Raises AirflowFailException."""
     below = dag.get_task(task_id).get_flat_relative_ids(upstream=False)
     if to not in below:
         raise AirflowFailException(f"{task_id} cannot go to {to}: the DAG has no such way")
@@ -42,7 +42,8 @@ def skip_unless_sent(
 ) -> None:
     """Skip the running task unless one directly before it pointed to it.
 
-    A task that settles a question is sent by whoever sent the question: `ask_before` is the question's id.
+    A task that settles a question is sent by whoever sent the question: `ask_before` is the
+    question's id.
     """
     dag: DAG = context["dag"]
     target = ask_before or task.task_id

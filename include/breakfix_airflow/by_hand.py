@@ -1,4 +1,4 @@
-"""The first task of `node_case`: the case's own beginning, or a case that a person opens by hand."""
+"""The first task of `node_case`: a case's own beginning, or a case that a person opens by hand."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ REASON = "asked for by hand"
 
 
 class BeginOperator(StageOperator):
-    """With a case id the stage `begin`; without, opens a case for `node` and starts its own run, or tells.
+    """With a case id the stage `begin`; without, opens a case and starts its run, or tells.
 
-    The run that was started by hand never works on a node itself: it ends when the case's run is there.
+    The run that was started by hand never works on a node itself: it ends when the case's run is
+    there.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -39,8 +40,8 @@ class BeginOperator(StageOperator):
             return
         if not params["node"]:
             raise AirflowFailException(
-                "give node (and failure_class) to open a case; case_id and fence are for the runs that "
-                "fleet_sweep and reconcile_cases start"
+                "give node (and failure_class) to open a case; case_id and fence are for the runs "
+                "that fleet_sweep and reconcile_cases start"
             )
         wish = FailureClass(params["failure_class"] or FailureClass.MANUAL)
         with final_errors():
@@ -55,7 +56,7 @@ class BeginOperator(StageOperator):
 def open_case(
     built: Services, node: str, failure_class: FailureClass, context: Mapping[str, Any]
 ) -> str:
-    """Open the case and start its run; says what became of it. A refusal is an answer, no failure."""
+    """Open the case and start its run; says what became of it. A refusal is no failure."""
     from breakfix.flow.by_hand import open_by_hand
 
     who = requester(context)
@@ -87,7 +88,7 @@ def _opened_before(
 
 
 def tell(built: Services, node: str, failure_class: FailureClass) -> str:
-    """What a case would do to the node: the same judgement, and every pod's fate. Changes nothing."""
+    """What a case would do to the node and to each pod on it. Changes nothing."""
     from breakfix.flow.by_hand import intent_by_hand, pods_of
     from breakfix.flow.looking import look
 
@@ -100,8 +101,10 @@ def tell(built: Services, node: str, failure_class: FailureClass) -> str:
         if isinstance(wish, Intent)
         else f"would be refused: {wish.reason}: {wish.text}"
     ]
-    for pod in pods_of(built.cluster, built.policy, [node])[node]:
-        lines.append(f"  {pod.action:7} {pod.namespace}/{pod.name}: {pod.reason}")
+    lines += [
+        f"  {pod.action:7} {pod.namespace}/{pod.name}: {pod.reason}"
+        for pod in pods_of(built.cluster, built.policy, [node])[node]
+    ]
     return "\n".join(lines)
 
 
@@ -109,6 +112,7 @@ def _intent(wish: Intent) -> str:
     asks = "after approval" if wish.needs_approval else "without asking"
     impact = wish.impact
     return (
-        f"would {wish.action} {wish.node} for {wish.failure_class} {asks}: {impact.pods_evicted} pods "
-        f"and {impact.gpus_stopped} GPUs stop, {impact.gpus_free_after} stay free"
+        f"would {wish.action} {wish.node} for {wish.failure_class} {asks}: "
+        f"{impact.pods_evicted} pods and {impact.gpus_stopped} GPUs stop, "
+        f"{impact.gpus_free_after} stay free"
     )

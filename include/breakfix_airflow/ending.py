@@ -39,8 +39,8 @@ class SettleRunOperator(BaseOperator):
 def complain(states: Mapping[str, str], went: Mapping[str, str], own_id: str) -> str:
     """What is wrong with a run, or an empty string.
 
-    `states` by task id; `went` where each succeeded task sent the case, empty for one that left no word.
-    Purely computational.
+    `states` by task id; `went` where each succeeded task sent the case, empty for one that left
+    no word. Purely computational.
     """
     failed = sorted(name for name, s in states.items() if s == "failed" and name not in _QUESTIONS)
     if failed:

@@ -1,7 +1,7 @@
-"""The operators of `node_case`: a stage, a question, the settling of a question, and the end of a run.
+"""The operators of `node_case`: a stage, a question, and the settling of a question.
 
-They carry no rule about nodes: a stage function of `breakfix.flow` decides, and is asked again whenever it wanted
-to wait. So a task may be retried, cleared or run twice.
+They carry no rule about nodes: a stage function of `breakfix.flow` decides, and is asked again
+whenever it wanted to wait. So a task may be retried, cleared or run twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from breakfix_airflow.services import final_errors, services
 if TYPE_CHECKING:
     from breakfix.flow.services import Services
 
-#: How long beyond its deadline a wait may last before Airflow gives up on the triggerer and retries the task.
+#: How long beyond its deadline a wait may last before Airflow gives the triggerer up and retries.
 GRACE = timedelta(minutes=15)
 
 QUESTIONS = {Purpose.REPAIR: Stage.APPROVE_REPAIR, Purpose.RETURN: Stage.APPROVE_RETURN}
@@ -46,7 +46,7 @@ def case_of(context: Context) -> tuple[str, int]:
 
 
 class StageOperator(BaseOperator, SkipMixin):
-    """Runs one stage of a case, waits without a worker while the stage wants to, and goes where it says."""
+    """Runs a stage of a case, waits without a worker while it wants to, goes where it says."""
 
     inherits_from_skipmixin = True
     ui_color = "#dbeafe"
@@ -99,9 +99,10 @@ class StageOperator(BaseOperator, SkipMixin):
 
 
 class QuestionOperator(HITLOperator):
-    """Asks people, by a required action. Its words and its deadline are those of the question in the ledger.
+    """Asks people, by a required action, in the words and until the deadline that the ledger has.
 
-    Never retried: a retry would wipe the answer. It lets everybody answer; who counts is settled by policy.
+    Never retried: a retry would wipe the answer. It lets everybody answer; who counts is settled
+    by policy.
     """
 
     def __init__(self, *, purpose: Purpose, **kwargs: Any) -> None:
@@ -153,7 +154,7 @@ def open_question(built: Services, case_id: str, fence: int, purpose: Purpose) -
 
 
 class SettleQuestionOperator(StageOperator):
-    """Reads the answers at their source and lets the flow settle them; runs whatever became of the question."""
+    """Lets the flow settle the answers, read at their source, whatever became of the question."""
 
     def __init__(self, *, stage: Stage, purpose: Purpose, **kwargs: Any) -> None:
         super().__init__(stage=stage, trigger_rule="all_done", **kwargs)

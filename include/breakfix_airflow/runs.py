@@ -21,8 +21,8 @@ class AirflowCaseRuns:
     def start(self, case: Case) -> bool:
         """Trigger the run of the case at its fence; False when that run exists already.
 
-        Raises Refused while `node_case` is paused: pausing it is a halt, and a run started then would
-        act the moment somebody unpauses it.
+        Raises Refused while `node_case` is paused: pausing it is a halt, and a run started then
+        would act the moment somebody unpauses it.
         """
         if self.is_paused():
             raise Refused(
@@ -52,7 +52,7 @@ class AirflowCaseRuns:
         return frozenset(str(run["dag_run_id"]) for run in found)
 
     def is_paused(self) -> bool:
-        """Tell whether somebody paused `node_case`. Raises AirflowError when there is no such DAG."""
+        """Whether somebody paused `node_case`. Raises AirflowError when there is no such DAG."""
         dag = self._api.get(path_of("dags", NODE_CASE))
         if dag is None:
             raise AirflowError(

@@ -1,11 +1,11 @@
-"""What a task works with: settings from `BREAKFIX_*`, overridden by Airflow connections, wired once a process.
+"""What a task works with: settings from `BREAKFIX_*`, with Airflow connections over them.
 
 | connection | type | gives |
 |---|---|---|
 | `breakfix_prometheus` | http | BREAKFIX_PROMETHEUS_URL |
-| `breakfix_kubernetes` | kubernetes | BREAKFIX_KUBECONFIG and BREAKFIX_KUBE_CONTEXT, or in-cluster |
+| `breakfix_kubernetes` | kubernetes | BREAKFIX_KUBECONFIG, BREAKFIX_KUBE_CONTEXT, or in-cluster |
 | `breakfix_ledger` | postgres | BREAKFIX_DATABASE_URL |
-| `breakfix_airflow` | http | BREAKFIX_AIRFLOW_URL, _USER, _PASSWORD: the service user of Airflow's own API |
+| `breakfix_airflow` | http | BREAKFIX_AIRFLOW_URL, _USER, _PASSWORD: a service user |
 
 A connection that does not exist leaves the environment's value; one that exists wins.
 """
@@ -87,7 +87,7 @@ async def aread_connections() -> dict[str, ConnectionLike]:
 
 
 def settings_from(connections: Mapping[str, ConnectionLike]) -> Settings:
-    """Settings from the environment with the connections' values over them. Raises SettingsError."""
+    """The environment's settings with the connections' over them. Raises SettingsError."""
     from breakfix.settings import load_settings
 
     overrides: dict[str, str] = {}
@@ -103,7 +103,7 @@ def _read_prometheus(connection: ConnectionLike) -> dict[str, str]:
 def _read_airflow(connection: ConnectionLike) -> dict[str, str]:
     if not connection.login or not connection.password:
         raise SettingsError(
-            f"connection {AIRFLOW}: login and password of the service user are missing"
+            f"connection {AIRFLOW}: the service user's login or password is missing"
         )
     return {
         "airflow_url": _http_url(AIRFLOW, connection),
@@ -125,7 +125,7 @@ def _read_ledger(connection: ConnectionLike) -> dict[str, str]:
 
 
 def _read_kubernetes(connection: ConnectionLike) -> dict[str, str]:
-    """`kube_config_path` and `cluster_context`, or `in_cluster`; other forms are refused by name."""
+    """`kube_config_path` and `cluster_context`, or `in_cluster`; other forms are refused."""
     extra = connection.extra_dejson
     other = sorted(k for k in ("kube_config", "config_dict") if extra.get(k))
     if other:

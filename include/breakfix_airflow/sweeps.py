@@ -1,4 +1,4 @@
-"""The bodies of `fleet_sweep` and `reconcile_cases`: small dicts in XCom, everything else in the ledger."""
+"""The bodies of `fleet_sweep` and `reconcile_cases`: small dicts in XCom, no more."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from breakfix.errors import BreakfixError, NotFound, Refused
 from breakfix.model import Action, Case, FailureClass, NodeState, Refusal
+from breakfix.ports import CaseRuns, Ledger
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.runs import AirflowCaseRuns
 from breakfix_airflow.services import services
+from breakfix_airflow.waking import wake_settled
 
 if TYPE_CHECKING:
-    from breakfix.flow.services import Services
     from breakfix.flow.assessment import Assessment
+    from breakfix.flow.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,8 @@ def sweep_fleet(
 ) -> dict[str, Any]:
     """One sweep; the summary that the branch and the next task read.
 
-    A dry run, a look at one node and a sweep while `node_case` is paused judge and plan, and change nothing.
+    A dry run, a look at one node and a sweep while `node_case` is paused judge and plan, and
+    change nothing.
     """
     if is_dry_run or (node and failure_class is None):
         return _look(services(needs_ledger=False), node, "dry run")
@@ -155,17 +158,21 @@ def branch_of(summary: Mapping[str, Any]) -> str:
 
 
 def start_cases(listed: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Start the run of each listed case as the ledger has it now; the ids of the runs that are new.
-
-    One that cannot be started does not keep the others from it; the first error is raised at the end.
-    """
+    """Start the run of each listed case; the ids of the runs that are new."""
     built = services()
-    runs = runs_of(built)
+    return start_listed(built.book, runs_of(built), listed)
+
+
+def start_listed(ledger: Ledger, runs: CaseRuns, listed: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Start what the ledger, not the list, says of each case: one that is open, at that fence.
+
+    One that cannot be started does not keep the others from it; the first error comes at the end.
+    """
     started: list[str] = []
     errors: list[BreakfixError] = []
     for entry in listed:
         try:
-            case = built.book.case(str(entry["case_id"]))
+            case = ledger.case(str(entry["case_id"]))
             if case.is_open and case.fence == entry["fence"] and runs.start(case):
                 started.append(case.run_id)
         except BreakfixError as e:
@@ -181,8 +188,10 @@ def reconcile_cases() -> dict[str, Any]:
     from breakfix.flow.reconcile import reconcile
 
     built = services()
-    report = reconcile(built, runs_of(built))
+    api = AirflowApi.from_settings(built.settings)
+    report = reconcile(built, AirflowCaseRuns(api))
     return {
+        "woken": wake_settled(api, built.book),
         "started": list(report.started),
         "ended": list(report.ended),
         "escalated": list(report.escalated),

@@ -1,4 +1,4 @@
-"""The trigger of a waiting case. It runs in the triggerer, which must be restarted when this code changes."""
+"""The trigger of a waiting case. The triggerer must be restarted when this code changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CaseTrigger(BaseTrigger):
     """Fires once, when the wait (see `Wait.to_json`) is over or its deadline has come."""
 
     def __init__(self, wait: Mapping[str, Any]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.wait = dict(wait)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -34,7 +34,8 @@ class CaseTrigger(BaseTrigger):
         """One event: why the stage runs again (`over` or `deadline`)."""
         wait = Wait.from_json(self.wait)
         await self.time().sleep(QUIET_S)
-        yield TriggerEvent({"reason": await batcher().until_over(wait), "kind": str(wait.kind)})
+        reason = await batcher().until_over(wait)
+        yield TriggerEvent({"reason": reason, "kind": str(wait.kind)})  # type: ignore[no-untyped-call]
 
     def time(self) -> Clockwork:
         """The time the quiet start is counted by; a seam for tests."""
@@ -51,7 +52,7 @@ def batcher() -> Batcher:
 
 
 class Watch:
-    """Looks at the cluster for all waits. Services are built again after a failure: secrets may have changed."""
+    """Looks at the cluster for all waits. A failure makes it build its services anew."""
 
     def __init__(self) -> None:
         self._services: Services | None = None

@@ -13,11 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from simfleet.client import ControlClient, ControlError
+from simfleet.client import ControlClient, ControlError, write_private
 from simfleet.faults import FAULTS
 from simfleet.fleet import BadFleet, uniform_fleet
-from simfleet.scenario import Scenario, load_scenario
-from simfleet.scrape import prometheus_config
+from simfleet.prometheus import prometheus_config
 
 DEFAULT_URL = "http://127.0.0.1:8901"
 app = typer.Typer(help="A simulated GPU fleet on Kubernetes.", no_args_is_help=True)
@@ -58,7 +57,8 @@ def serve(
     info: Annotated[Path | None, typer.Option(help="write URLs here as JSON, once ready")] = None,
 ) -> None:
     """Serve a fleet until interrupted."""
-    from simfleet.runtime import Ports, Simulation, serve_until_stopped, write_private
+    from simfleet.runtime import Ports, Simulation, serve_until_stopped
+    from simfleet.scenario import Scenario, load_scenario
 
     scenario = load_scenario(config) if config else Scenario(fleet=uniform_fleet(nodes))
     if speed is not None:
@@ -213,8 +213,6 @@ def kubeconfig(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Write a kubeconfig for a running fleet."""
-    from simfleet.runtime import write_private
-
     write_private(path, ControlClient(url).get_text(f"/sim/kubeconfig/{user}"))
     typer.echo(str(path))
 
@@ -222,6 +220,8 @@ def kubeconfig(
 @scenario_app.command("check")
 def check(file: Path) -> None:
     """Read a scenario file and say what is in it."""
+    from simfleet.scenario import load_scenario
+
     scenario = load_scenario(file)
     names = [name for rack in scenario.fleet.racks for name in rack.node_names()]
     last = max((line.at for line in scenario.timeline), default=0.0)

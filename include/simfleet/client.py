@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -64,3 +65,9 @@ def _reason(answer: httpx.Response) -> str:
         return str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
         return f"{answer.status_code} {answer.text.strip()[:200]}"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read."""
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")

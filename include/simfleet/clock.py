@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """Dates are real; what lasts (a reboot, a grace period, a test pod) passes `speed` times faster.
+    """Dates are real; what lasts (a reboot, a grace period) passes `speed` times faster.
 
     Dates stay real because others (Prometheus, whoever reads the API) compare them with their
     own clock. Durations are given in simulated seconds everywhere; only the clock knows how
@@ -54,4 +54,4 @@ def rfc3339_micro(when: datetime) -> str:
 
 def parse_time(text: str) -> datetime:
     """Read a time the API wrote. Raises ValueError on anything else."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)

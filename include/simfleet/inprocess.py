@@ -10,12 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from simfleet.client import write_private
 from simfleet.faults import FaultOptions
 from simfleet.fleet import FleetConfig
 from simfleet.kube import ADMIN_TOKEN
-from simfleet.runtime import Ports, Simulation, write_private
+from simfleet.prometheus import prometheus_config
+from simfleet.runtime import Ports, Simulation
 from simfleet.scenario import Scenario
-from simfleet.scrape import prometheus_config
 
 T = TypeVar("T")
 START_TIMEOUT_S = 120.0  # a thousand nodes schedule some 3,000 pods before they answer

@@ -12,7 +12,6 @@ import logging
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -202,9 +201,3 @@ async def serve_until_stopped(sim: Simulation, *, hold: bool, ready: Callable[[]
         await stopping.wait()
     finally:
         await sim.stop()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read."""
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="utf-8")

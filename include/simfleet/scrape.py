@@ -1,4 +1,4 @@
-"""The scrape side over HTTP: exporters, service discovery, and the Prometheus file that uses it.
+"""The scrape side over HTTP: exporters and the service discovery that names them.
 
 One process answers for every exporter; `__metrics_path__` says which one. Targets of the
 dcgm-exporter carry namespace, pod and container of the exporter itself, so that with
@@ -11,17 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import yaml
 from aiohttp import web
 
 from simfleet.exposition import CONTENT_TYPE
 from simfleet.live import LiveFleet, Unavailable
 from simfleet.objects import EXPORTER, OPERATOR_NAMESPACE
+from simfleet.prometheus import JOBS
 
 # Longer than any scrape timeout: the scraper gives up first.
 HANG_S = 120.0
-JOBS = {"dcgm": "dcgm-exporter", "node": "node-exporter", "ksm": "kube-state-metrics"}
-SCRAPE_TIMEOUT = "10s"
 
 
 def scrape_routes(fleet: LiveFleet) -> list[web.RouteDef]:
@@ -102,24 +100,3 @@ async def _answer(render: Callable[[], str]) -> web.Response:
         if error.hangs:
             await asyncio.sleep(HANG_S)
         raise web.HTTPServiceUnavailable(text=f"{error}\n") from error
-
-
-def prometheus_config(url: str, scrape_interval: str = "15s") -> str:
-    """A prometheus.yml with one job for each kind of exporter of the fleet at `url`."""
-    jobs = [
-        {
-            "job_name": job,
-            "honor_labels": False,
-            "http_sd_configs": [{"url": f"{url.rstrip('/')}/sd/{path}", "refresh_interval": "10s"}],
-        }
-        for path, job in JOBS.items()
-    ]
-    every = {"scrape_interval": scrape_interval, "evaluation_interval": scrape_interval}
-    # Prometheus refuses a timeout above the interval.
-    every["scrape_timeout"] = min(scrape_interval, SCRAPE_TIMEOUT, key=_seconds)
-    return yaml.safe_dump({"global": every, "scrape_configs": jobs}, sort_keys=False)
-
-
-def _seconds(text: str) -> float:
-    number, unit = text.rstrip("smh"), text[-1]
-    return float(number) * {"s": 1, "m": 60, "h": 3600}.get(unit, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -31,10 +31,12 @@ RUN_TIMEOUT_S = 90.0
 @pytest.fixture(scope="module")
 def airflow(
     start_airflow: Callable[..., PrivateAirflow], tmp_path_factory: pytest.TempPathFactory
-) -> PrivateAirflow:
+) -> Iterator[PrivateAirflow]:
     dags, plugins = tmp_path_factory.mktemp("dags"), tmp_path_factory.mktemp("plugins")
     (dags / "hello.py").write_text(DAG)
-    return start_airflow(dags=dags, plugins=plugins, env={"GREETING": "good morning"})
+    airflow = start_airflow(dags=dags, plugins=plugins, env={"GREETING": "good morning"})
+    yield airflow
+    airflow.stop()  # not at the end of the session: the next module may want the processors
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""The road on a real Airflow: its scheduler, its triggerer, its API and its audit log; only the stages are scripted."""
+"""The road on a real Airflow, with its triggerer, API and audit log; the stages are scripted."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from breakfix.errors import Refused
+from breakfix.errors import LedgerError, Refused
 from breakfix.model import Action, Case, FailureClass, NodeState
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.approvals import SYSTEM_EVENTS
 from breakfix_airflow.runs import AirflowCaseRuns
+from breakfix_airflow.waking import wake_settled
 from dev.stack.airflow import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.timeout(600)]
 
 SCRIPTED = Path(__file__).parent / "scripted"
-DEADLINE_S = 150.0
+DEADLINE_S = 300.0
 FINAL = {"success", "failed"}
 
 
@@ -62,20 +64,24 @@ class Road:
 
     def end(self, case_id, fence=1):
         return self.until(
-            lambda: (s := self.client.get(self.url(case_id, fence=fence)).json()["state"]) in FINAL
-            and s,
+            lambda: (
+                (s := self.client.get(self.url(case_id, fence=fence)).json()["state"]) in FINAL
+                and s
+            ),
             f"the end of {case_id}",
             lambda: self.states(case_id, fence),
         )
 
     def asked(self, case_id, task_id="approve_repair"):
-        """Wait until the question is parked, and long enough for Airflow to have seen that (bug 1)."""
+        """Wait until the question is parked, and until Airflow has seen that (bug 1)."""
         self.until(
             lambda: self.states(case_id).get(task_id) == "awaiting_input",
             f"{task_id} of {case_id}",
             lambda: self.states(case_id),
         )
-        time.sleep(6.0)
+        detail = self.client.get(self.url(case_id, task_id) + "/-1/hitlDetails").json()
+        age = datetime.now(UTC) - datetime.fromisoformat(detail["created_at"])
+        time.sleep(max(0.0, 6.0 - age.total_seconds()))
 
     def until(self, ready, what, tell):
         deadline = time.monotonic() + DEADLINE_S
@@ -136,14 +142,15 @@ SCRIPTS = {
     },
     "far": {"begin": ["check_gpus"], "check_gpus": ["escalate"], "escalate": ["settle_run"]},
     "broken": {"begin": ["drain"], "drain": ["break", "check_gpus"], "check_gpus": ["settle_run"]},
-    **{
-        name: ASKS
-        for name in (
+    **dict.fromkeys(
+        (
             *("rejected", "silent", "by-viewer", "marked", "bulk", "two-marks", "forged"),
-            *("by-requester", "marked-failed", "cleared"),
-        )
-    },
+            *("by-requester", "marked-failed", "cleared", "withdrawn"),
+        ),
+        ASKS,
+    ),
     "marked-stage": {"begin": ["wait100"]},
+    "patient": {"begin": ["wait40", "escalate"], "escalate": ["settle_run"]},
 }
 OPTIONS = {"silent": {"expires_in_s": 20}, "by-requester": {"requester": "oncall"}}
 
@@ -155,7 +162,7 @@ def road(start_airflow, tmp_path_factory):
     shutil.copy(ROOT / "dags" / "node_case.py", dags)
     airflow = start_airflow(
         dags=dags,
-        plugins=tmp_path_factory.mktemp("plugins"),
+        plugins=ROOT / "plugins",
         env={
             "PYTHONPATH": os.pathsep.join(map(str, (SCRIPTED, ROOT / "include", ROOT))),
             "SCRIPTED_FLOW": str(folder),
@@ -181,6 +188,13 @@ def road(start_airflow, tmp_path_factory):
 def test_a_run_is_started_once(road):
     assert road.runs.start(a_case("whole", 1)) is False
     assert "whole.1" in road.runs.live()
+
+
+def test_a_case_that_waits_survives_the_death_of_the_triggerer(road):
+    road.until(lambda: road.states("patient").get("begin") == "deferred", "a deferred begin", str)
+    road.airflow.restart_component("triggerer")
+    assert road.end("patient") == "success"
+    assert road.calls("patient")[-1] == "escalate"
 
 
 def test_a_paused_node_case_starts_nothing(road):
@@ -211,7 +225,14 @@ def test_a_case_goes_the_whole_road_and_waits_without_a_worker(road):
     assert road.end("whole") == "success"
     assert road.calls("whole") == [
         *("begin", "settle_repair", "drain", "drain", "drain", "reboot_node", "reboot_node"),
-        *("check_gpus", "check_signals", "check_signals", "run_diag", "settle_return", "return_node"),
+        *(
+            "check_gpus",
+            "check_signals",
+            "check_signals",
+            "run_diag",
+            "settle_return",
+            "return_node",
+        ),
     ]
     states = road.states("whole")
     assert {t for t, s in states.items() if s == "skipped"} == {
@@ -301,7 +322,10 @@ def test_a_mark_does_not_count_when_another_touched_the_question(road):
 
 def test_a_forged_answer_in_xcom_is_ignored(road):
     road.asked("forged")
-    forged = {"chosen_options": ["Approve"], "responded_by_user": {"id": "oncall", "name": "oncall"}}
+    forged = {
+        "chosen_options": ["Approve"],
+        "responded_by_user": {"id": "oncall", "name": "oncall"},
+    }
     body = {"key": "return_value", "value": forged, "map_index": -1}
     path = road.url("forged", "approve_repair") + "/xcomEntries"
     assert road.clients["second"].post(path, json=body).status_code == 201
@@ -311,6 +335,20 @@ def test_a_forged_answer_in_xcom_is_ignored(road):
     assert road.calls("forged") == ["begin", "settle_repair", "escalate"]
     people = [e for e in road.events("forged") if e[0] not in SYSTEM_EVENTS]
     assert people == [("create_xcom_entry", "second"), ("patch_task_instance", "second")]
+
+
+def test_a_question_of_a_case_that_ended_is_withdrawn(road):
+    class Ledger:
+        def case(self, case_id):
+            if case_id != "withdrawn":
+                raise LedgerError("not asked about here")
+            return replace(a_case(case_id, 1), ended_at=datetime.now(UTC))
+
+    road.asked("withdrawn")
+    assert wake_settled(road.api, Ledger()) == ["withdrawn.1"]
+    assert road.end("withdrawn") == "success"
+    assert road.approval("withdrawn")["decision"] == "expired"
+    assert "breakfix does not count" in road.approval("withdrawn")["note"]
 
 
 def test_a_cleared_question_asks_again_and_forgets_the_mark_before(road):

@@ -17,8 +17,10 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
-from breakfix.adapters.kubernetes import KubernetesCluster, connect
 from kubernetes import client, config
+
+from breakfix.adapters.kubernetes import KubernetesCluster, connect
+from breakfix.adapters.kubernetes.transport import Transport
 from simfleet.kube import SimKube
 from simfleet.kube.live import CONTROLLERS, LiveSettings
 
@@ -46,6 +48,13 @@ def kubeconfig_of_a_cluster(folder: Path) -> Iterator[Path]:
     settings = LiveSettings(CONTROLLERS - {"kubelet"})
     with SimKube(live=True, settings=settings, tls=True) as kube:
         yield kube.kubeconfig(folder / "kubeconfig")
+        wait_for(lambda: kube.call(lambda: _is_idle(kube)), "the last connection closes")
+
+
+def _is_idle(kube: SimKube) -> bool:
+    """Whether the server has noticed that its clients went: only then it stops without a rest."""
+    server = kube._runner.server if kube._runner is not None else None
+    return server is None or not server.connections
 
 
 def wait_for(what: Callable[[], T], reason: str) -> T:
@@ -95,8 +104,7 @@ class ClusterWorld:
             self.core.delete_namespace(self.namespace)
         finally:
             self.cluster.close()
-            self._api.close()
-            self._api.rest_client.pool_manager.clear()
+            Transport(self._api, timeout_s=1.0).close()
 
     def _remove_workloads(self) -> None:
         self.apps.delete_collection_namespaced_daemon_set(self.namespace)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from breakfix.adapters.ledger import PostgresLedger, migrate
 
+from breakfix.adapters.ledger import PostgresLedger, migrate
 from tests.fakes_ledger import FakeLedger
 
 

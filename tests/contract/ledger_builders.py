@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+
 from breakfix.model import (
     Action,
     Case,
@@ -14,6 +15,7 @@ from breakfix.model import (
     Impact,
     Intent,
     NodeState,
+    Purpose,
     Scope,
     ScopeKind,
 )
@@ -78,6 +80,31 @@ def to_returning(ledger, case, *, repaired_at=None):
 
 def events(ledger):
     return [e.event for e in ledger.audit_entries()]
+
+
+def ask(ledger, case, *, now=None, expires_at=None, plan_hash="p"):
+    return ledger.ask(
+        case.id,
+        case.fence,
+        Purpose.REPAIR,
+        plan_hash=plan_hash,
+        expires_at=expires_at or later(100),
+        now=now or later(1),
+    )
+
+
+def decide(ledger, case, decision, *, approver="ann", now=None, plan_hash="p", fence=None):
+    return ledger.decide(
+        case.id,
+        case.fence if fence is None else fence,
+        Purpose.REPAIR,
+        decision,
+        approver=approver,
+        channel="cli",
+        note="ok",
+        plan_hash=plan_hash,
+        now=now or later(5),
+    )
 
 
 def together(calls):

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from breakfix.adapters.kubernetes import FleetLabels, connect
 from breakfix.errors import ClusterError, Conflict, NotFound, SettingsError
 from breakfix.model import Taint
 from breakfix.ports import Eviction, NodePatch
-
 from tests.contract.cluster_world import (
     LABEL,
     ClusterWorld,

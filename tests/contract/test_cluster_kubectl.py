@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from breakfix.model import PodAction, PodDecision
 from breakfix.plan.drain_pods import decide_pods
-
 from tests.contract.cluster_world import ClusterWorld, hosts, kubeconfig_of_a_cluster
 
 pytestmark = [

@@ -14,11 +14,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from kubernetes import client
+
 from breakfix.adapters.kubernetes import KubernetesCluster
 from breakfix.adapters.kubernetes.transport import Transport
 from breakfix.errors import ClusterError, Conflict, Forbidden, NotFound
 from breakfix.ports import NodePatch
-from kubernetes import client
 
 DROP = "drop the connection"
 HANG = "say nothing"

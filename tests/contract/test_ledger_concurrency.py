@@ -6,10 +6,10 @@ import random
 from dataclasses import replace
 
 import pytest
+
 from breakfix.errors import StaleFence
 from breakfix.model import Case, CaseEnd, Decision, HaltLevel, Purpose, Scope, ScopeKind
 from breakfix.ports import Limit
-
 from tests.contract.ledger_builders import NOW, admit, an_intent, later, limits, together
 
 

@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 import pytest
+
 from breakfix.adapters.ledger import PostgresLedger, audit
 from breakfix.errors import LedgerError, Refused
 from breakfix.model import Case, NodeState, Scope, ScopeKind
-
 from tests.contract.ledger_builders import (
     NOW,
     admit,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+
 from breakfix.adapters.ledger import PostgresLedger, migrate
 from breakfix.adapters.ledger.engine import make_engine, parse_url
 from breakfix.adapters.ledger.tables import SCHEMA, metadata
 from breakfix.errors import LedgerError
 from breakfix.model import Case, HaltLevel
-
 from tests.contract.ledger_builders import NOW, admit, an_intent, limits, together
 
 

@@ -1,4 +1,4 @@
-"""Random lives of cases on Postgres, in step with the ledger in memory; promises kept throughout."""
+"""Random lives of cases on Postgres beside the ledger in memory; promises kept throughout."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import itertools
 from collections import Counter
 
 import pytest
-from breakfix.adapters.ledger import rules
-from breakfix.errors import BreakfixError
-from breakfix.model import CaseEnd, Decision, HaltLevel, NodeState, Purpose, StepStatus
-from breakfix.ports import Limit
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,6 +16,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from breakfix.adapters.ledger import rules
+from breakfix.errors import BreakfixError
+from breakfix.model import CaseEnd, Decision, HaltLevel, NodeState, Purpose, StepStatus
+from breakfix.ports import Limit
 from tests.contract.ledger_builders import an_intent, later
 from tests.fakes_ledger import FakeLedger
 

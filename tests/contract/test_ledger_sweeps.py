@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from breakfix.model import (
     Action,
     CaseEnd,
@@ -20,7 +21,6 @@ from breakfix.model import (
     SignalMode,
     Verdict,
 )
-
 from tests.contract.ledger_builders import NOW, admit, an_intent, events, later, to_returning
 
 

@@ -8,9 +8,9 @@ import re
 
 import psycopg
 import pytest
+
 from breakfix import record
 from breakfix.adapters.ledger import audit
-
 from tests.contract.ledger_builders import NOW, admit, connect, later, to_validating
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
+
 from breakfix.adapters.prometheus import PrometheusMetrics
 from breakfix.model import Observation
 from breakfix.observe import observe
 from breakfix.policy import Policy, parse_policy
 from breakfix.wiring import default_policy_text
-
 from dev.stack.processes import Processes
 from dev.stack.prometheus import PrivatePrometheus
 from tests.contract.prometheus_history import History, Value

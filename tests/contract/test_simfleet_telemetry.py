@@ -9,6 +9,7 @@ import time
 
 import httpx
 import pytest
+
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
 

@@ -1,6 +1,7 @@
 """Runs sweeps and cases in this process, stage by stage, as the DAGs do: the road without Airflow.
 
-A `Road` holds what a scheduler would: which run of which case is at which stage, and what it waits for.
+A `Road` holds what a scheduler would: which run of which case is at which stage, and what it waits
+for.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class Road:
         return settle_question(self.services, run.case_id, run.fence, purpose, [answer])
 
     def drive(self, *, until, within_s, sweep_every_s=5.0, clock=time.monotonic, pause=time.sleep):
-        """Sweep and tick until `until()` is true. AssertionError with all trails when time is up."""
+        """Sweep and tick until `until()` is true. AssertionError with all trails when time is
+        up."""
         deadline, next_sweep = clock() + within_s, 0.0
         while not until():
             if clock() >= deadline:

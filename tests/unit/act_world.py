@@ -22,7 +22,6 @@ from breakfix.model import (
 from breakfix.plan.drain_pods import decide_pods
 from breakfix.policy import Limits
 from breakfix.ports import Limit
-
 from tests.fakes_cluster import FakeCluster
 from tests.fakes_ledger import FakeLedger
 

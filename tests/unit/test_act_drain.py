@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
+
 from breakfix.act.drain import Blocked, DrainProgress, drain_once
 from breakfix.act.guard import Expected
 from breakfix.errors import ClusterError, Refused
 from breakfix.model import Owner, RefusalReason, StepStatus
 from breakfix.policy import Drain
 from breakfix.ports import Eviction
-
 from tests.unit.act_world import World, decide, make_world
 
 POLICY = Drain(evictions_per_s=5.0)

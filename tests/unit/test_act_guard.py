@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
+
 from breakfix.act import guard
 from breakfix.act.guard import Expected, halt_level
 from breakfix.errors import ClusterError, LedgerError, Refused, StaleFence
 from breakfix.model import CaseEnd, HaltLevel, Refusal, RefusalReason
-
 from tests.unit.act_world import NOW, World, make_world
 
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from breakfix.act.ownership import check_ownership, mark_head, release_ownership
+
+from breakfix.act.ownership import check_ownership, claim_by_hand, mark_head
 from breakfix.errors import ClusterError, Refused
 from breakfix.model import RefusalReason
-
 from tests.fakes_cluster import FakeCluster
 from tests.fakes_ledger import FakeLedger
 from tests.unit.act_world import NOW, make_world
@@ -112,6 +112,7 @@ def test_a_cluster_that_cannot_be_read_is_not_owned():
 def test_a_person_may_hand_the_cluster_to_another_ledger():
     cluster, second = FakeCluster(), FakeLedger("test", ledger_id="ledger-2")
     check(cluster, FakeLedger("test"))
-    assert release_ownership(cluster, second, "breakfix", now=NOW) == "ledger-1"
+    former = claim_by_hand(cluster, second, "breakfix", actor="cli:ann", reason="restored", now=NOW)
+    assert former == "ledger-1"
     check(cluster, second)
     assert [e.event for e in second.audit_entries()] == ["cluster.taken_over"]

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
+
 from breakfix.act.guard import Expected
 from breakfix.act.quarantine import clear_marks, quarantine, release, set_state_label
 from breakfix.errors import ClusterError, IllegalTransition, Refused
 from breakfix.model import Case, Condition, NodeState, RefusalReason, StepStatus, Taint
 from breakfix.ports import Limit
-
 from tests.fakes_cluster import CORDON_TAINT
 from tests.unit.act_world import FLEET, NOW, World, intent, make_world
 

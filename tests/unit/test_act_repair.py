@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
+
 from breakfix.act import repair
 from breakfix.act.guard import Expected
 from breakfix.act.pods import REBOOTED_ALREADY, PodSettings
 from breakfix.errors import ClusterError, Refused
 from breakfix.model import Condition, Owner, RefusalReason, StepStatus
-
 from tests.unit.act_world import World, make_world
 
 SETTINGS = PodSettings()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
 from breakfix.model import DISRUPTIVE, Action, FailureClass, Node, NodeState, RefusalReason
 from breakfix.policy import parse_policy
 from breakfix.wiring import default_policy_text
-
 from tests.observations import NOW, judged, ready_node, record, xid
 
 C = FailureClass

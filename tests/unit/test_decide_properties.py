@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from breakfix.decide import judge, judgement_json
-from breakfix.decide.fuse import fuse
-from breakfix.model import DISRUPTIVE, Action, NodeState, Reading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from breakfix.decide import judge, judgement_json
+from breakfix.decide.fuse import fuse
+from breakfix.model import DISRUPTIVE, Action, NodeState, Reading
 from tests.observations import NOW, POLICY, observation, ready_node, verdict
 
 NODES = ("gpu-1", "gpu-2", "gpu-3")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
 from breakfix.model import (
     DISRUPTIVE,
     Action,
@@ -16,7 +17,6 @@ from breakfix.model import (
 )
 from breakfix.policy import parse_policy
 from breakfix.wiring import default_policy_text
-
 from tests.observations import NOW, POLICY, judged, reading, ready_node, record, verdict, xid
 
 C, A, R = FailureClass, Action, RefusalReason
@@ -70,9 +70,9 @@ OTHER = "GPU-bbbb"
             id="XID 74 with link errors",
         ),
         pytest.param(
-            [xid(119), reading("kube_gpus_short", gpu="")],
-            *(C.GSP, A.REBOOT_NODE),
-            id="XID 119 with a device withheld by the plugin",
+            [reading("recovery_reset"), reading("row_remap_pending")],
+            *(C.ROW_REMAP_PENDING, A.RESET_GPU),
+            id="the driver asks for the reset that a remap waits for",
         ),
         pytest.param(
             [xid(63), reading("row_remap_pending")],
@@ -122,6 +122,16 @@ def test_what_is_proven_is_acted_on(
             [xid(74), xid(74, signal="xid_count"), xid(74, signal="xid_total")],
             C.NVLINK_DOWN,
             id="one XID seen three ways is one witness",
+        ),
+        pytest.param(
+            [xid(119), reading("kube_gpus_short")],
+            C.GSP,
+            id="an XID and the device plugin that heard it",
+        ),
+        pytest.param(
+            [xid(74), reading("eks_hardware", 900)],
+            C.NVLINK_DOWN,
+            id="an XID and the node's agent that read it",
         ),
         pytest.param([xid(63), xid(94)], C.ECC_CONTAINED, id="two XIDs of one log"),
         pytest.param(

@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from breakfix.model import Owner, Pod, PodAction, PodDecision
-from breakfix.plan.drain_pods import decide_pods
 from hypothesis import given
 from hypothesis import strategies as st
 
+from breakfix.model import Owner, Pod, PodAction, PodDecision
+from breakfix.plan.drain_pods import decide_pods
 from tests.fakes_cluster import make_pod
 
 AGENT = (Owner("DaemonSet", "agent", "uid-ds"),)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from breakfix.model import Outcome
-from breakfix.verify import DiagAdvice, diag_outcome
 from hypothesis import given
 from hypothesis import strategies as st
+
+from breakfix.model import Outcome
+from breakfix.verify import DiagAdvice, diag_outcome
 
 DATA = Path(__file__).parent.parent / "data" / "diag"
 FIXED, NOT_FIXED, CANNOT_TELL = Outcome.FIXED, Outcome.NOT_FIXED, Outcome.CANNOT_TELL

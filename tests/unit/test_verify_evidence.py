@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from breakfix.model import (
     Action,
     Condition,
@@ -21,7 +22,6 @@ from breakfix.verify import (
     signals_outcome,
     validation,
 )
-
 from tests.fakes_cluster import make_node
 
 FIXED, NOT_FIXED, CANNOT_TELL = Outcome.FIXED, Outcome.NOT_FIXED, Outcome.CANNOT_TELL
@@ -111,7 +111,17 @@ def verdict(**changes: Any) -> Verdict:
         ),
         pytest.param({"findings": (finding(SignalMode.NEVER),)}, None, FIXED, id="only context"),
         pytest.param(
-            {"failure_class": FailureClass.FABRIC}, None, NOT_FIXED, id="a class without findings"
+            {
+                "failure_class": FailureClass.APP_LEVEL,
+                "findings": (finding(SignalMode.NEVER),),
+            },
+            *(None, FIXED),
+            id="a class that only context speaks for",
+        ),
+        pytest.param(
+            {"failure_class": FailureClass.TELEMETRY_LOST},
+            *(None, CANNOT_TELL),
+            id="lost telemetry",
         ),
     ],
 )

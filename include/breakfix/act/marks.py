@@ -32,7 +32,8 @@ def is_marked(node: Node) -> bool:
 def was_taken_back(node: Node, case: Case, steps: Sequence[Step]) -> bool:
     """Whether a person lifted the quarantine that this case had put on the node.
 
-    Only a quarantine that is recorded as done can be lifted; one that our own release lifted was not theirs.
+    Only a quarantine that is recorded as done can be lifted; one that our own release lifted was
+    not theirs.
     """
     rounds = [s for s in steps if s.name.startswith("quarantine-")]
     if not rounds or rounds[-1].status is not StepStatus.DONE:

@@ -52,14 +52,23 @@ def mark_head(cluster: Cluster, ledger: Ledger, namespace: str) -> None:
         log.warning("could not mark the ledger's head in the cluster: %s", e)
 
 
-def release_ownership(cluster: Cluster, ledger: Ledger, namespace: str, *, now: datetime) -> str:
+def marked_head(cluster: Cluster, namespace: str) -> tuple[int, str] | None:
+    """The head of the audit chain as the cluster last saw it; None when it never saw one."""
+    owner = cluster.config_map(namespace, CONFIG_MAP) or {}
+    seq = owner.get("audit_seq", "")
+    return (int(seq), owner.get("audit_hash", "")) if seq.isdigit() else None
+
+
+def claim_by_hand(
+    cluster: Cluster, ledger: Ledger, namespace: str, *, actor: str, reason: str, now: datetime
+) -> str:
     """A person's own decision to hand the cluster to this ledger. Returns the former owner's id."""
     former = cluster.config_map(namespace, CONFIG_MAP) or {}
     ledger.audit(
         "cluster.taken_over",
         ledger.cluster,
-        actor="breakfix",
-        detail={"from": dict(former), "to": ledger.id},
+        actor=actor,
+        detail={"from": dict(former), "to": ledger.id, "reason": reason},
         now=now,
     )
     seq, digest = ledger.head()
@@ -69,6 +78,7 @@ def release_ownership(cluster: Cluster, ledger: Ledger, namespace: str, *, now: 
         "audit_seq": str(seq),
         "audit_hash": digest,
     }
+    cluster.ensure_namespace(namespace)
     if not cluster.create_config_map(namespace, CONFIG_MAP, data):
         cluster.update_config_map(namespace, CONFIG_MAP, data)
     return former.get("ledger", "")

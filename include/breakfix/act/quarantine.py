@@ -80,7 +80,9 @@ def release(
 
 
 def was_released(acting: Acting, case: Case) -> bool:
-    """Whether our own release reached the node, be it recorded as finished or not. Raises NotFound."""
+    """Whether our own release reached the node, be it recorded as finished or not. Raises
+    NotFound.
+    """
     known = acting.ledger.steps(case.id)
     if steps.step_named(known, f"{steps.RELEASE}-{steps.current_round(known)}") is None:
         return False

@@ -1,1 +1,3 @@
-"""What stands behind the ports: Prometheus, Kubernetes, the node agent, the ledger, the notifier."""
+"""What stands behind the ports: Prometheus, Kubernetes, the node agent, the ledger, the
+notifier.
+"""

@@ -1,4 +1,6 @@
-"""Telling people: one structured log line a message. A chat or pager integration is one more of these."""
+"""Telling people: one structured log line a message. A chat or pager integration is one more of
+these.
+"""
 
 from __future__ import annotations
 

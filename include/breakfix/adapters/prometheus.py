@@ -99,7 +99,7 @@ class PrometheusMetrics:
         for attempt in stamina.retry_context(
             on=_TryAgainError,
             attempts=ATTEMPTS,
-            timeout=max(0.0, deadline - time.monotonic()),
+            timeout=max(0.001, deadline - time.monotonic()),
             wait_initial=0.1,
             wait_max=2.0,
         ):

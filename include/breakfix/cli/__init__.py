@@ -1,7 +1,8 @@
 """`breakfix`: what an engineer on call types. Every command that prints takes `-o table|json`.
 
-Exit codes: 0 done; 1 an unexpected failure; 2 wrong usage, settings or policy; 3 a guardrail refused (nothing
-was done, or not all of it); 4 something outside could not be reached; 5 what was checked is not sound.
+Exit codes: 0 done; 1 an unexpected failure; 2 wrong usage, settings or policy; 3 a guardrail
+refused (nothing was done, or not all of it); 4 something outside could not be reached; 5 what was
+checked is not sound.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ app = typer.Typer(
     help="Break-fix automation for GPU fleets on Kubernetes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 2 usage or settings, 3 refused by a guardrail, 4 unreachable, 5 unsound.",
+    epilog="Exit codes: 0 done, 2 usage or settings, 3 refused, 4 unreachable, 5 unsound.",
 )
 app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)

@@ -8,27 +8,47 @@ from typing import Annotated, TextIO
 
 import typer
 
+from breakfix.act.ownership import marked_head
 from breakfix.cli.output import ExitCode, Format, Output, complain, print_json, say
 from breakfix.errors import SettingsError
 from breakfix.ports import Ledger
 from breakfix.record import audit_lines
+from breakfix.record import verify as audit_is_whole
 from breakfix.settings import load_settings
-from breakfix.wiring import build_ledger
+from breakfix.wiring import build_cluster, build_ledger
 
 app = typer.Typer(help="The audit log: append-only and hash-chained.", no_args_is_help=True)
 
 
 @app.command("verify")
 def verify(output: Output = Format.TABLE) -> None:
-    """Check the whole chain; exit 5 when an entry was changed, removed or slipped in."""
-    ledger = build_ledger(load_settings())
-    count, problem = ledger.verify_audit()
+    """Check the whole chain; exit 5 when an entry was changed, removed or slipped in.
+
+    With BREAKFIX_KUBECONFIG also against the head that the cluster remembers: a tail that was cut
+    off, or an older backup, is found too.
+    """
+    settings = load_settings()
+    known = None
+    if settings.kubeconfig:
+        known = marked_head(build_cluster(settings), settings.namespace)
+    check = audit_is_whole(build_ledger(settings), known)
     if output is Format.JSON:
-        print_json({"entries": count, "is_sound": not problem, "problem": problem})
-    elif not problem:
-        say(f"audit log is sound: {count} entries, none changed, missing or reordered")
-    if problem:
-        raise typer.Exit(complain(f"audit log is NOT sound: {problem}", ExitCode.UNSOUND))
+        print_json(
+            {
+                "entries": check.entries,
+                "is_sound": check.is_whole,
+                "problem": check.fault,
+                "is_compared_with_cluster": known is not None,
+            }
+        )
+    elif check.is_whole:
+        compared = "and goes on from the head that the cluster saw"
+        end = (
+            compared if known else "(not compared with the cluster: no BREAKFIX_KUBECONFIG or mark)"
+        )
+        say(f"audit log is sound: {check.entries} entries, none changed or missing, {end}")
+    if not check.is_whole:
+        raise typer.Exit(complain(f"audit log is NOT sound: {check.fault}", ExitCode.UNSOUND))
 
 
 @app.command("export")

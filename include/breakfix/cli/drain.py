@@ -1,4 +1,6 @@
-"""`drain`: take nodes out of service by hand, within the same limits, or only say what would happen."""
+"""`drain`: take nodes out of service by hand, within the same limits, or only say what would
+happen.
+"""
 
 from __future__ import annotations
 

@@ -1,14 +1,19 @@
-"""`judge` and `plan`: look, change nothing. Neither needs a ledger; one that is configured is heeded."""
+"""`judge` and `plan`: look, change nothing. Neither needs a ledger; one that is configured is
+heeded.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from breakfix.cli.output import Format, Output, print_json, print_table, say
+from breakfix.adapters.prometheus_evidence import EvidenceSeries, node_evidence
+from breakfix.cli.output import Format, Output, print_json, print_table, say, sparkline
 from breakfix.decide.report import judgement_json
 from breakfix.errors import SettingsError
 from breakfix.flow.assessment import Assessment, assess
@@ -26,7 +31,8 @@ def judge(
     output: Output = Format.TABLE,
 ) -> None:
     """Say what state each GPU node is in, why, and what should be done. Changes nothing."""
-    services = build_services(load_settings(), needs_ledger=False)
+    settings = load_settings()
+    services = build_services(settings, needs_ledger=False)
     assessment = assess(services, at=parse_time(at) if at else None)
     report = judgement_json(
         assessment.observation, assessment.judgement, services.policy, node=node or None
@@ -37,6 +43,8 @@ def judge(
         print_json(report)
         return
     _print_judgement(report, is_detailed=bool(node))
+    if node:
+        print_series(node_evidence(settings.prometheus_url, node, at=assessment.judgement.at))
 
 
 def _print_judgement(report: dict[str, Any], *, is_detailed: bool) -> None:
@@ -87,6 +95,26 @@ def _print_findings(node: dict[str, Any]) -> None:
     )
     if node["unknown"]:
         say("unknown: " + ", ".join(node["unknown"]))
+
+
+def print_series(series: Sequence[EvidenceSeries]) -> None:
+    """The last half hour of a node's GPUs, drawn small: a person sees a step or a gap at once.
+
+    A GPU has another series for each pod that held it; they are one line here.
+    """
+    lines: dict[tuple[str, str], list[tuple[datetime, float]]] = defaultdict(list)
+    for s in series:
+        name = s.metric.removeprefix("DCGM_FI_DEV_").lower()
+        lines[s.labels.get("gpu", s.gpu), name] += s.points
+    print_table(
+        "the last half hour",
+        ("gpu", "metric", "first", "last", "minute by minute"),
+        (
+            (gpu, name, values[0], values[-1], sparkline(values))
+            for (gpu, name), points in sorted(lines.items())
+            if (values := [value for _, value in sorted(points)])
+        ),
+    )
 
 
 def plan(output: Output = Format.TABLE) -> None:

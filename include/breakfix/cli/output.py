@@ -15,6 +15,8 @@ from rich.text import Text
 
 
 class Format(StrEnum):
+    """How a command prints."""
+
     TABLE = "table"
     JSON = "json"
 
@@ -60,6 +62,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     console.print(table if count else Text(f"{title}: nothing"))
 
 
+def sparkline(values: Sequence[float]) -> str:
+    """Values as a row of bars from the lowest to the highest of them; level ones are low bars."""
+    low, high = min(values), max(values)
+    width = (high - low) or 1.0
+    return "".join(_BARS[int((v - low) / width * (len(_BARS) - 1))] for v in values)
+
+
 def say(text: str) -> None:
     """A line for people."""
     Console(soft_wrap=True).print(Text(text))
@@ -72,6 +81,8 @@ def _cell(value: object) -> str:
         return f"{value:.2f}"
     return str(value)
 
+
+_BARS = "▁▂▃▄▅▆▇█"
 
 _STYLES = {
     "healthy": "green",

@@ -1,10 +1,9 @@
 """From findings to one class with a confidence, and whether that is enough to act. Pure.
 
 Within an independence group the strongest finding counts; groups add up as 1 - (1-a)(1-b)...: two
-signs of 0.7 that
-do not depend on each other make 0.91. Findings speak for a class when they are of it or of a
-related class, on the
-same GPU or about the whole node. Findings that may never be a reason do not count at all.
+signs of 0.7 that do not depend on each other make 0.91. Findings speak for a class when they are of
+it or of a related class, on the same GPU or about the whole node. Findings that may never be a
+reason do not count at all.
 """
 
 from __future__ import annotations
@@ -29,18 +28,26 @@ RELATED: Mapping[FailureClass, frozenset[FailureClass]] = {
     _C.ECC_UNCORRECTABLE: frozenset(
         {_C.ECC_CONTAINED, _C.ROW_REMAP_PENDING, _C.ROW_REMAP_FAILED, _C.GPU_RECOVERY}
     ),
-    _C.ECC_CONTAINED: frozenset({_C.ROW_REMAP_PENDING, _C.ECC_UNCORRECTABLE}),
-    _C.ROW_REMAP_PENDING: frozenset({_C.ECC_CONTAINED, _C.ECC_UNCORRECTABLE}),
-    _C.ROW_REMAP_FAILED: frozenset({_C.ECC_UNCORRECTABLE, _C.ECC_CONTAINED, _C.ROW_REMAP_PENDING}),
+    _C.ECC_CONTAINED: frozenset({_C.ROW_REMAP_PENDING, _C.ECC_UNCORRECTABLE, _C.GPU_RECOVERY}),
+    _C.ROW_REMAP_PENDING: frozenset({_C.ECC_CONTAINED, _C.ECC_UNCORRECTABLE, _C.GPU_RECOVERY}),
+    _C.ROW_REMAP_FAILED: frozenset(
+        {_C.ECC_UNCORRECTABLE, _C.ECC_CONTAINED, _C.ROW_REMAP_PENDING, _C.GPU_RECOVERY}
+    ),
     _C.NVLINK_DOWN: frozenset({_C.FABRIC, _C.GPU_RECOVERY}),
     _C.FABRIC: frozenset({_C.NVLINK_DOWN}),
-    _C.GPU_RECOVERY: frozenset({_C.GSP, _C.ECC_UNCORRECTABLE, _C.NVLINK_DOWN, _C.DEVICE_PLUGIN}),
-    _C.GSP: frozenset({_C.GPU_RECOVERY, _C.GPU_MISSING, _C.DEVICE_PLUGIN}),
+    _C.GPU_RECOVERY: frozenset(
+        {_C.GSP, _C.ECC_UNCORRECTABLE, _C.NVLINK_DOWN, _C.ROW_REMAP_PENDING}
+    ),
+    _C.GSP: frozenset({_C.GPU_RECOVERY, _C.GPU_MISSING}),
     _C.PCIE_DEGRADED: frozenset({_C.GPU_OFF_BUS}),
 }
 
 #: A link has two ends, so findings on any GPU of the node speak of the same trouble.
 NODE_WIDE = frozenset({_C.NVLINK_DOWN, _C.FABRIC, _C.NODE_NOT_READY, _C.DISK, _C.NETWORK_PORT})
+
+#: Classes that say what to do, but not what is wrong: they give way to a proven class that their
+#: evidence speaks for as well.
+_GENERIC = frozenset({_C.GPU_RECOVERY, _C.UNCLASSIFIED})
 
 #: Which class names the trouble when several are equally sure: the one that costs more to get
 #: wrong comes first.
@@ -85,8 +92,18 @@ def best_assessment(findings: Sequence[Finding], policy: Policy) -> Assessment |
     counting = [f for f in findings if f.mode is not SignalMode.NEVER]
     if not counting:
         return _context(findings, policy)
-    classes = {f.failure_class for f in counting}
-    return max((assess(c, counting, policy) for c in classes), key=_rank)
+    found = [assess(c, counting, policy) for c in {f.failure_class for f in counting}]
+    return max((a for a in found if not _gives_way(a, found)), key=_rank)
+
+
+def _gives_way(generic: Assessment, found: Sequence[Assessment]) -> bool:
+    """Whether a class that names the trouble is proven by all of this one's evidence, or more."""
+    return generic.failure_class in _GENERIC and any(
+        a.is_proven
+        and a.failure_class not in _GENERIC
+        and all(f in a.evidence for f in generic.evidence)
+        for a in found
+    )
 
 
 def assess(failure_class: FailureClass, findings: Sequence[Finding], policy: Policy) -> Assessment:

@@ -29,9 +29,8 @@ class Blindness:
 
 
 def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, Blindness]:
-    """For each node the signals it does not report. A signal that no node reports is not
-    collected: unknown
-    everywhere, lost only when it is required and nothing else required is seen either.
+    """For each node the signals it does not report. A signal that no node reports is not collected:
+    unknown everywhere, lost only when it is required and nothing else required is seen either.
     """
     everywhere: list[str] = []
     missing: dict[str, list[str]] = defaultdict(list)

@@ -1,4 +1,6 @@
-"""Questions to people in the life of a case: asked once, settled by policy, heeded before the act they allow."""
+"""Questions to people in the life of a case: asked once, settled by policy, heeded before the act
+they allow.
+"""
 
 from __future__ import annotations
 
@@ -71,9 +73,9 @@ def require_approved_repair(services: Services, case: Case, *, is_begun: bool) -
     now = services.clock.now()
     for approval in services.book.approvals(case.id):
         is_this = approval.purpose is Purpose.REPAIR and approval.plan_hash == case.plan_hash
-        if is_this and approval.decision is Decision.ALLOWED:
-            if is_begun or now <= approval.expires_at:
-                return
+        is_yes = is_this and approval.decision is Decision.ALLOWED
+        if is_yes and (is_begun or now <= approval.expires_at):
+            return
     raise Refused(RefusalReason.NOT_APPROVED, "the repair was not approved, or too long ago")
 
 
@@ -100,8 +102,9 @@ def _asks_before_return(services: Services) -> bool:
 def _question(services: Services, case: Case, purpose: Purpose, wait_s: float) -> Approval:
     """The newest answer of record for this plan, at whatever fence it was given, or a new question.
 
-    An approved repair stays approved when the case changes hands, until the approval expires: it is bound to the
-    plan, not to the run. A question about a return is asked afresh each time the node was validated afresh.
+    An approved repair stays approved when the case changes hands, until the approval expires: it is
+    bound to the plan, not to the run. A question about a return is asked afresh each time the node
+    was validated afresh.
     """
     now = services.clock.now()
     if purpose is Purpose.REPAIR:

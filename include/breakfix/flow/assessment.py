@@ -1,4 +1,6 @@
-"""Observe, decide, plan: what a sweep begins with, and all that `judge` and `plan` do. Changes nothing."""
+"""Observe, decide, plan: what a sweep begins with, and all that `judge` and `plan` do. Changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,9 @@ from datetime import datetime
 from breakfix.act.guard import halt_level
 from breakfix.decide import judge
 from breakfix.flow.services import Services
-from breakfix.model import Case, HaltLevel, Judgement, NodeRecord, Observation, Plan
+from breakfix.model import DISRUPTIVE, Case, HaltLevel, Judgement, NodeRecord, Observation, Plan
 from breakfix.observe import observe
+from breakfix.observe.identity import confirmed_nodes
 from breakfix.plan import make_plan
 from breakfix.plan.world import World, build_world
 
@@ -27,8 +30,8 @@ class Assessment:
 def assess(services: Services, *, at: datetime | None = None) -> Assessment:
     """Observe, decide and plan. Needs no ledger, but heeds one that is there.
 
-    `at` in the past judges the metrics of then; what the cluster was like then nobody knows, and the
-    observation's warnings say so.
+    `at` in the past judges the metrics of then; what the cluster was like then nobody knows, and
+    the observation's warnings say so.
     """
     now = at or services.clock.now()
     records, cases, halt = remembered(services)
@@ -42,6 +45,7 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
         is_past=at is not None,
     )
     judgement = judge(observation, services.policy, records, now)
+    accused = [v.node for v in judgement.verdicts if v.recommended_action in DISRUPTIVE]
     plan = make_plan(
         observation,
         judgement,
@@ -49,13 +53,16 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
         records=records,
         cases=cases,
         halt=halt,
+        confirmed=confirmed_nodes(services.metrics, observation, services.policy, accused),
         now=now,
     )
     return Assessment(observation, judgement, plan)
 
 
 def remembered(services: Services) -> tuple[Mapping[str, NodeRecord], tuple[Case, ...], HaltLevel]:
-    """What the ledger knows that a judgement or plan must heed; nothing where there is no ledger."""
+    """What the ledger knows that a judgement or plan must heed; nothing where there is no
+    ledger.
+    """
     namespace = services.settings.namespace
     halt = halt_level(services.cluster, services.ledger, namespace)
     if services.ledger is None:
@@ -68,7 +75,14 @@ def world_of(services: Services, assessment: Assessment) -> World:
     """The assessment, indexed as the plan saw it."""
     records, cases, halt = remembered(services)
     fleet = frozenset(v.node for v in assessment.judgement.verdicts)
-    return build_world(assessment.observation, fleet, services.policy, records, cases, halt)
+    return build_world(
+        assessment.observation,
+        fleet,
+        services.policy,
+        records=records,
+        cases=cases,
+        halt=halt,
+    )
 
 
 def _floors(records: Mapping[str, NodeRecord]) -> dict[str, datetime]:

@@ -1,4 +1,6 @@
-"""What a person starts: a case, or the drain of a node, through the same guards and the same admission."""
+"""What a person starts: a case, or the drain of a node, through the same guards and the same
+admission.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class DrainReport:
 def intent_by_hand(
     services: Services, world: World, name: str, failure_class: FailureClass, *, reason: str
 ) -> Intent | Refusal:
-    """What a case by hand would do; also its dry run. Raises NotFound for a node that is no GPU node."""
+    """What a case by hand would do; also its dry run. Raises NotFound for a node that is no GPU
+    node.
+    """
     node = next((n for n in world.fleet if n.name == name), None)
     if node is None:
         selector = services.settings.gpu_node_selector
@@ -90,7 +94,8 @@ def drain_by_hand(
 ) -> DrainReport:
     """Cordon and drain one node now, waiting for budgets until policy's deadline.
 
-    A drain that was interrupted goes on with its case. The node stays out until the case is aborted.
+    A drain that was interrupted goes on with its case. The node stays out until the case is
+    aborted.
     """
     case = _own_drain(services, node)
     if case is None:

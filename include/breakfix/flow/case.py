@@ -1,7 +1,9 @@
-"""The stages of a case, in the order of the road; each idempotent, each guarded, each saying where to go next.
+"""The stages of a case, in the order of the road; each idempotent, each guarded, each saying where
+to go next.
 
-`run_stage` is what a DAG task calls: it reads the case, lets the stage work, and turns a guardrail's refusal into
-the case's next step. What a stage did is in the ledger before anybody hears of it.
+`run_stage` is what a DAG task calls: it reads the case, lets the stage work, and turns a
+guardrail's refusal into the case's next step. What a stage did is in the ledger before anybody
+hears of it.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ StageFunction = Callable[[Services, Case], Go | Wait]
 
 
 def run_stage(services: Services, stage: Stage, case_id: str, fence: int) -> Go | Wait:
-    """One stage of one case at one fence. Raises SourceError when something outside cannot be reached.
+    """One stage of one case at one fence. Raises SourceError when something outside cannot be
+    reached.
 
     A case that ended, changed hands or is held goes nowhere: the run settles.
     """
@@ -105,7 +108,8 @@ def put_in_quarantine(services: Services, case: Case, *, is_fresh: bool = False)
     quarantine(acting(services), case, expected)
 
 
-# --------------------------------------------------------------------------- drain, repair, validate
+# --------------------------------------------------------------------------- drain, repair,
+# validate
 
 
 def drain_stage(services: Services, case: Case) -> Go | Wait:

@@ -1,4 +1,6 @@
-"""The drain of one case: pass after pass until nothing is left, or the deadline says that it is overdue."""
+"""The drain of one case: pass after pass until nothing is left, or the deadline says that it is
+overdue.
+"""
 
 from __future__ import annotations
 

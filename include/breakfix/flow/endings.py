@@ -1,7 +1,7 @@
 """How a case ends other than well: refused, given up, taken back, gone, aborted, escalated.
 
-What the end is to be is noted in the case before the node is touched, so that whoever comes after a crash completes
-that end instead of beginning anew.
+What the end is to be is noted in the case before the node is touched, so that whoever comes after a
+crash completes that end instead of beginning anew.
 """
 
 from __future__ import annotations
@@ -92,9 +92,7 @@ def _escalation(services: Services, case: Case, stage: Stage, text: str) -> Go:
 def _refusal_step(services: Services, case: Case, name: str, text: str) -> None:
     now, detail = services.clock.now(), {"text": text}
     services.book.begin_step(case.id, case.fence, name, detail=detail, now=now)
-    services.book.finish_step(
-        case.id, case.fence, name, StepStatus.FAILED, detail=detail, now=now
-    )
+    services.book.finish_step(case.id, case.fence, name, StepStatus.FAILED, detail=detail, now=now)
 
 
 def _wait_or_escalate(services: Services, case: Case, stage: Stage, text: str) -> Go | Wait:
@@ -121,9 +119,7 @@ def _wait_or_escalate(services: Services, case: Case, stage: Stage, text: str) -
 # --------------------------------------------------------------------------- the node is let go
 
 
-def give_up(
-    services: Services, case: Case, end: CaseEnd, text: str, *, actor: str = ACTOR
-) -> Go:
+def give_up(services: Services, case: Case, end: CaseEnd, text: str, *, actor: str = ACTOR) -> Go:
     """Take our marks off, leave what others did, and end the case. Raises Refused (not now)."""
     _note_ending(services, case, end, text, actor)
     if end is CaseEnd.OVERRIDDEN:
@@ -229,7 +225,9 @@ def escalate(services: Services, case: Case, *, actor: str = ACTOR, reason: str 
 
 
 def why_escalated(services: Services, case: Case) -> str:
-    """The reason, from the records: the last question that was not a yes, or the last step that failed."""
+    """The reason, from the records: the last question that was not a yes, or the last step that
+    failed.
+    """
     for approval in reversed(services.book.approvals(case.id)):
         if approval.fence == case.fence and approval.decision in {
             Decision.REFUSED,
@@ -246,9 +244,11 @@ def why_escalated(services: Services, case: Case) -> str:
 
 
 def abort_case(services: Services, case_id: str, *, actor: str, reason: str) -> str:
-    """A person ends a case: a node not yet under repair is released, any other stays out, escalated.
+    """A person ends a case: a node not yet under repair is released, any other stays out,
+    escalated.
 
-    Returns a sentence on what became of the node. Raises Refused when even that may not be done now.
+    Returns a sentence on what became of the node. Raises Refused when even that may not be done
+    now.
     """
     case = services.book.case(case_id)
     if not case.is_open:

@@ -1,4 +1,6 @@
-"""What the guard asks before every act, with what only the flow can find out: the reason and the limits."""
+"""What the guard asks before every act, with what only the flow can find out: the reason and the
+limits.
+"""
 
 from __future__ import annotations
 
@@ -84,8 +86,8 @@ def _limit_broken(services: Services, case: Case, node: Node) -> Refusal | None:
 def _reason_gone(services: Services, case: Case, node: Node) -> str:
     """Why the case's reason does not stand any more; an empty string while it does.
 
-    An event (an XID, a double-bit error) stands until the node boots anew or is repaired. A state must be
-    seen again now. Where telemetry cannot say, nobody may act on it: Refused (TELEMETRY).
+    An event (an XID, a double-bit error) stands until the node boots anew or is repaired. A state
+    must be seen again now. Where telemetry cannot say, nobody may act on it: Refused (TELEMETRY).
     """
     if node.boot_id != case.boot_id:
         return "the node has booted since: it is judged afresh"

@@ -25,7 +25,7 @@ def look(services: Services) -> World:
         observation,
         fleet,
         services.policy,
-        ledger.node_records(now=observation.at) if ledger else {},
-        ledger.cases(open_only=True) if ledger else (),
-        halt_level(cluster, ledger, services.settings.namespace),
+        records=ledger.node_records(now=observation.at) if ledger else {},
+        cases=ledger.cases(open_only=True) if ledger else (),
+        halt=halt_level(cluster, ledger, services.settings.namespace),
     )

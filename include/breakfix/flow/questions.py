@@ -1,4 +1,6 @@
-"""The words of a question to an approver: all that a person must know, and nothing that they must look up."""
+"""The words of a question to an approver: all that a person must know, and nothing that they must
+look up.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def subject(case: Case, purpose: Purpose) -> str:
 
 
 def body(case: Case, purpose: Purpose, expires_at: datetime, steps: tuple[Step, ...] = ()) -> str:
-    """Markdown for the approver: what was seen, what would be done, what it costs, what silence means."""
+    """Markdown for the approver: what was seen, what would be done, what it costs, what silence
+    means.
+    """
     impact = case.detail.get("impact", {})
     rows = [
         ("node", _code(case.node)),

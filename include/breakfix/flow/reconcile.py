@@ -1,7 +1,9 @@
-"""Drift between ledger, cluster and runs, found and mended: nothing is lost, nothing stays half done.
+"""Drift between ledger, cluster and runs, found and mended: nothing is lost, nothing stays half
+done.
 
-Reads the world first and believes it: a node that is gone ends its case, a person's hand ends it too, a case
-without a live run gets its next one, and our marks on a node without a case are taken off.
+Reads the world first and believes it: a node that is gone ends its case, a person's hand ends it
+too, a case without a live run gets its next one, and our marks on a node without a case are taken
+off.
 """
 
 from __future__ import annotations
@@ -36,50 +38,58 @@ class ReconcileReport:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What one pass found when it began."""
+
+    nodes: Mapping[str, Node]
+    live: frozenset[str]
+    halt: HaltLevel
+    report: ReconcileReport
+
+
 def reconcile(services: Services, runs: CaseRuns) -> ReconcileReport:
-    """One pass over all open cases and all marked nodes. Trouble with one is a note, not the end of the pass."""
-    ledger, report = services.book, ReconcileReport()
-    check_ownership(services.cluster, ledger, services.settings.namespace, now=services.clock.now())
-    nodes = {n.name: n for n in services.cluster.nodes()}
-    live = runs.live()
-    halt = halt_level(services.cluster, ledger, services.settings.namespace)
+    """One pass over all open cases and all marked nodes.
+
+    Trouble with one of them is a note, not the end of the pass.
+    """
+    ledger, namespace = services.book, services.settings.namespace
+    check_ownership(services.cluster, ledger, namespace, now=services.clock.now())
+    found = _Pass(
+        nodes={n.name: n for n in services.cluster.nodes()},
+        live=runs.live(),
+        halt=halt_level(services.cluster, ledger, namespace),
+        report=ReconcileReport(),
+    )
     for case in ledger.cases(open_only=True):
         try:
-            _mend_case(services, runs, case, nodes, live, halt, report)
+            _mend_case(services, runs, case, found)
         except StaleFence:
-            report.notes.append(f"{case.id}: changed hands meanwhile")
+            found.report.notes.append(f"{case.id}: changed hands meanwhile")
         except BreakfixError as e:
-            report.notes.append(f"{case.id}: {e}")
-    if halt is HaltLevel.ALL:
-        report.notes.append("halted (level all): no mark is taken off any node")
-        return report
-    for node in nodes.values():
+            found.report.notes.append(f"{case.id}: {e}")
+    if found.halt is HaltLevel.ALL:
+        found.report.notes.append("halted (level all): no mark is taken off any node")
+        return found.report
+    for node in found.nodes.values():
         if is_marked(node):
-            _mend_marks(services, node, report)
-    return report
+            _mend_marks(services, node, found.report)
+    return found.report
 
 
-def _mend_case(
-    services: Services,
-    runs: CaseRuns,
-    case: Case,
-    nodes: Mapping[str, Node],
-    live: frozenset[str],
-    halt: HaltLevel,
-    report: ReconcileReport,
-) -> None:
-    node = nodes.get(case.node)
+def _mend_case(services: Services, runs: CaseRuns, case: Case, found: _Pass) -> None:
+    node = found.nodes.get(case.node)
     if node is None or node.uid != case.node_uid:
         text = "the node is gone" if node is None else "another node has the name now"
-        _end(services, case, CaseEnd.NODE_GONE, text, report)
-    elif case.held_by or halt is HaltLevel.ALL:
+        _end(services, case, CaseEnd.NODE_GONE, text, found.report)
+    elif case.held_by or found.halt is HaltLevel.ALL:
         return
     elif _is_theirs(services, case, node):
         text = "a person took the node back"
         give_up(services, _take(services, case, text), CaseEnd.OVERRIDDEN, text, actor=ACTOR)
-        report.ended.append(case.id)
-    elif _wants_run(case, live, halt):
-        _start(services, runs, case, report)
+        found.report.ended.append(case.id)
+    elif _wants_run(case, found.live, found.halt):
+        _start(services, runs, case, found.report)
 
 
 def _is_theirs(services: Services, case: Case, node: Node) -> bool:
@@ -99,7 +109,9 @@ def _wants_run(case: Case, live: frozenset[str], halt: HaltLevel) -> bool:
 
 
 def _start(services: Services, runs: CaseRuns, case: Case, report: ReconcileReport) -> None:
-    """The run of this fence if there never was one (a sweep died before it), else that of the next."""
+    """The run of this fence if there never was one (a sweep died before it), else that of the
+    next.
+    """
     if runs.start(case):
         report.started.append(case.run_id)
         return

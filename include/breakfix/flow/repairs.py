@@ -52,7 +52,9 @@ def _first_dispatch(services: Services, case: Case) -> Step:
 
 
 def _dispatch(services: Services, case: Case) -> Step:
-    """Send it, and note that it was sent: from then on a pod that is not there has come and gone."""
+    """Send it, and note that it was sent: from then on a pod that is not there has come and
+    gone.
+    """
     step = _send(services, case)
     if step.status is not StepStatus.DISPATCHED or _SENT in step.detail:
         return step
@@ -63,7 +65,9 @@ def _dispatch(services: Services, case: Case) -> Step:
 
 
 def _send(services: Services, case: Case) -> Step:
-    """The effect; each is idempotent by its pod's name, the boot id, or the uid of what it deletes."""
+    """The effect; each is idempotent by its pod's name, the boot id, or the uid of what it
+    deletes.
+    """
     act, expected = acting(services), disruption(services, case)
     settings = pod_settings(services.settings)
     match case.action:

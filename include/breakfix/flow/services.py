@@ -1,4 +1,6 @@
-"""What the flow works with: the ports, the policy and the settings, handed in by whoever runs it."""
+"""What the flow works with: the ports, the policy and the settings, handed in by whoever runs
+it.
+"""
 
 from __future__ import annotations
 

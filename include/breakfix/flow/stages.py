@@ -1,8 +1,9 @@
 """How the stages of a case speak to whoever runs them: go on there, or wait for that.
 
-A stage is a function `(services, case_id, fence) -> Go | Wait`. It is idempotent: run again, at any time, by anybody
-who holds the fence, it looks at the ledger and the world first and does only what is still to do. After a Wait
-the same stage is run again, whether what was waited for came or the deadline did.
+A stage is a function `(services, case_id, fence) -> Go | Wait`. It is idempotent: run again, at any
+time, by anybody who holds the fence, it looks at the ledger and the world first and does only what
+is still to do. After a Wait the same stage is run again, whether what was waited for came or the
+deadline did.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ class SweepResult:
 def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
     """One whole sweep: assess, record, end the watches that are over, admit and quarantine.
 
-    A node whose quarantine fails keeps its case: the case's own run, or the reconciler, goes on from there.
+    A node whose quarantine fails keeps its case: the case's own run, or the reconciler, goes on
+    from there.
     """
     ledger = services.book
     check_ownership(services.cluster, ledger, services.settings.namespace, now=services.clock.now())

@@ -1,4 +1,5 @@
-"""After the repair: is it a good node? Ready, all GPUs there, signals clear for a while, the diagnostic passed.
+"""After the repair: is it a good node? Ready, all GPUs there, signals clear for a while, the
+diagnostic passed.
 
 Every check fails closed: what cannot be read or proved is not passed.
 """
@@ -15,7 +16,7 @@ from breakfix.flow.guarding import RECOVERY, acting, pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import Case, Node, Outcome, RefusalReason, Step, StepStatus
-from breakfix.observe.kubernetes_signals import expected_gpus as gpus_of
+from breakfix.observe.kubernetes_signals import expected_gpus
 from breakfix.verify import diag_outcome, gpus_outcome, signals_outcome
 
 _POLL_S = 10.0
@@ -24,12 +25,14 @@ log = logging.getLogger(__name__)
 
 
 def check_gpus(services: Services, case: Case) -> Go | Wait:
-    """Ready, and as many GPUs allocatable as the SKU has; the device plugin is restarted once for that.
+    """Ready, and as many GPUs allocatable as the SKU has; the device plugin is restarted once for
+    that.
 
-    A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin up to v0.20).
+    A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin
+    up to v0.20).
     """
     node, step = _open(services, case, "check_gpus")
-    expected = expected_gpus(services, node)
+    expected = expected_gpus(node, services.policy)
     outcome = gpus_outcome(node, expected)
     text = f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
     if outcome is Outcome.FIXED:
@@ -47,13 +50,10 @@ def _unready(node: Node) -> str:
 
 
 def required_signals(services: Services) -> frozenset[str]:
-    """The signals without which a node cannot be called clear; opt-in fields nobody collects are not among them."""
+    """The signals without which a node cannot be called clear; opt-in fields nobody collects are
+    not among them.
+    """
     return frozenset(s.name for s in services.policy.signals if s.is_required)
-
-
-def expected_gpus(services: Services, node: Node) -> int:
-    """As a judgement counts them: a capacity that shrank with a lost GPU is not believed."""
-    return gpus_of(node, services.policy)
 
 
 def _restart_plugin(services: Services, case: Case) -> None:
@@ -73,7 +73,9 @@ def _restart_plugin(services: Services, case: Case) -> None:
 
 
 def check_signals(services: Services, case: Case) -> Go | Wait:
-    """No finding since the repair, for as long as policy says, and the telemetry that could tell is there."""
+    """No finding since the repair, for as long as policy says, and the telemetry that could tell is
+    there.
+    """
     _, step = _open(services, case, "check_signals")
     timing, now = services.policy.timing, services.clock.now()
     deadline = step.started_at + timedelta(seconds=timing.signals_s)
@@ -122,7 +124,7 @@ def _dispatch_diag(services: Services, case: Case) -> Step:
         RECOVERY,
         pod_settings(services.settings),
         level=services.policy.class_rule(case.failure_class).diag_level,
-        gpus=expected_gpus(services, services.cluster.node(case.node)),
+        gpus=expected_gpus(services.cluster.node(case.node), services.policy),
         nth=case.fence,
     )
 
@@ -150,7 +152,8 @@ def _diag_said(step: Step) -> Go | None:
 def doubt_about_return(services: Services, case: Case) -> str:
     """Why a validation of this fence does not carry a return now; an empty string when it does.
 
-    Hours may lie between the validation and the answer: evidence grows old, and a node can break meanwhile.
+    Hours may lie between the validation and the answer: evidence grows old, and a node can break
+    meanwhile.
     """
     node = guard.check(acting(services), case, "return", RECOVERY)
     proof = _proof(services, case)
@@ -159,7 +162,7 @@ def doubt_about_return(services: Services, case: Case) -> str:
     age_s = (services.clock.now() - proof.ended_at).total_seconds()
     if age_s > services.policy.timing.evidence_max_age_s:
         return f"the validation is {age_s:.0f} s old"
-    expected = expected_gpus(services, node)
+    expected = expected_gpus(node, services.policy)
     if gpus_outcome(node, expected) is not Outcome.FIXED:
         return f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
     verdict = assess(services).judgement.verdict(case.node)

@@ -1,9 +1,12 @@
-"""Which waits are over: one look at the cluster answers for all that wait, however many cases there are."""
+"""Which waits are over: one look at the cluster answers for all that wait, however many cases there
+are.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from breakfix.flow.services import Services
@@ -16,39 +19,50 @@ _NEEDS_PODS = frozenset({WaitKind.PODS_GONE, WaitKind.POD_FINISHED})
 _NEEDS_NODES = frozenset({WaitKind.BOOTED, WaitKind.GPUS_BACK})
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One look at the cluster, as far as the waits need it."""
+
+    now: datetime
+    nodes: Mapping[str, Node]
+    pods: Mapping[str, Sequence[Pod]]  # by node
+    budgets: Sequence[Budget]
+    daemon_sets: frozenset[tuple[str, str]]
+
+
 def over(services: Services, waits: Sequence[Wait]) -> list[bool]:
-    """For each wait whether its stage should run again now. Reads only: nodes once, pods once, budgets once.
+    """For each wait whether its stage should run again now. Reads only, and each thing once.
 
-    Raises what the ports raise; the caller asks again later, and every wait still ends at its deadline.
+    Raises what the ports raise; the caller asks again later, and every wait still ends at its
+    deadline.
     """
-    now = services.clock.now()
+    seen = _look(services, waits)
+    return [_is_over(wait, services, seen) for wait in waits]
+
+
+def _look(services: Services, waits: Sequence[Wait]) -> _Seen:
+    now, cluster = services.clock.now(), services.cluster
     kinds = {w.kind for w in waits if now < w.deadline}
-    nodes: Mapping[str, Node] = {}
+    drains = WaitKind.PODS_GONE in kinds
     pods: dict[str, list[Pod]] = defaultdict(list)
-    if kinds & _NEEDS_NODES:
-        nodes = {n.name: n for n in services.cluster.nodes()}
-    if kinds & _NEEDS_PODS:
-        for pod in services.cluster.pods():
-            pods[pod.node].append(pod)
-    budgets = services.cluster.budgets() if WaitKind.PODS_GONE in kinds else ()
-    daemon_sets = services.cluster.daemon_sets() if WaitKind.PODS_GONE in kinds else frozenset()
-    return [_is_over(w, services, now, nodes, pods, budgets, daemon_sets) for w in waits]
+    for pod in cluster.pods() if kinds & _NEEDS_PODS else ():
+        pods[pod.node].append(pod)
+    nodes = cluster.nodes() if kinds & _NEEDS_NODES else ()
+    return _Seen(
+        now=now,
+        nodes={n.name: n for n in nodes},
+        pods=pods,
+        budgets=cluster.budgets() if drains else (),
+        daemon_sets=cluster.daemon_sets() if drains else frozenset(),
+    )
 
 
-def _is_over(
-    wait: Wait,
-    services: Services,
-    now: datetime,
-    nodes: Mapping[str, Node],
-    pods: Mapping[str, Sequence[Pod]],
-    budgets: Sequence[Budget],
-    daemon_sets: frozenset[tuple[str, str]],
-) -> bool:
-    if now >= wait.deadline:
+def _is_over(wait: Wait, services: Services, seen: _Seen) -> bool:
+    if seen.now >= wait.deadline:
         return True
-    if wait.not_before is not None and now < wait.not_before:
+    if wait.not_before is not None and seen.now < wait.not_before:
         return False
-    node = nodes.get(wait.node)
+    node = seen.nodes.get(wait.node)
     match wait.kind:
         case WaitKind.TIME:
             return True
@@ -57,9 +71,9 @@ def _is_over(
         case WaitKind.GPUS_BACK:
             return node is None or (node.is_ready and node.gpus_allocatable >= wait.gpus)
         case WaitKind.POD_FINISHED:
-            return _pod_finished(wait, pods)
+            return _pod_finished(wait, seen.pods)
         case WaitKind.PODS_GONE:
-            return _drain_can_go_on(services, pods.get(wait.node, ()), budgets, daemon_sets)
+            return _drain_can_go_on(services, seen.pods.get(wait.node, ()), seen)
 
 
 def _pod_finished(wait: Wait, pods: Mapping[str, Sequence[Pod]]) -> bool:
@@ -68,16 +82,11 @@ def _pod_finished(wait: Wait, pods: Mapping[str, Sequence[Pod]]) -> bool:
     return pod is None or pod.is_finished
 
 
-def _drain_can_go_on(
-    services: Services,
-    pods: Sequence[Pod],
-    budgets: Sequence[Budget],
-    daemon_sets: frozenset[tuple[str, str]],
-) -> bool:
+def _drain_can_go_on(services: Services, pods: Sequence[Pod], seen: _Seen) -> bool:
     """Nothing left, or a pod that is not yet leaving and that no budget holds now."""
     decisions = decide_pods(
         pods,
-        daemon_sets=daemon_sets,
+        daemon_sets=seen.daemon_sets,
         allow_disk_empty_dir=services.policy.drain.may_delete_disk_empty_dir,
         allow_unmanaged=services.policy.drain.may_delete_unmanaged,
     )
@@ -86,5 +95,6 @@ def _drain_can_go_on(
     if not leaving:
         return True
     return any(
-        not p.is_terminating and all(b.allowed > 0 for b in budgets_of(p, budgets)) for p in leaving
+        not p.is_terminating and all(b.allowed > 0 for b in budgets_of(p, seen.budgets))
+        for p in leaving
     )

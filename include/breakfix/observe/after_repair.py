@@ -27,9 +27,8 @@ def reread_since_repair(
 ) -> None:
     """Replace, in place, the event readings of nodes that were repaired within the signal's window.
 
-    Only nodes with such a reading need the second query. If it fails, the reading goes and the
-    node counts as
-    not reporting the signal: neither condemned by old evidence nor cleared without any.
+    Only nodes with such a reading need the second query. If it fails, the reading goes and the node
+    counts as not reporting the signal: neither condemned by old evidence nor cleared without any.
     """
     todo = _due(gathered.readings, policy, at=at, floors=floors)
     if not todo:

@@ -20,9 +20,8 @@ _COUNT = re.compile(r"[0-9]{1,3}", re.ASCII)
 def expected_gpus(node: Node, policy: Policy) -> int:
     """How many GPUs the node should have; 0 when nobody knows.
 
-    The policy's word for its SKU, else the larger of capacity (which shrinks when the device
-    plugin restarts
-    without a GPU) and the label of GPU feature discovery.
+    The policy's word for its SKU, else the larger of capacity (which shrinks when the device plugin
+    restarts without a GPU) and the label of GPU feature discovery.
     """
     if node.sku in policy.expected_gpus:
         return policy.expected_gpus[node.sku]

@@ -27,22 +27,32 @@ class NodeNames:
 
     def node_of(self, labels: Mapping[str, str]) -> str | Missed:
         """The one node that the labels name. Two known names that disagree are worse than none."""
-        found = self.claims(labels)
-        if not found:
-            return Missed.UNKNOWN
-        return next(iter(found)) if len(found) == 1 else Missed.CONFLICT
+        found: str | Missed = Missed.UNKNOWN
+        for name in self._known_values(labels):
+            if found is not Missed.UNKNOWN and found != name:
+                return Missed.CONFLICT
+            found = name
+        return found
 
     def claims(self, labels: Mapping[str, str]) -> frozenset[str]:
         """Every known node that some label names."""
         return frozenset(self._known_values(labels))
 
+    def labels_naming(self, labels: Mapping[str, str], node: str) -> frozenset[str]:
+        """Which labels name that node."""
+        return frozenset(
+            x for x in self.names.node if node in set(self._known_values({x: labels.get(x, "")}))
+        )
+
     def _known_values(self, labels: Mapping[str, str]) -> Iterable[str]:
         for label in self.names.node:
-            value = labels.get(label, "")
+            value = labels.get(label)
+            if value is None:
+                continue
             if value in self.known:
                 yield value
-            elif label == "instance" and value.rpartition(":")[0] in self.known:
-                yield value.rpartition(":")[0]
+            elif label == "instance" and (host := value.rpartition(":")[0]) in self.known:
+                yield host
 
     def gpu_of(self, labels: Mapping[str, str]) -> str:
         """The GPU's UUID, or its index where no UUID is told; "" when the series is the node's."""

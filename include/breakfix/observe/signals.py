@@ -1,6 +1,5 @@
 """Answers of Prometheus to readings and coverage. Only what is beyond a threshold travels; who
-reports at all is
-asked separately, so that silence is never taken for health.
+reports at all is asked separately, so that silence is never taken for health.
 """
 
 from __future__ import annotations
@@ -56,10 +55,13 @@ def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
     covers = {r.name: coverage_query(r, policy.names) for r in rules}
     answers = run(metrics, [*asked.values(), *covers.values()], at=at)
     gathered = Gathered()
+    stale_s = policy.timing.stale_sample_s
+    read: dict[str, Seen] = {}  # several signals share one coverage query: read once, warn once
     for rule in rules:
-        cover = read_coverage(
-            rule, answers[covers[rule.name]], fleet, stale_s=policy.timing.stale_sample_s
-        )
+        query = covers[rule.name]
+        if query not in read:
+            read[query] = read_coverage(rule, answers[query], fleet, stale_s=stale_s)
+        cover = read[query]
         gathered.warnings += cover.warnings
         answer = answers[asked[rule.name]]
         if isinstance(answer, str):

@@ -1,7 +1,8 @@
 """The guardrails: each a pure function from one candidate and the world to None or a Refusal.
 
-They run in this order when planning, and the ones that can change meanwhile run again before every act. The
-order is of cost to a reader: what a person decided first, then what the cluster says, then arithmetic.
+They run in this order when planning, and the ones that can change meanwhile run again before every
+act. The order is of cost to a reader: what a person decided first, then what the cluster says, then
+arithmetic.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Candidate:
         return Refusal(self.node.name, reason, text, self.failure_class, self.action, scope)
 
 
+_NAMED = 3  # nodes named in a refusal's sentence
+
 Guard = Callable[[Candidate, World], Refusal | None]
 
 
@@ -51,7 +54,9 @@ def halted(candidate: Candidate, world: World) -> Refusal | None:
 
 
 def recommended_only(candidate: Candidate, world: World) -> Refusal | None:
-    """Policy lets this class act only when its mode says approve or auto. A person's own request may."""
+    """Policy lets this class act only when its mode says approve or auto. A person's own request
+    may.
+    """
     mode = world.policy.class_rule(candidate.failure_class).mode
     if candidate.is_by_person or mode in ("approve", "auto"):
         return None
@@ -60,7 +65,9 @@ def recommended_only(candidate: Candidate, world: World) -> Refusal | None:
 
 
 def protected(candidate: Candidate, world: World) -> Refusal | None:
-    """Control-plane nodes, and those that run Airflow, the ledger or Prometheus, are never targets."""
+    """Control-plane nodes, and those that run Airflow, the ledger or Prometheus, are never
+    targets.
+    """
     limits = world.policy.limits
     for label in limits.protected_node_labels:
         if label in candidate.node.labels:
@@ -103,14 +110,33 @@ def other_owner(candidate: Candidate, world: World) -> Refusal | None:
 
 def cordoned_by_others(candidate: Candidate, world: World) -> Refusal | None:
     """A cordon that is not ours means that somebody has a plan for this node."""
+    del world
     node = candidate.node
     if node.is_unschedulable and node.annotations.get("breakfix.dev/cordoned-by-us") != "true":
         return candidate.refused(RefusalReason.FOREIGN_CORDON, "cordoned by somebody else")
     return None
 
 
+def unconfirmed(candidate: Candidate, world: World) -> Refusal | None:
+    """Metrics alone accuse nobody: a second source tied to the node must say that they speak of it.
+
+    The node's own word is one: not Ready, or fewer GPUs offered than it has. Else a pod that the
+    series name and that runs there, or the scrape target's label beside the exporter's
+    (observe/identity.py).
+    """
+    node = candidate.node
+    if candidate.is_by_person or not node.is_ready or node.gpus_allocatable < node.gpus_capacity:
+        return None
+    if node.name in world.confirmed:
+        return None
+    text = "no second source confirms that the metrics are of this node"
+    return candidate.refused(RefusalReason.NOT_CORROBORATED, text)
+
+
 def cooling_down(candidate: Candidate, world: World) -> Refusal | None:
-    """Not again right after a case of this node ended; a recurrence under watch is another matter."""
+    """Not again right after a case of this node ended; a recurrence under watch is another
+    matter.
+    """
     record = world.records.get(candidate.node.name)
     if candidate.is_by_person or candidate.node.name in world.cases:
         return None
@@ -130,7 +156,7 @@ def scopes_full(candidate: Candidate, world: World) -> Refusal | None:
             reason = RefusalReason.SCOPE_FULL
             if scope.kind is ScopeKind.FLEET:
                 reason = RefusalReason.FLEET_SHARE
-            who = ", ".join(sorted(out)[:3]) + (" and more" if len(out) > 3 else "")
+            who = ", ".join(sorted(out)[:_NAMED]) + (" and more" if len(out) > _NAMED else "")
             text = f"{len(out)} of at most {maximum} out in {scope}: {who or 'none may be'}"
             return candidate.refused(reason, text, scope)
     return None
@@ -150,10 +176,12 @@ def no_headroom(candidate: Candidate, world: World) -> Refusal | None:
 
 
 def free_gpus_after(node: Node, world: World) -> int:
-    """GPUs of the node's SKU and pool that stay free once all that must move, and all that waits, is placed.
+    """GPUs of the node's SKU and pool that stay free once all that must move, and all that waits,
+    is placed.
 
-    What must move: the pods of this node, and of those that others are emptying or that are not Ready. Negative:
-    that many GPUs short. GPUs of finished pods are free; a pod that is going has its successor among the pending.
+    What must move: the pods of this node, and of those that others are emptying or that are not
+    Ready. Negative: that many GPUs short. GPUs of finished pods are free; a pod that is going has
+    its successor among the pending.
     """
     group = [n for n in world.fleet if n.sku == node.sku and n.pool == node.pool]
     stays = [
@@ -204,8 +232,8 @@ def pod_refused(candidate: Candidate, world: World) -> Refusal | None:
 def budget_blocks(candidate: Candidate, world: World) -> Refusal | None:
     """A budget that allows nothing now would leave the node cordoned and not drained.
 
-    One that allows some, but fewer than the node has, lets a drain go on pod by pod. Pods that are not ready,
-    finished or terminating bypass budgets, as in the API server.
+    One that allows some, but fewer than the node has, lets a drain go on pod by pod. Pods that are
+    not ready, finished or terminating bypass budgets, as in the API server.
     """
     budgets = world.observation.budgets
     for pod in _pods_leaving(candidate.node.name, world):
@@ -251,6 +279,7 @@ GUARDS: tuple[Guard, ...] = (
     excluded,
     other_owner,
     cordoned_by_others,
+    unconfirmed,
     cooling_down,
     scopes_full,
     no_headroom,

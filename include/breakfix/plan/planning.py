@@ -45,15 +45,25 @@ def make_plan(
     records: Mapping[str, NodeRecord],
     cases: Sequence[Case],
     halt: HaltLevel,
+    confirmed: Mapping[str, str],
     now: datetime,
 ) -> Plan:
     """The plan for one judgement. Purely computational: the same facts give the same plan.
 
-    Candidates are tried in order of confidence (then name), so that a limit that is nearly full is spent on the
-    surest fault. Each admitted node counts against the next one.
+    Candidates are tried in order of confidence (then name), so that a limit that is nearly full is
+    spent on the surest fault. Each admitted node counts against the next one. `confirmed`: node ->
+    the second source that its metrics are its own.
     """
     fleet = frozenset(v.node for v in judgement.verdicts)
-    world = build_world(observation, fleet, policy, records, cases, halt)
+    world = build_world(
+        observation,
+        fleet,
+        policy,
+        records=records,
+        cases=cases,
+        halt=halt,
+        confirmed=confirmed,
+    )
     intents: list[Intent] = []
     refusals: list[Refusal] = []
     for verdict in sorted(judgement.verdicts, key=lambda v: (-v.confidence, v.node)):
@@ -144,7 +154,9 @@ def _needs_approval(failure_class: FailureClass, action: Action, policy: Policy)
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:
-    """What the ledger must hold while it admits this node: every scope, its maximum, and who is out."""
+    """What the ledger must hold while it admits this node: every scope, its maximum, and who is
+    out.
+    """
     return [
         Limit(s, world.maximum(s), frozenset(world.out & world.members[s]) - {node.name})
         for s in node.scopes()

@@ -9,8 +9,9 @@ from typing import Any
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
     """Whether a `LabelSelector` object selects these labels.
 
-    None selects nothing, an empty selector everything (policy/v1). An operator we do not know selects: for a
-    budget that is the careful side, since a budget that might protect a pod is taken to protect it.
+    None selects nothing, an empty selector everything (policy/v1). An operator we do not know
+    selects: for a budget that is the careful side, since a budget that might protect a pod is taken
+    to protect it.
     """
     if selector is None:
         return False

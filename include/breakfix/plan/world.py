@@ -1,4 +1,6 @@
-"""What the guardrails look at: the observation indexed once, and what the plan has already promised."""
+"""What the guardrails look at: the observation indexed once, and what the plan has already
+promised.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +44,7 @@ class World:
     by_name: Mapping[str, Node]
     pods_on: Mapping[str, Sequence[Pod]]
     members: Mapping[Scope, frozenset[str]]
+    confirmed: Mapping[str, str]  # node -> the second source that its metrics are its own
     out: frozenset[str]  # by the cluster's word or the ledger's, whichever is worse
     taken: set[str] = field(default_factory=set)
     budget_used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -69,7 +72,9 @@ class World:
         return ((self.out | self.taken) & self.members[scope]) - {node}
 
     def maximum(self, scope: Scope) -> int:
-        """Nodes that may be out of the scope at a time. A scope that policy does not limit allows all."""
+        """Nodes that may be out of the scope at a time. A scope that policy does not limit allows
+        all.
+        """
         share = self.policy.limits.out.get(scope.kind)
         size = len(self.members[scope])
         return size if share is None else share.of(size)
@@ -83,11 +88,15 @@ def build_world(
     observation: Observation,
     fleet_names: frozenset[str],
     policy: Policy,
+    *,
     records: Mapping[str, NodeRecord],
     cases: Sequence[Case],
     halt: HaltLevel,
+    confirmed: Mapping[str, str] | None = None,
 ) -> World:
-    """Index one observation. `fleet_names` are the GPU nodes: only they count in scopes and shares."""
+    """Index one observation. `fleet_names` are the GPU nodes: only they count in scopes and
+    shares.
+    """
     fleet = tuple(n for n in observation.nodes if n.name in fleet_names)
     pods_on: dict[str, list[Pod]] = defaultdict(list)
     for pod in observation.pods:
@@ -109,6 +118,7 @@ def build_world(
         by_name={n.name: n for n in observation.nodes},
         pods_on=pods_on,
         members={s: frozenset(m) for s, m in members.items()},
+        confirmed=confirmed or {},
         out=frozenset({n.name for n in fleet if n.is_out} | ledger_out),
     )
 

@@ -69,6 +69,12 @@ def parse_json(body: bytes) -> Parsed:
     return Parsed(value, _duplicates(value))
 
 
+def _object(parsed: Parsed) -> Parsed:
+    if not isinstance(parsed.value, dict):
+        raise ValueError("json: cannot unmarshal into Go value of type struct")  # noqa: TRY004
+    return parsed
+
+
 def media_type(content_type: str | None) -> str:
     """`application/json` of `application/json; charset=utf-8`."""
     return (content_type or "").partition(";")[0].strip()
@@ -83,10 +89,7 @@ def read(kind: Kind, content_type: str | None, body: bytes) -> Parsed:
         text = "the body of the request was in an unknown format"
         raise errors.unsupported_media(f"{text} - accepted media types include: {_KNOWN}")
     try:
-        parsed = parse_json(body)
-        if isinstance(parsed.value, dict):
-            return parsed
-        raise ValueError("json: cannot unmarshal into Go value of type struct")
+        return _object(parse_json(body))
     except ValueError as error:
         shown = body.decode("utf-8", "replace") or "<empty>"
         text = f"couldn't get version/kind; json parse error: {error} ({shown})"

@@ -120,7 +120,7 @@ class BudgetCounter:
 
     def _condition(self, budget: Obj, allowed: int) -> Obj:
         status = "True" if allowed else "False"
-        have = next(iter(budget["status"].get("conditions", [])), {})
+        have: Obj = next(iter(budget["status"].get("conditions", [])), {})
         since = have.get("lastTransitionTime") if have.get("status") == status else None
         return {
             "type": "DisruptionAllowed",

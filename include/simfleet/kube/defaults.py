@@ -46,7 +46,7 @@ def complete(kind: str, obj: Obj) -> Obj:
                 "status": complete_node_status(obj.get("status") or {}),
             }
         case "Event":
-            empty = {"source": {}, "firstTimestamp": None, "lastTimestamp": None}
+            empty: Obj = {"source": {}, "firstTimestamp": None, "lastTimestamp": None}
             empty |= {"eventTime": None, "reportingComponent": "", "reportingInstance": ""}
             return empty | {"involvedObject": {}} | obj
         case "Pod" | "Namespace" | "DaemonSet" | "ReplicaSet" | "PodDisruptionBudget":

@@ -129,6 +129,9 @@ def already_exists(kind: Kind, name: str) -> ApiError:
     return ApiError(409, "AlreadyExists", message, details=_details(kind, name))
 
 
+OTHER_NAMESPACE = (
+    "the namespace of the provided object does not match the namespace sent on the request"
+)
 MODIFIED = (
     "the object has been modified; please apply your changes to the latest version and try again"
 )

@@ -46,7 +46,10 @@ def record(
     metadata = about["metadata"]
     namespace = metadata.get("namespace", "")
     involved = {"kind": kind, "namespace": namespace, "name": metadata["name"]}
-    involved |= {"uid": metadata["uid"], "apiVersion": "apps/v1" if kind.endswith("Set") else "v1"}
+    involved |= {
+        "uid": metadata.get("uid", ""),
+        "apiVersion": "apps/v1" if kind.endswith("Set") else "v1",
+    }
     now = store.clock.now()
     obj: dict[str, Any] = {
         "metadata": {
@@ -66,7 +69,7 @@ def record(
         "reportingInstance": "",
     }
     if component.endswith("scheduler"):
-        stamps = {"firstTimestamp": None, "lastTimestamp": None, "source": {}}
+        stamps: Obj = {"firstTimestamp": None, "lastTimestamp": None, "source": {}}
         action = "Binding" if reason == "Scheduled" else "Scheduling"
         obj |= stamps | {"eventTime": rfc3339_micro(now), "action": action}
         obj["reportingInstance"] = f"{component}-simfleet"

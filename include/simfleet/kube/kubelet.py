@@ -72,7 +72,7 @@ class Kubelet:
         seen = self._seen.get(node)
         return None if seen is None else self._clock.elapsed_s() - seen
 
-    def log_of(self, pod: Obj, container: str) -> PodLog:
+    def log_of(self, pod: Obj, _container: str) -> PodLog:
         """The log of a pod's container; empty for what never ran."""
         return self._logs.get(pod["metadata"]["uid"], PodLog(ended=True))
 
@@ -190,7 +190,8 @@ class Kubelet:
 
     async def _survives(self, runtime: _Runtime, machine: Machine) -> bool:
         """Wait until the node's kubelet is there; False when the node was rebooted meanwhile."""
-        while not machine.is_up():
+        # A machine is only looked at: it tells nobody when it comes back.
+        while not machine.is_up():  # noqa: ASYNC110
             await asyncio.sleep(max(MACHINE_POLL_S, self._clock.real_s(self.settings.tick_s)))
         return machine.boot_id == runtime.boot_id
 
@@ -215,7 +216,7 @@ class Kubelet:
             rebooted = machine.boot_id != self._boots[name]
             if rebooted:
                 self._boots[name] = machine.boot_id
-                self._restart_pods(name, machine)
+                self._restart_pods(name)
             self._report_node(node, machine)
             if rebooted or self._was_away(node):
                 self._look_again(name)
@@ -230,7 +231,7 @@ class Kubelet:
             self._pod_changed(pod, pod["metadata"]["uid"])
             podstate.make_ready_again(self._store, pod)
 
-    def _restart_pods(self, name: str, machine: Machine) -> None:
+    def _restart_pods(self, name: str) -> None:
         """What a reboot leaves: commands have failed, services start anew."""
         for pod in self._store.pods_on(name):
             runtime = self._running.pop(pod["metadata"]["uid"], None)

@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 class Controller(Protocol):
     """Something that follows the store and acts on it."""
 
-    kinds: tuple[str, ...]
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds whose changes it wants to hear of."""
 
     def changed(self, change: Change) -> None:
         """Take note of a change."""

@@ -118,9 +118,9 @@ class NodeMonitor:
         """Mark the silent nodes."""
         for node in list(self._store.objects("Node")):
             silent_s = self._silence(node["metadata"]["name"])
-            if silent_s is not None and silent_s > self.grace_s:
-                if ready_status(node) not in (None, "Unknown"):
-                    self.mark_unknown(node)
+            is_silent = silent_s is not None and silent_s > self.grace_s
+            if is_silent and ready_status(node) not in (None, "Unknown"):
+                self.mark_unknown(node)
 
     def mark_unknown(self, node: Obj) -> None:
         """Write all conditions of a node as Unknown."""
@@ -136,7 +136,7 @@ class NodeMonitor:
         self._store.replace(NODE, node, node | {"status": status})
         name = node["metadata"]["name"]
         text = f"Node {name} status is now: NodeNotReady"
-        about = {"reason": "NodeNotReady", "message": text, "component": COMPONENT}
+        about: Obj = {"reason": "NodeNotReady", "message": text, "component": COMPONENT}
         events.record(self._store, "Node", node, **about)
 
 
@@ -156,9 +156,11 @@ class PodsOfLostNodes:
         """Take note of a change."""
         if change.kind == "Node":
             self._dirty.add(change.name)
-        elif change.type != "DELETED" and (node := change.obj["spec"].get("nodeName")):
-            if change.previous is None or change.previous["spec"].get("nodeName") != node:
-                self._dirty.add(node)
+            return
+        node, before = change.obj["spec"].get("nodeName"), change.previous
+        is_new = before is None or before["spec"].get("nodeName") != node
+        if node and is_new and change.type != "DELETED":
+            self._dirty.add(node)
 
     def sync(self) -> None:
         """Look at the pods of every node that changed, or has taints that drive pods out."""
@@ -189,7 +191,7 @@ class PodsOfLostNodes:
             ]
             status = pod["status"] | {"conditions": changed}
             self._store.replace(POD, pod, pod | {"status": status})
-            about = {"reason": "NodeNotReady", "message": "Node is not ready"}
+            about: Obj = {"reason": "NodeNotReady", "message": "Node is not ready"}
             events.record(self._store, "Pod", pod, **about, component=COMPONENT, warning=True)
 
     def _drive_out(self, node: Obj) -> bool:
@@ -210,6 +212,16 @@ class PodsOfLostNodes:
         return waiting
 
     def _evict(self, pod: Obj) -> None:
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        # The taint manager names the pod only: it has no uid at hand.
+        events.record(
+            self._store,
+            "Pod",
+            {"metadata": {"namespace": namespace, "name": name}},
+            reason="TaintManagerEviction",
+            message=f"Marking for deletion Pod {namespace}/{name}",
+            component="taint-eviction-controller",
+        )
         condition = {
             "type": "DisruptionTarget",
             "observedGeneration": pod["metadata"].get("generation", 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from simfleet.kube import schema
@@ -131,25 +132,36 @@ def json_patch(target: Any, operations: list[Any]) -> Any:
 def _operate(doc: Any, operation: Any) -> Any:
     if not isinstance(operation, dict):
         raise PatchFailed("an operation is not an object")
-    op, path = operation.get("op"), _pointer(operation.get("path"))
-    match op:
-        case "test":
-            if _read(doc, path, absent_is_null=True) != operation.get("value"):
-                raise PatchFailed("test failed")
-            return doc
-        case "add":
-            return _add(doc, path, operation.get("value"))
-        case "remove":
-            return _remove(doc, path)
-        case "replace":
-            return _replace(doc, path, operation.get("value"))
-        case "copy":
-            return _add(doc, path, copy.deepcopy(_read(doc, _pointer(operation.get("from")))))
-        case "move":
-            source = _pointer(operation.get("from"))
-            value = _read(doc, source)
-            return _add(_remove(doc, source), path, value)
-    raise PatchFailed(f"unknown operation {op}")
+    act = _OPERATIONS.get(str(operation.get("op")))
+    if act is None:
+        raise PatchFailed(f"unknown operation {operation.get('op')}")
+    return act(doc, _pointer(operation.get("path")), operation)
+
+
+def _test(doc: Any, path: list[str], operation: Any) -> Any:
+    if _read(doc, path, absent_is_null=True) != operation.get("value"):
+        raise PatchFailed("test failed")
+    return doc
+
+
+def _copy(doc: Any, path: list[str], operation: Any) -> Any:
+    return _add(doc, path, copy.deepcopy(_read(doc, _pointer(operation.get("from")))))
+
+
+def _move(doc: Any, path: list[str], operation: Any) -> Any:
+    source = _pointer(operation.get("from"))
+    value = _read(doc, source)
+    return _add(_remove(doc, source), path, value)
+
+
+_OPERATIONS: dict[str, Callable[[Any, list[str], Any], Any]] = {
+    "test": _test,
+    "add": lambda doc, path, operation: _add(doc, path, operation.get("value")),
+    "remove": lambda doc, path, _: _remove(doc, path),
+    "replace": lambda doc, path, operation: _replace(doc, path, operation.get("value")),
+    "copy": _copy,
+    "move": _move,
+}
 
 
 def _pointer(text: Any) -> list[str]:

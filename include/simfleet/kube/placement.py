@@ -30,7 +30,7 @@ _SCALES = {
 _QUANTITY = re.compile(r"([0-9.]+(?:e[0-9]+)?)([A-Za-z]*)")
 
 
-def quantity(text: str | int | float) -> float:
+def quantity(text: str | float) -> float:
     """`500m` -> 0.5, `2Gi` -> 2147483648.0. Raises ValueError."""
     found = _QUANTITY.fullmatch(str(text))
     if found is None or found[2] not in _SCALES:
@@ -74,7 +74,7 @@ def untolerated(pod_spec: Obj, node: Obj, effects: tuple[str, ...]) -> list[Obj]
 
 
 def matches_node(pod_spec: Obj, node: Obj) -> bool:
-    """nodeSelector and required node affinity."""
+    """NodeSelector and required node affinity."""
     labels = node["metadata"].get("labels") or {}
     wanted = pod_spec.get("nodeSelector") or {}
     if any(labels.get(key) != value for key, value in wanted.items()):
@@ -115,9 +115,9 @@ def _expression(have: Mapping[str, str], wanted: Obj) -> bool:
 def why_not(pod_spec: Obj, node: Obj) -> str | None:
     """Why a node is out of the question whatever its room; None when it is not."""
     cordon = {"key": UNSCHEDULABLE, "effect": "NoSchedule"}
-    if node.get("spec", {}).get("unschedulable"):
-        if not tolerates(pod_spec.get("tolerations", []), cordon):
-            return "node(s) were unschedulable"
+    is_cordoned = node.get("spec", {}).get("unschedulable")
+    if is_cordoned and not tolerates(pod_spec.get("tolerations", []), cordon):
+        return "node(s) were unschedulable"
     if untolerated(pod_spec, node, ("NoSchedule", "NoExecute")):
         return "node(s) had untolerated taint(s)"
     if not matches_node(pod_spec, node):

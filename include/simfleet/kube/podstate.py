@@ -153,7 +153,7 @@ def make_ready_again(store: Store, pod: Obj) -> None:
 
 def node_status(node: Obj, machine: Machine, now: str) -> Obj:
     """The node's status as its kubelet sees it; equal to the old one when nothing changed."""
-    status = node["status"]
+    status: Obj = node["status"]
     have = {one["type"]: one for one in status.get("conditions", [])}
     wanted = healthy_conditions(now)
     changed = any(have.get(one["type"], {}).get("status") != one["status"] for one in wanted)

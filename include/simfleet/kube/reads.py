@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,12 @@ import yaml
 
 from simfleet.kube import errors, events, selectors, tables
 from simfleet.kube.forms import JSON, Answer, Form
-from simfleet.kube.kinds import NEW_EVENT, Kind
+from simfleet.kube.kinds import NEW_EVENT, POD, Kind
 from simfleet.kube.requests import ListOptions, RequestInfo
 from simfleet.kube.store import Key, Obj, Store
 
 FUTURE_WAIT_S = 3.0
+ON_NODE = re.compile(r"spec\.nodeName==?([^,=!]+)")
 _INCONSISTENT = (
     "The provided continue parameter is too old to display a consistent list result. You can "
     "start a new list without the continue parameter, or use the continue token in this response "
@@ -159,9 +161,9 @@ async def list_page(
     version, start, from_cache = await _origin(store, options, wait_s)
     current = version == store.version
     if current:
-        rows: Iterable[tuple[Key, Obj]] = _current(store, stored_name(kind), namespace)
+        rows: Iterable[tuple[Key, Obj]] = _current(store, kind, namespace, options)
     else:
-        rows = _then(store, kind, version, start, options)
+        rows = _then(store, kind, version, start)
     chosen = _select(kind, rows, namespace, options, start)
     if options.limit <= 0 or from_cache or len(chosen) <= options.limit:
         return Page([obj for _, obj in chosen], version)
@@ -171,13 +173,18 @@ async def list_page(
     return Page([obj for _, obj in kept], version, _token(version, kept[-1][0]), remaining)
 
 
-def _current(store: Store, name: str, namespace: str) -> list[tuple[Key, Obj]]:
+def _current(
+    store: Store, kind: Kind, namespace: str, options: ListOptions
+) -> list[tuple[Key, Obj]]:
+    """The objects now, by namespace and name; pods of one node from their index."""
+    on_node = ON_NODE.match(options.field_selector) if kind is POD else None
+    found = store.pods_on(on_node[1]) if on_node else store.objects(stored_name(kind))
     keyed = [
-        ((obj["metadata"].get("namespace", ""), obj["metadata"]["name"]), obj)
-        for obj in store.objects(name)
+        ((metadata.get("namespace", ""), metadata["name"]), obj)
+        for obj in found
+        for metadata in (obj["metadata"],)
+        if not namespace or metadata.get("namespace") == namespace
     ]
-    if namespace:
-        keyed = [pair for pair in keyed if pair[0][0] == namespace]
     return sorted(keyed, key=lambda pair: pair[0])
 
 
@@ -202,9 +209,7 @@ async def _origin(
     return (wanted if exact else store.version), None, wanted == 0
 
 
-def _then(
-    store: Store, kind: Kind, version: int, start: Key | None, options: ListOptions
-) -> list[tuple[Key, Obj]]:
+def _then(store: Store, kind: Kind, version: int, start: Key | None) -> list[tuple[Key, Obj]]:
     try:
         return store.objects_at(stored_name(kind), version)
     except errors.ApiError as error:

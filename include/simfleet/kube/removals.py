@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from simfleet.kube import bodies, deletion, errors, protobuf, reads, requests
@@ -10,7 +9,7 @@ from simfleet.kube.deletion import DeleteOptions
 from simfleet.kube.forms import Answer
 from simfleet.kube.kinds import BY_NAME, Kind
 from simfleet.kube.reads import full
-from simfleet.kube.requests import RequestInfo, is_dry_run
+from simfleet.kube.requests import Incoming, is_dry_run
 from simfleet.kube.store import Store
 
 
@@ -26,29 +25,20 @@ def _raw_options(content_type: str | None, body: bytes) -> dict[str, Any]:
     return dict(parsed or {})
 
 
-def _options(
-    query: Mapping[str, str], dry_run: list[str], content_type: str | None, body: bytes
-) -> DeleteOptions:
-    raw = _raw_options(content_type, body)
+def _options(incoming: Incoming) -> DeleteOptions:
+    query = incoming.query
+    raw = _raw_options(incoming.content_type, incoming.body)
     if "gracePeriodSeconds" in query:
         raw["gracePeriodSeconds"] = int(query["gracePeriodSeconds"])
     if "propagationPolicy" in query:
         raw["propagationPolicy"] = query["propagationPolicy"]
-    dry = is_dry_run(dry_run or raw.get("dryRun") or [], "DeleteOptions")
+    dry = is_dry_run(incoming.dry_run or raw.get("dryRun") or [], "DeleteOptions")
     return deletion.read_options(raw, dry_run=dry)
 
 
-def remove_one(
-    store: Store,
-    kind: Kind,
-    request: RequestInfo,
-    query: Mapping[str, str],
-    dry_run: list[str],
-    content_type: str | None,
-    body: bytes,
-) -> Answer:
+def remove_one(store: Store, kind: Kind, incoming: Incoming) -> Answer:
     """DELETE of one object. Raises ApiError 404, 409, 422."""
-    options = _options(query, dry_run, content_type, body)
+    options, request = _options(incoming), incoming.request
     namespace = request.namespace if kind.namespaced else ""
     obj = store.find(kind.kind, namespace, request.name)
     if obj is None:
@@ -67,18 +57,10 @@ def _success(kind: Kind, name: str, uid: str) -> dict[str, Any]:
     return base | {"details": details}
 
 
-async def remove_collection(
-    store: Store,
-    kind: Kind,
-    request: RequestInfo,
-    query: Mapping[str, str],
-    dry_run: list[str],
-    content_type: str | None,
-    body: bytes,
-) -> Answer:
+async def remove_collection(store: Store, kind: Kind, incoming: Incoming) -> Answer:
     """DELETE of what a selector matches; answers the list. Raises ApiError 400, 422."""
-    options = _options(query, dry_run, content_type, body)
-    wanted = requests.list_options(query, watch=False)
+    options, request = _options(incoming), incoming.request
+    wanted = requests.list_options(incoming.query, watch=False)
     namespace = request.namespace if kind.namespaced else ""
     page = await reads.list_page(store, kind, namespace, wanted, 0.0)
     for obj in page.items:

@@ -31,6 +31,17 @@ class RequestInfo:
         return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
 
 
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request that changes something: what is asked, with its query and body."""
+
+    request: RequestInfo
+    query: Mapping[str, str]
+    dry_run: list[str]
+    content_type: str | None
+    body: bytes
+
+
 def is_true(text: str | None) -> bool:
     """Booleans of a query: `1`, `true`, `True`; an empty value counts as true."""
     return text is not None and text.lower() in ("1", "true", "")
@@ -40,27 +51,29 @@ def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
     """Take a path apart."""
     parts = [part for part in path.split("/") if part]
     verb = _VERBS.get(method, method.lower())
-    if parts[:1] == ["api"] and len(parts) > 2:
-        group, version, rest = "", parts[1], parts[2:]
-    elif parts[:1] == ["apis"] and len(parts) > 3:
-        group, version, rest = parts[1], parts[2], parts[3:]
-    else:
-        return RequestInfo(verb, path, is_resource=False)
+    match parts:
+        case ["api", version, _, *_]:
+            group, rest = "", parts[2:]
+        case ["apis", group, version, _, *_]:
+            rest = parts[3:]
+        case _:
+            return RequestInfo(verb, path, is_resource=False)
     watch_prefix = rest[0] == "watch" and len(rest) > 1
     rest = rest[1:] if watch_prefix else rest
     namespace = ""
-    if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
+    if rest[0] == "namespaces" and rest[2:] and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
     resource, name, subresource = (*rest, "", "", "")[:3]
     if resource == "namespaces" and name:
         namespace = name
-    verb = _collection_verb(verb, name, watch_prefix or is_true(query.get("watch")))
+    watch = watch_prefix or is_true(query.get("watch"))
+    verb = _collection_verb(verb, name, watch=watch)
     return RequestInfo(
         verb, path, True, group, version, resource, subresource, namespace, name, watch_prefix
     )
 
 
-def _collection_verb(verb: str, name: str, watch: bool) -> str:
+def _collection_verb(verb: str, name: str, *, watch: bool) -> str:
     if verb == "get" and not name:
         return "watch" if watch else "list"
     return "deletecollection" if verb == "delete" and not name else verb
@@ -95,7 +108,7 @@ def list_options(query: Mapping[str, str], *, watch: bool) -> ListOptions:
         bookmarks=is_true(query.get("allowWatchBookmarks")),
         send_initial_events=None if initial is None else is_true(initial),
     )
-    _check_match(options, watch)
+    _check_match(options, watch=watch)
     return options
 
 
@@ -110,7 +123,7 @@ def _timeout(text: str | None) -> float | None:
     return float(_integer(text)) if text else None
 
 
-def _check_match(options: ListOptions, watch: bool) -> None:
+def _check_match(options: ListOptions, *, watch: bool) -> None:
     causes, match = Causes(), options.version_match
     where = "resourceVersionMatch"
     if watch and options.send_initial_events is not None and match != "NotOlderThan":

@@ -9,15 +9,14 @@ from simfleet.kube.auth import Tokens, User
 from simfleet.kube.errors import Causes
 from simfleet.kube.forms import Answer
 from simfleet.kube.kinds import Kind
+from simfleet.kube.requests import Incoming
 from simfleet.kube.store import Store
 from simfleet.kube.subresources import AUDIENCE
 
 
-def review(
-    store: Store, tokens: Tokens, user: User, kind: Kind, content_type: str | None, body: bytes
-) -> Answer:
+def review(store: Store, tokens: Tokens, user: User, kind: Kind, incoming: Incoming) -> Answer:
     """Answer the POST of a review. Raises ApiError 400 or 422."""
-    obj = bodies.read(kind, content_type, body).value
+    obj = bodies.read(kind, incoming.content_type, incoming.body).value
     base: dict[str, Any] = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}}
     match kind.kind:
         case "SelfSubjectReview":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 
 import msgspec
@@ -58,10 +59,11 @@ class Scheduler:
         return False
 
     def sync(self) -> None:
-        """Try to place every waiting pod; pods that want the same are looked at once."""
+        """Try to place every waiting pod; pods that want the same are looked at together."""
         if not self._retry:
             return
         self._retry = False
+        offers: dict[bytes, list[tuple[float, str]]] = {}
         hopeless: dict[bytes, str] = {}
         for key in sorted(self._waiting):
             pod = self._store.find("Pod", *key)
@@ -69,46 +71,66 @@ class Scheduler:
                 self._waiting.discard(key)
                 continue
             want = _signature(pod)
-            message = hopeless.get(want) or self._place(pod)
-            if message:
-                hopeless[want] = message
-                self._report(pod, message)
+            if want not in offers:
+                offers[want] = self._offers(pod)
+            if node := self._take(pod, offers[want]):
+                self._bind(pod, node)
+                continue
+            if want not in hopeless:
+                hopeless[want] = self._why_nowhere(pod)
+            self._report(pod, hopeless[want])
 
-    def _place(self, pod: Obj) -> str:
-        """Bind the pod, or say why no node takes it."""
+    def _offers(self, pod: Obj) -> list[tuple[float, str]]:
+        """A heap of the nodes a pod may run on whatever their room, most free GPUs first."""
+        found = [
+            (-self._free_gpus(node), node["metadata"]["name"])
+            for node in self._store.objects("Node")
+            if placement.why_not(pod["spec"], node) is None
+        ]
+        heapq.heapify(found)
+        return found
+
+    def _take(self, pod: Obj, offers: list[tuple[float, str]]) -> str:
+        """The best node with room, or "". Room only shrinks meanwhile: who has none is dropped."""
+        wanted = placement.requests_of(pod)
+        while offers:
+            free, name = offers[0]
+            node = self._store.get("Node", "", name)
+            if (now_free := -self._free_gpus(node)) != free:
+                heapq.heapreplace(offers, (now_free, name))
+            elif placement.lacking(wanted, self._used.get(name, Counter()), node):
+                heapq.heappop(offers)
+            else:
+                return name
+        return ""
+
+    def _free_gpus(self, node: Obj) -> float:
+        room = node["status"].get("allocatable", {}).get(placement.GPU, 0)
+        used = self._used.get(node["metadata"]["name"], Counter())[placement.GPU]
+        return placement.quantity(room) - used
+
+    def _why_nowhere(self, pod: Obj) -> str:
         wanted = placement.requests_of(pod)
         reasons: Counter[str] = Counter()
-        best: tuple[float, str] | None = None
-        candidates = list(self._store.objects("Node"))
-        for node in candidates:
-            name = node["metadata"]["name"]
+        nodes = list(self._store.objects("Node"))
+        for node in nodes:
+            used = self._used.get(node["metadata"]["name"], Counter())
             reason = placement.why_not(pod["spec"], node)
-            used = self._used.get(name, Counter())
-            short = [] if reason else placement.lacking(wanted, used, node)
-            if reason or short:
-                reasons.update([reason] if reason else [f"Insufficient {one}" for one in short])
-                continue
-            room = node["status"].get("allocatable", {})
-            free = placement.quantity(room.get(placement.GPU, 0)) - used.get(placement.GPU, 0)
-            # Most free GPUs first, then by name, so that runs repeat.
-            if best is None or (-free, name) < best:
-                best = (-free, name)
-        if best is None:
-            return _unplaceable(reasons, len(candidates))
-        self._bind(pod, best[1])
-        return ""
+            short = placement.lacking(wanted, used, node)
+            reasons.update([reason] if reason else [f"Insufficient {one}" for one in short])
+        return _unplaceable(reasons, len(nodes))
 
     def _bind(self, pod: Obj, node: str) -> None:
         namespace, name = key = (pod["metadata"]["namespace"], pod["metadata"]["name"])
         self._hold(key, subresources.bind(self._store, namespace, name, node))
         self._waiting.discard(key)
         text = f"Successfully assigned {namespace}/{name} to {node}"
-        about = {"reason": "Scheduled", "message": text, "component": COMPONENT}
+        about: Obj = {"reason": "Scheduled", "message": text, "component": COMPONENT}
         events.record(self._store, "Pod", pod, **about)
 
     def _report(self, pod: Obj, message: str) -> None:
         conditions = pod["status"].get("conditions", [])
-        have = next((one for one in conditions if one["type"] == "PodScheduled"), {})
+        have: Obj = next((one for one in conditions if one["type"] == "PodScheduled"), {})
         if have.get("message") == message:
             return
         condition = {
@@ -123,7 +145,7 @@ class Scheduler:
         kept = [one for one in conditions if one["type"] != "PodScheduled"]
         status = pod["status"] | {"conditions": [*kept, condition]}
         self._store.replace(POD, pod, pod | {"status": status})
-        about = {"reason": "FailedScheduling", "message": message, "component": COMPONENT}
+        about: Obj = {"reason": "FailedScheduling", "message": message, "component": COMPONENT}
         events.record(self._store, "Pod", pod, **about, warning=True)
 
 

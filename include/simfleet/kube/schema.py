@@ -198,7 +198,7 @@ def _unparsed(value: str, layout: str, fraction: str) -> str:
     return f'parsing time "{value}" as "{layout}": cannot parse "{rest}" as "{wanted}"'
 
 
-def _anything(value: Any, path: str, reading: Reading, root: str) -> Any:
+def _anything(value: Any, _path: str, _reading: Reading, _root: str) -> Any:
     return value
 
 

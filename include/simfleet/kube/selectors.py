@@ -98,16 +98,16 @@ class _Parser:
         return value
 
     def _set(self) -> tuple[str, ...]:
-        token = self.take()
-        if token != "(":
-            raise bad_request(f"unable to parse requirement: found '{token}' expected: '('")
+        word = self.take()
+        if word != "(":
+            raise bad_request(f"unable to parse requirement: found '{word}' expected: '('")
         values: list[str] = []
         expected = "',', ')' or identifier"
-        while (token := self.take()) != ")":
-            if token == "":
+        while (word := self.take()) != ")":
+            if word == "":
                 raise bad_request(f"unable to parse requirement: found '', expected: {expected}")
-            if token != ",":
-                values.append(token)
+            if word != ",":
+                values.append(word)
         return tuple(values)
 
 

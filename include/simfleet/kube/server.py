@@ -24,16 +24,17 @@ from simfleet.kube import (
 )
 from simfleet.kube.auth import Tokens, User, authorize, impersonate
 from simfleet.kube.errors import ApiError
-from simfleet.kube.faults import Effect, Faults
+from simfleet.kube.faults import Faults
 from simfleet.kube.forms import JSON, Answer, Form, negotiate
 from simfleet.kube.kinds import BY_RESOURCE, GROUPS, REVIEWS, Kind
 from simfleet.kube.podlogs import LogOptions, PodLog
 from simfleet.kube.removals import remove_collection, remove_one
-from simfleet.kube.requests import ListOptions, RequestInfo
+from simfleet.kube.requests import Incoming, ListOptions, RequestInfo
 from simfleet.kube.store import Obj, Store
 from simfleet.kube.watches import Watch
 from simfleet.kube.writes import Write
 
+NO_CONTENT = 204
 MAX_BODY_BYTES = 3 * 1024 * 1024
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _encode = msgspec.json.encode
@@ -126,9 +127,10 @@ class KubeApi:
             raise errors.no_such_resource()
         form = negotiate(raw.headers.get("Accept", ""))
         if kind in REVIEWS:
-            body = await raw.read()
-            args = (self.store, self.tokens, user, kind, raw.content_type, body)
-            return reviews.review(*args) if request.verb == "create" else _refuse()
+            if request.verb != "create":
+                raise errors.method_not_allowed()
+            incoming = await _incoming(raw, request)
+            return reviews.review(self.store, self.tokens, user, kind, incoming)
         if request.verb in ("list", "watch"):
             return await self._collection(kind, request, form, raw.query)
         if request.verb == "get":
@@ -157,24 +159,20 @@ class KubeApi:
         form: Form,
         query: Mapping[str, str],
     ) -> Answer | Watch:
-        opened = watches.open_watch(self.store, kind, namespace, options, form, query)
+        opened = watches.open_watch(self.store, kind, namespace, options, form=form, query=query)
         if isinstance(opened, ApiError):
             return Answer(watches.error_line(opened))
         return opened
 
     async def _change(self, raw: web.Request, request: RequestInfo, kind: Kind) -> Answer:
-        body = await raw.read()
-        content_type = raw.headers.get("Content-Type")
-        dry_run = raw.query.getall("dryRun", [])
+        incoming = await _incoming(raw, request)
         if request.verb == "delete":
-            return remove_one(self.store, kind, request, raw.query, dry_run, content_type, body)
+            return remove_one(self.store, kind, incoming)
         if request.verb == "deletecollection":
-            args = (self.store, kind, request, raw.query, dry_run, content_type, body)
-            return await remove_collection(*args)
-        write = Write(self.store, kind, request, raw.query, dry_run, content_type, body)
-        return {"create": write.create, "update": write.update, "patch": write.patch}[
-            request.verb
-        ]()
+            return await remove_collection(self.store, kind, incoming)
+        write = Write(self.store, kind, incoming)
+        acts = {"create": write.create, "update": write.update, "patch": write.patch}
+        return acts[request.verb]()
 
     async def _subresource(self, raw: web.Request, request: RequestInfo, kind: Kind) -> Reply:
         known = next((sub for sub in kind.subresources if sub.name == request.subresource), None)
@@ -182,20 +180,17 @@ class KubeApi:
             raise errors.no_such_resource()
         if request.verb not in known.verbs:
             raise errors.method_not_allowed()
-        content_type = raw.headers.get("Content-Type")
-        body = await raw.read()
+        incoming = await _incoming(raw, request)
         match request.subresource:
             case "eviction":
-                dry_run = raw.query.getall("dryRun", [])
-                return subresources.evict(self.store, request, dry_run, content_type, body)
+                return subresources.evict(self.store, incoming)
             case "binding":
-                return subresources.post_binding(self.store, request, content_type, body)
+                return subresources.post_binding(self.store, incoming)
             case "log":
                 found = subresources.log(self.store, request, raw.query, self.read_log)
-                return LogAnswer(*found) if found else Answer(b"", 204)
+                return LogAnswer(*found) if found else Answer(b"", NO_CONTENT)
             case "token":
-                args = (self.store, self.tokens, request, content_type, body)
-                return subresources.request_token(*args)
+                return subresources.request_token(self.store, self.tokens, incoming)
         return subresources.refuse_upgrade()
 
 
@@ -206,8 +201,11 @@ def _fits(request: RequestInfo) -> bool:
     return bool(request.name) or request.verb == "deletecollection"
 
 
-def _refuse() -> Answer:
-    raise errors.method_not_allowed()
+async def _incoming(raw: web.Request, request: RequestInfo) -> Incoming:
+    """The request's query and body. Never the parsed content type: patches name theirs."""
+    dry_run = raw.query.getall("dryRun", [])
+    content_type = raw.headers.get("Content-Type")
+    return Incoming(request, raw.query, dry_run, content_type, await raw.read())
 
 
 def _drop(raw: web.Request) -> web.StreamResponse:
@@ -232,7 +230,7 @@ def _error_response(raw: web.Request, error: ApiError) -> web.Response:
 def _response(answer: Answer) -> web.Response:
     body = answer.body if isinstance(answer.body, bytes) else _encode(answer.body)
     response = web.Response(body=body, status=answer.code)
-    if answer.code != 204:
+    if answer.code != NO_CONTENT:
         response.headers["Content-Type"] = answer.content_type
     response.headers.update(answer.headers)
     _add_warnings(response, answer.warnings)

@@ -22,7 +22,7 @@ from simfleet.kube.live import EVERYTHING_LIVE, Live, LiveSettings
 from simfleet.kube.machines import Machine
 from simfleet.kube.seeds import seed_cluster
 from simfleet.kube.server import KubeApi
-from simfleet.kube.store import Obj, Store
+from simfleet.kube.store import Obj, Snapshot, Store
 from simfleet.kube.tls import make_certificate
 
 T = TypeVar("T")
@@ -81,7 +81,9 @@ class SimKube:
     """A simulated cluster's API in a background thread: `with SimKube(nodes=[...]) as kube:`.
 
     Attributes: `url`, `store`, `tokens`, `faults`, `api`. The store belongs to the background
-    loop: reach it through `call`. `tls` makes it HTTPS, as kubectl wants. `live` starts controllers and a kubelet beside the API.
+    loop: reach it through `call`. `tls` makes it HTTPS, as kubectl wants. `live` starts
+    controllers and kubelets beside the API. `snapshot` is the content of another store to begin
+    with.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class SimKube:
         future_wait_s: float = 3.0,
         seed: int | None = None,
         tls: bool = False,
+        snapshot: Snapshot | None = None,
     ) -> None:
         self.tokens = tokens or Tokens({ADMIN_TOKEN: admin()})
         self.faults = Faults()
@@ -103,7 +106,7 @@ class SimKube:
         self.api = KubeApi(self.store, self.tokens, self.faults, future_wait_s=future_wait_s)
         self.url, self.certificate, self._tls = "", "", tls
         self.live: Live | None = None
-        self._nodes, self._is_live = list(nodes), live
+        self._nodes, self._is_live, self._snapshot = list(nodes), live, snapshot
         self._machines, self._settings = machines, settings
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="simkube", daemon=True)
@@ -153,6 +156,8 @@ class SimKube:
             self._started.set_result(None)
 
     async def _start(self) -> None:
+        if self._snapshot is not None:
+            self.store.load(self._snapshot)
         seed_cluster(self.store, self._nodes)
         if self._is_live:
             self.live = Live(self.store, machines=self._machines, settings=self._settings)
@@ -169,4 +174,18 @@ class SimKube:
         if self.live is not None:
             await self.live.stop()
         if self._runner is not None:
+            _abort_connections(self._runner)
             await self._runner.cleanup()
+        rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        # Aborted transports close in a later round of the loop.
+        await asyncio.sleep(0.01)
+
+
+def _abort_connections(runner: web.AppRunner) -> None:
+    """Clients that keep connections or watches open are not waited for."""
+    for handler in runner.server.connections if runner.server else ():
+        if handler.transport is not None:
+            handler.transport.abort()

@@ -7,7 +7,6 @@ the place of the old one. Whoever reads must not change what it got.
 
 from __future__ import annotations
 
-import asyncio
 import bisect
 import copy
 import random
@@ -21,65 +20,16 @@ import msgspec
 
 from simfleet.clock import Clock, rfc3339
 from simfleet.kube import errors, selectors
+from simfleet.kube.changes import Change, Key, Obj, Snapshot, Subscription
 from simfleet.kube.kinds import BY_NAME, STORED_KINDS, Kind
 
-Obj = dict[str, Any]
-Key = tuple[str, str]
+_Rows = list[tuple[Key, Obj]]
+_Objects = list[Obj]
 HISTORY_LENGTH = 20_000
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _encode = msgspec.json.encode
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One write: `type` is ADDED, MODIFIED or DELETED; `previous` is None for ADDED."""
-
-    version: int
-    type: str
-    kind: str
-    namespace: str
-    name: str
-    obj: Obj
-    previous: Obj | None
-
-
-class Subscription:
-    """Changes since the subscription began, for controllers: `async for change in sub`."""
-
-    def __init__(self, store: Store, kinds: frozenset[str]) -> None:
-        self._store = store
-        self._kinds = kinds
-        self._waiting: deque[Change] = deque()
-        self._ready = asyncio.Event()
-
-    def offer(self, change: Change) -> None:
-        """Called by the store for every write."""
-        if not self._kinds or change.kind in self._kinds:
-            self._waiting.append(change)
-            self._ready.set()
-
-    async def get(self) -> Change:
-        """The next change; waits for one."""
-        while not self._waiting:
-            self._ready.clear()
-            await self._ready.wait()
-        return self._waiting.popleft()
-
-    def drain(self) -> list[Change]:
-        """All changes that wait now, without waiting."""
-        found = list(self._waiting)
-        self._waiting.clear()
-        return found
-
-    def close(self) -> None:
-        """Stop receiving."""
-        self._store.unsubscribe(self)
-
-    def __aiter__(self) -> Subscription:
-        return self
-
-    async def __anext__(self) -> Change:
-        return await self.get()
+__all__ = ["Change", "Key", "Obj", "Snapshot", "Store", "Subscription"]
 
 
 @dataclass(slots=True)
@@ -89,14 +39,6 @@ class _Shelf:
     objects: dict[Key, Obj]
     history: deque[Change]
     by_node: dict[str, set[Key]]
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A copy of the store's content, cheap because objects are shared."""
-
-    version: int
-    objects: Mapping[str, Mapping[Key, Obj]]
 
 
 class Store:
@@ -146,12 +88,12 @@ class Store:
         """Every object of a kind, in no order: the cheapest read."""
         return self._shelves[kind].objects.values()
 
-    def pods_on(self, node: str) -> list[Obj]:
+    def pods_on(self, node: str) -> _Objects:
         """The pods bound to a node."""
         shelf = self._shelves["Pod"]
         return [shelf.objects[key] for key in sorted(shelf.by_node.get(node, ()))]
 
-    def objects_at(self, kind: str, version: int) -> list[tuple[Key, Obj]]:
+    def objects_at(self, kind: str, version: int) -> _Rows:
         """All objects as they were at a version, sorted by key. Raises ApiError 410."""
         if version < self.oldest_version:
             raise errors.expired("The resourceVersion for the provided list is too old.")
@@ -276,7 +218,7 @@ class Store:
 
     def subscribe(self, *kinds: str) -> Subscription:
         """Follow changes of the named kinds, or of all."""
-        subscription = Subscription(self, frozenset(kinds))
+        subscription = Subscription(frozenset(kinds), self.unsubscribe)
         self._subscriptions.append(subscription)
         return subscription
 
@@ -329,9 +271,9 @@ class Store:
                 metadata[field] = before[field]
             else:
                 metadata.pop(field, None)
-        if about.counts_generations and new.get("spec") != old.get("spec"):
-            metadata["generation"] = before.get("generation", 1) + 1
-        elif about.counts_generations and "deletionTimestamp" in metadata.keys() - before.keys():
+        spec_changed = new.get("spec") != old.get("spec")
+        ends = "deletionTimestamp" in metadata.keys() - before.keys()
+        if about.counts_generations and (spec_changed or ends):
             metadata["generation"] = before.get("generation", 1) + 1
         return metadata
 

@@ -12,9 +12,9 @@ from simfleet.kube import bodies, defaults, deletion, errors, evictions, podlogs
 from simfleet.kube.auth import Tokens
 from simfleet.kube.errors import Causes
 from simfleet.kube.forms import Answer
-from simfleet.kube.kinds import POD, Kind
+from simfleet.kube.kinds import NAMESPACE, POD, Kind
 from simfleet.kube.podlogs import LogOptions, PodLog
-from simfleet.kube.requests import RequestInfo, is_dry_run
+from simfleet.kube.requests import Incoming, RequestInfo, is_dry_run
 from simfleet.kube.store import Obj, Store
 
 EVICTION = Kind(kind="Eviction", plural="evictions", singular="eviction", group="policy")
@@ -25,35 +25,29 @@ TOKEN_REQUEST = Kind(
     singular="tokenrequest",
     group="authentication.k8s.io",
 )
+SHORTEST_TOKEN_S = 600
 AUDIENCE = "https://kubernetes.default.svc.cluster.local"
 LogReader = Callable[[Obj, str], PodLog]
 
 
-def evict(
-    store: Store, request: RequestInfo, dry_run: list[str], content_type: str | None, body: bytes
-) -> Answer:
+def evict(store: Store, incoming: Incoming) -> Answer:
     """POST of an Eviction. Raises ApiError 400, 404, 409, 429, 500."""
-    parsed = bodies.read(EVICTION, content_type, body)
+    request = incoming.request
+    parsed = bodies.read(EVICTION, incoming.content_type, incoming.body)
     obj: Mapping[str, Any] = parsed.value
     bodies.check_type(EVICTION, obj, package="policy")
     metadata = obj.get("metadata") or {}
     if metadata.get("namespace", request.namespace) != request.namespace:
-        raise errors.bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request"
-        )
+        raise errors.bad_request(errors.OTHER_NAMESPACE)
     if store.find("Namespace", "", request.namespace) is None:
-        raise errors.not_found(_namespace_kind(), request.namespace)
+        raise errors.not_found(NAMESPACE, request.namespace)
     if metadata.get("name") != request.name:
         raise errors.bad_request("name in URL does not match name in Eviction object")
     raw = obj.get("deleteOptions") or {}
-    dry = is_dry_run(dry_run or raw.get("dryRun") or [], "DeleteOptions")
+    dry = is_dry_run(incoming.dry_run or raw.get("dryRun") or [], "DeleteOptions")
     pod = store.get("Pod", request.namespace, request.name)
     evictions.evict(store, pod, deletion.read_options(raw, dry_run=dry))
     return Answer(evictions.SUCCESS, 201)
-
-
-def _namespace_kind() -> Kind:
-    return Kind(kind="Namespace", plural="namespaces", singular="namespace", namespaced=False)
 
 
 def bind(store: Store, namespace: str, name: str, node: str) -> Obj:
@@ -80,11 +74,10 @@ def bind(store: Store, namespace: str, name: str, node: str) -> Obj:
     return store.rewrite(POD, pod, pod | {"metadata": metadata, "spec": spec, "status": status})
 
 
-def post_binding(
-    store: Store, request: RequestInfo, content_type: str | None, body: bytes
-) -> Answer:
+def post_binding(store: Store, incoming: Incoming) -> Answer:
     """POST of a Binding. Raises ApiError 400, 404, 409."""
-    parsed = bodies.read(BINDING, content_type, body)
+    request = incoming.request
+    parsed = bodies.read(BINDING, incoming.content_type, incoming.body)
     bodies.check_type(BINDING, parsed.value)
     bind(store, request.namespace, request.name, parsed.value["target"]["name"])
     return Answer(evictions.SUCCESS, 201)
@@ -120,18 +113,17 @@ def _tail(pod: Obj, text: str | None) -> int | None:
 
 
 def refuse_upgrade() -> Answer:
-    """exec and attach: there is no container to run anything in."""
+    """Exec and attach: there is no container to run anything in."""
     raise errors.bad_request("Upgrade request required")
 
 
-def request_token(
-    store: Store, tokens: Tokens, request: RequestInfo, content_type: str | None, body: bytes
-) -> Answer:
+def request_token(store: Store, tokens: Tokens, incoming: Incoming) -> Answer:
     """POST of a TokenRequest. Raises ApiError 404 or 422."""
+    request = incoming.request
     account = store.get("ServiceAccount", request.namespace, request.name)
-    spec = bodies.read(TOKEN_REQUEST, content_type, body).value.get("spec") or {}
+    spec = bodies.read(TOKEN_REQUEST, incoming.content_type, incoming.body).value.get("spec") or {}
     seconds = spec.get("expirationSeconds", 3600)
-    if seconds < 600:
+    if seconds < SHORTEST_TOKEN_S:
         causes = Causes()
         text = "may not specify a duration less than 10 minutes"
         causes.invalid("spec.expirationSeconds", str(seconds), text)

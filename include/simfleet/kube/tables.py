@@ -40,22 +40,22 @@ def human_age(created: str | None, now: datetime) -> str:
     if not created:
         return UNKNOWN
     seconds = max(0, int((now - parse_time(created)).total_seconds()))
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if seconds < 120:
-        return f"{seconds}s"
-    if minutes < 10:
-        return _two(minutes, "m", seconds % 60, "s")
-    if hours < 3:
-        return f"{minutes}m"
-    if hours < 8:
-        return _two(hours, "h", minutes % 60, "m")
-    if hours < 48:
-        return f"{hours}h"
-    return _two(days, "d", hours % 24, "h") if days < 8 else f"{days}d"
+    for below_s, (unit, unit_s), (small, small_s) in _AGES:
+        if seconds < below_s:
+            rest = seconds % unit_s // small_s if small else 0
+            return f"{seconds // unit_s}{unit}" + (f"{rest}{small}" if rest else "")
+    return f"{seconds // 86400}d"
 
 
-def _two(big: int, big_unit: str, small: int, small_unit: str) -> str:
-    return f"{big}{big_unit}" + (f"{small}{small_unit}" if small else "")
+# Below how many seconds an age is shown in which unit, and with which smaller one.
+_AGES = (
+    (120, ("s", 1), ("", 1)),
+    (600, ("m", 60), ("s", 1)),
+    (3 * 3600, ("m", 60), ("", 1)),
+    (8 * 3600, ("h", 3600), ("m", 60)),
+    (48 * 3600, ("h", 3600), ("", 1)),
+    (8 * 86400, ("d", 86400), ("h", 3600)),
+)
 
 
 def _age(obj: Obj, now: datetime) -> str:

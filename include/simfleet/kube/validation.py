@@ -104,7 +104,7 @@ def _labels(metadata: Obj, causes: Causes) -> None:
             causes.invalid("metadata.labels", _quoted(value), _BAD_LABEL)
 
 
-def _node(obj: Obj, old: Obj | None, causes: Causes) -> None:
+def _node(obj: Obj, _old: Obj | None, causes: Causes) -> None:
     seen: set[tuple[str, str]] = set()
     for at, taint in enumerate(obj.get("spec", {}).get("taints", [])):
         # The server reports taints under metadata, though they live in the spec.
@@ -177,7 +177,7 @@ def _spec_difference(old: Obj, new: Obj) -> str:
     return "\n" + "\n".join(lines) + "\n"
 
 
-def _budget(obj: Obj, old: Obj | None, causes: Causes) -> None:
+def _budget(obj: Obj, _old: Obj | None, causes: Causes) -> None:
     spec = obj.get("spec", {})
     if "minAvailable" in spec and "maxUnavailable" in spec:
         shown = {
@@ -206,13 +206,13 @@ def _config_map(obj: Obj, old: Obj | None, causes: Causes) -> None:
             causes.forbidden(field, "field is immutable when `immutable` is set")
 
 
-def _lease(obj: Obj, old: Obj | None, causes: Causes) -> None:
+def _lease(obj: Obj, _old: Obj | None, causes: Causes) -> None:
     duration = obj.get("spec", {}).get("leaseDurationSeconds")
     if duration is not None and duration <= 0:
         causes.invalid("spec.leaseDurationSeconds", str(duration), "must be greater than 0")
 
 
-def _event(obj: Obj, old: Obj | None, causes: Causes) -> None:
+def _event(obj: Obj, _old: Obj | None, causes: Causes) -> None:
     about = obj.get("involvedObject", {}).get("namespace", "")
     home = obj["metadata"].get("namespace", "")
     if about != (home if home != "default" or about else ""):
@@ -220,7 +220,7 @@ def _event(obj: Obj, old: Obj | None, causes: Causes) -> None:
         causes.invalid("involvedObject.namespace", _quoted(about), text)
 
 
-def _replica_set(obj: Obj, old: Obj | None, causes: Causes) -> None:
+def _replica_set(obj: Obj, _old: Obj | None, causes: Causes) -> None:
     spec = obj.get("spec", {})
     labels = spec.get("template", {}).get("metadata", {}).get("labels") or {}
     wanted = (spec.get("selector") or {}).get("matchLabels") or {}

@@ -41,7 +41,8 @@ class Watch:
     sent_columns: bool = False
     silent: bool = False
 
-    def _selects(self, obj: Obj | None) -> bool:
+    def selects(self, obj: Obj | None) -> bool:
+        """Whether the watch's namespace and selectors take an object."""
         if obj is None:
             return False
         metadata = obj["metadata"]
@@ -53,7 +54,7 @@ class Watch:
 
     def event(self, change: Change) -> bytes | None:
         """The line for a change; None when the watch does not care."""
-        before, after = self._selects(change.previous), self._selects(change.obj)
+        before, after = self.selects(change.previous), self.selects(change.obj)
         if change.type == "DELETED":
             return self._line("DELETED", change.obj) if before else None
         if after:
@@ -98,29 +99,35 @@ class Watch:
         try:
             for obj in self.initial:
                 yield self._line("ADDED", obj)
-            if self.options.send_initial_events and self.options.bookmarks:
+            if self._tells_initial_end():
                 yield self.bookmark(initial_end=True)
             async for line in self._live():
                 yield line
         finally:
             self.subscription.close()
 
+    def _tells_initial_end(self) -> bool:
+        """A watch from nowhere with bookmarks counts as a streamed list."""
+        from_nowhere = not self.options.version and self.options.send_initial_events is None
+        return self.options.bookmarks and (from_nowhere or bool(self.options.send_initial_events))
+
     async def _live(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         started = loop.time()
         end = started + (self.options.timeout_s or DEFAULT_TIMEOUT_S)
-        mark = self._next_bookmark(started, end)
+        is_short = end - started <= BOOKMARK_TAIL_S
+        mark = end if is_short else self._next_bookmark(started, end)
         while (now := loop.time()) < end:
-            if now >= mark:
+            if now >= mark and now < end:
                 yield self.bookmark()
                 mark = self._next_bookmark(now, end)
             try:
                 change = await asyncio.wait_for(self.subscription.get(), min(mark, end) - now)
             except TimeoutError:
                 continue
-            if change.version > self.since and not self.silent:
-                if line := self.event(change):
-                    yield line
+            is_news = change.version > self.since and not self.silent
+            if is_news and (line := self.event(change)):
+                yield line
 
     def _next_bookmark(self, now: float, end: float) -> float:
         if not self.options.bookmarks:
@@ -135,6 +142,7 @@ def open_watch(
     kind: Kind,
     namespace: str,
     options: ListOptions,
+    *,
     form: Form,
     query: Mapping[str, str],
 ) -> Watch | ApiError:
@@ -154,7 +162,7 @@ def open_watch(
     watch = Watch(*args, since, [], subscription)
     wants_all = since == 0 and options.send_initial_events is not False
     if wants_all or options.send_initial_events:
-        watch.initial = [obj for obj in store.list(kind.kind) if watch._selects(obj)]
+        watch.initial = [obj for obj in store.list(kind.kind) if watch.selects(obj)]
         watch.since = 0
     elif 0 < since < store.oldest_version:
         subscription.close()

@@ -8,11 +8,11 @@ import hashlib
 import msgspec
 
 from simfleet.kube import defaults, deletion, evictions, placement
+from simfleet.kube.admission import check_account, check_namespace
 from simfleet.kube.deletion import FINISHED, DeleteOptions
 from simfleet.kube.errors import ApiError
 from simfleet.kube.kinds import DAEMON_SET, POD, REPLICA_SET, Kind
 from simfleet.kube.store import Change, Key, Obj, Store
-from simfleet.kube.writes import check_account, check_namespace
 
 _DAEMON_TOLERATIONS = (
     ("node.kubernetes.io/not-ready", "NoExecute"),
@@ -201,7 +201,7 @@ class DaemonSets(_Owner):
                 staying.setdefault(target_node(pod), []).append(pod)
         for name in sorted(staying.keys() - wanted):
             self._leave(name, staying.pop(name), spec)
-        for name, pods in staying.items():
+        for pods in staying.values():
             for pod in [pod for pod in pods if pod["status"].get("phase") in FINISHED]:
                 self._delete(pod)
         blocked = self._blocked_nodes(owner)
@@ -213,9 +213,13 @@ class DaemonSets(_Owner):
     def _leave(self, name: str, pods: list[Obj], spec: Obj) -> None:
         """A NoSchedule taint alone does not drive out the pod that is already there."""
         node = self._store.find("Node", "", name)
-        if node is not None and placement.matches_node(spec, node):
-            if not placement.untolerated(spec, node, ("NoExecute",)):
-                return
+        still_fits = node is not None and placement.matches_node(spec, node)
+        if (
+            node is not None
+            and still_fits
+            and not placement.untolerated(spec, node, ("NoExecute",))
+        ):
+            return
         for pod in pods:
             self._delete(pod)
 

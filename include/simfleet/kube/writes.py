@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from simfleet.kube import bodies, defaults, errors, events, patches, schema, validation
+from simfleet.kube.admission import check_account, check_namespace
 from simfleet.kube.errors import Cause, Causes
 from simfleet.kube.forms import Answer
 from simfleet.kube.kinds import BY_NAME, NEW_EVENT, Kind
 from simfleet.kube.reads import full
-from simfleet.kube.requests import RequestInfo, is_dry_run
+from simfleet.kube.requests import Incoming, is_dry_run
 from simfleet.kube.store import Obj, Store
 
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -25,24 +24,17 @@ JSON_PATCH = "application/json-patch+json"
 class Write:
     """One writing request: its target, its options and its body."""
 
-    def __init__(
-        self,
-        store: Store,
-        kind: Kind,
-        request: RequestInfo,
-        query: Mapping[str, str],
-        dry_run: Sequence[str],
-        content_type: str | None,
-        body: bytes,
-    ) -> None:
+    def __init__(self, store: Store, kind: Kind, incoming: Incoming) -> None:
+        request = incoming.request
         options = {"create": "CreateOptions", "update": "UpdateOptions"}.get(
             request.verb, "PatchOptions"
         )
         self.store, self.kind, self.request = store, kind, request
-        self.query, self.content_type, self.body = query, content_type, body
+        self.query = incoming.query
+        self.content_type, self.body = incoming.content_type, incoming.body
         self.namespace = request.namespace if kind.namespaced else ""
-        self.dry_run = is_dry_run(list(dry_run), options)
-        self.validation = bodies.field_validation(query, options)
+        self.dry_run = is_dry_run(incoming.dry_run, options)
+        self.validation = bodies.field_validation(self.query, options)
         self.stored_kind = BY_NAME[kind.kind]
         self.warnings: list[str] = []
 
@@ -82,16 +74,12 @@ class Write:
         return obj, warnings
 
     def _check_place(self, metadata: Obj) -> None:
-        if self.kind.namespaced:
-            if metadata.setdefault("namespace", self.namespace) != self.namespace:
-                raise errors.bad_request(
-                    "the namespace of the provided object does not match the namespace sent on "
-                    "the request"
-                )
-        if self.request.name and metadata.setdefault("name", self.request.name) != (
-            self.request.name
-        ):
-            raise _other_name(metadata["name"], self.request.name)
+        """The object's namespace and name must be those of the path; absent ones become so."""
+        space, name = self.namespace, self.request.name
+        if self.kind.namespaced and metadata.setdefault("namespace", space) != space:
+            raise errors.bad_request(errors.OTHER_NAMESPACE)
+        if name and metadata.setdefault("name", name) != name:
+            raise _other_name(metadata["name"], name)
 
     def update(self) -> Answer:
         """PUT. Raises ApiError 400, 404, 409, 415, 422."""
@@ -268,42 +256,3 @@ def _check_new_event(obj: Mapping[str, Any]) -> None:
         causes.required("eventTime")
         name = (obj.get("metadata") or {}).get("name", "")
         raise errors.invalid(BY_NAME["Event"], name, causes.found)
-
-
-def check_namespace(store: Store, kind: Kind, namespace: str, metadata: Mapping[str, Any]) -> None:
-    """Raise ApiError 404 or 403 unless the namespace takes new objects."""
-    if not kind.namespaced:
-        return
-    home = store.find("Namespace", "", namespace)
-    if home is None:
-        raise errors.not_found(BY_NAME["Namespace"], namespace)
-    if "deletionTimestamp" in home["metadata"]:
-        name = metadata.get("name", "")
-        text = (
-            f"unable to create new content in namespace {namespace} because it is being terminated"
-        )
-        details = {"name": name, "kind": kind.plural, "causes": [_terminating(namespace)]}
-        message = f'{kind.qualified_plural} "{name}" is forbidden: {text}'
-        raise errors.ApiError(403, "Forbidden", message, details=details)
-
-
-def _terminating(namespace: str) -> dict[str, str]:
-    text = f"namespace {namespace} is being terminated"
-    return Cause("metadata.namespace", text, "NamespaceTerminating").as_dict()
-
-
-def check_account(store: Store, namespace: str, pod: Obj) -> None:
-    """Raise ApiError 403 when the pod's ServiceAccount does not exist."""
-    if defaults.MIRROR in (pod["metadata"].get("annotations") or {}):
-        return
-    account = pod.get("spec", {}).get("serviceAccountName", "default")
-    if store.find("ServiceAccount", namespace, account) is not None:
-        return
-    name = pod["metadata"].get("name", "")
-    text = f"error looking up service account {namespace}/{account}: "
-    message = f'pods "{name}" is forbidden: {text}serviceaccount "{account}" not found'
-    details = {"name": name, "kind": "pods"}
-    raise errors.ApiError(403, "Forbidden", message, details=details)
-
-
-__all__ = ["Write", "check_namespace", "go_print", "yaml"]

@@ -1,4 +1,4 @@
-"""Stages that do what a script says; each call is recorded. Questions are settled by the real rules."""
+"""Stages that do what a script says, each call recorded. The real rules settle questions."""
 
 from datetime import timedelta
 
@@ -6,7 +6,6 @@ from breakfix.approve import settle
 from breakfix.errors import ClusterError
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import Decision, Purpose
-from breakfix.wiring import QUESTIONS, calls_of, record_call, script_of, write_approval
 
 AFTER = {
     (Purpose.REPAIR, Decision.ALLOWED): Stage.DRAIN,
@@ -16,6 +15,8 @@ AFTER = {
 
 
 def run_stage(services, stage, case_id, fence):
+    from breakfix.wiring import QUESTIONS, calls_of, record_call, script_of, write_approval
+
     script = script_of(case_id)
     lines = script["stages"].get(stage, ["settle_run"])
     done = calls_of(case_id).count(stage)
@@ -46,6 +47,8 @@ def run_stage(services, stage, case_id, fence):
 
 
 def settle_question(services, case_id, fence, purpose, answers):
+    from breakfix.wiring import record_call, write_approval
+
     record_call(case_id, f"settle_{purpose}")
     asked = next(a for a in services.book.approvals(case_id) if a.purpose is purpose)
     outcome = settle(

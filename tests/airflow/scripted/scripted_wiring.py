@@ -1,4 +1,4 @@
-"""Services of the scripted flow: a ledger in a folder of JSON files, the real settings and the real time."""
+"""Services of the scripted flow: a ledger in JSON files, the real settings, the real time."""
 
 import json
 import os

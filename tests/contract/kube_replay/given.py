@@ -14,9 +14,10 @@ import json
 from simfleet.kube import ApiFault, FaultKind, deletion, events, evictions, podstate, subresources
 from simfleet.kube.budgets import BudgetCounter
 from simfleet.kube.deletion import DeleteOptions
-from simfleet.kube.kinds import POD
+from simfleet.kube.kinds import NODE, POD
 from simfleet.kube.live import Live, LiveSettings
-from simfleet.kube.nodelife import NodeTaints
+from simfleet.kube.machines import PlainMachine
+from simfleet.kube.nodelife import NodeMonitor, NodeTaints, PodsOfLostNodes
 from simfleet.kube.scheduler import COMPONENT as SCHEDULER
 from tests.contract.kube_replay.player import RECORDINGS, Player
 
@@ -47,7 +48,6 @@ def cordon(play: Player, name: str, *, undo: bool = False) -> None:
 
 
 # 01: six nodes, made in the order of their recorded versions.
-
 
 
 def nodes_01(play: Player) -> None:
@@ -98,17 +98,27 @@ def applied_78(play: Player) -> None:
 # Pods, and the kubelets, controllers and schedulers that bring them along.
 
 
-def fleet(play: Player) -> None:
-    """The six nodes of the recorded cluster."""
+def recorded_nodes() -> dict[str, dict]:
+    """The six nodes of the recorded cluster, untainted."""
     source = json.loads((RECORDINGS / "01_nodes.json").read_text())
     pattern, shown = source[1]["response"]["body"], source[3]["response"]["body"]["items"]
+    nodes = {}
     for one in shown:
         node = _like(pattern, one)
         node["spec"].pop("taints", None)
+        nodes[node["metadata"]["name"]] = node
+    return nodes
+
+
+def fleet(play: Player) -> None:
+    """The six nodes are there."""
+    for node in recorded_nodes().values():
         play.put("Node", node)
 
 
-def pod(play: Player, namespace: str, name: str, node: str = "", *, state: str = "", **extra) -> None:
+def pod(
+    play: Player, namespace: str, name: str, node: str = "", *, state: str = "", **extra
+) -> None:
     """A pod; `state` is running, unready, succeeded or failed, as a kubelet would leave it."""
     metadata = {"name": name, "namespace": namespace} | extra.pop("metadata", {})
     container = {"name": "main", "image": "registry.example/app:1"}
@@ -173,13 +183,13 @@ def settle(play: Player, *controllers: str) -> None:
     play.call(act)
 
 
-def recount(play: Player, *names: str) -> None:
+def recount(play: Player, *names: str, namespace: str = "golden-evict") -> None:
     """The disruption controller counts the budgets anew."""
     counter = BudgetCounter(play.store)
     for name in names:
         play.call(
             lambda name=name: counter.recount(
-                play.store.get("PodDisruptionBudget", "golden-evict", name)
+                play.store.get("PodDisruptionBudget", namespace, name)
             )
         )
 
@@ -644,6 +654,229 @@ GIVEN_06 = {
 }
 
 
+# 08: one node with every sort of pod that a drain tells apart.
+
+DRAINED = "golden-drain"
+ON_0002 = {"nodeName": "gpu-0002"}
+
+
+def clients_08(play: Player) -> None:
+    play.namespace(DRAINED, "golden-pods", WORK)
+    nodes = recorded_nodes()
+    daemon(play, WORK, "agent-nw5zp")
+    for name in ("gpu-0000", "gpu-0004", "gpu-0005", "gpu-0002", "gpu-0001"):
+        play.put("Node", nodes[name])
+    owned(play, "golden-pods", "gpupod", None)
+    checked = nodes["gpu-0003"]
+    checked["status"]["conditions"].insert(0, {"type": "PyCheck", "status": "True"})
+    play.put("Node", checked)
+
+
+def daemon(play: Player, namespace: str, name: str) -> None:
+    """A DaemonSet's pod, and then the DaemonSet (it has written its status last)."""
+    metadata = {"name": "agent", "namespace": namespace}
+    template = {"metadata": {"labels": {"app": "agent"}}, "spec": {"containers": []}}
+    spec = {"selector": {"matchLabels": {"app": "agent"}}, "template": template}
+    made = play.make("DaemonSet", {"metadata": metadata, "spec": spec})
+    owned(play, namespace, name, ("DaemonSet", "agent", made["metadata"]["uid"]))
+    play.touch("DaemonSet", namespace, "agent")
+
+
+def owned(play: Player, namespace: str, name: str, owner, **spec) -> None:
+    """A running pod on the node, with its controller."""
+    metadata = {"name": name, "namespace": namespace, "labels": spec.pop("labels", {})}
+    if owner is None:
+        owner = ("ReplicaSet", "other", "00000000-0000-0000-0000-000000000000")
+    if owner:
+        kind, owner_name, uid = owner
+        reference = {"apiVersion": "apps/v1", "kind": kind, "name": owner_name, "uid": uid}
+        metadata["ownerReferences"] = [reference | {"controller": True, "blockOwnerDeletion": True}]
+        metadata["generateName"] = f"{owner_name}-"
+    container = {"name": "main", "image": "registry.example/app:1"}
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 1} | ON_0002 | spec
+    state = spec.pop("state", "running")
+    play.make("Pod", {"metadata": metadata, "spec": spec})
+    run(play, namespace, name, state)
+
+
+def replica_of(play: Player, app: str, digest: str, *suffixes: str, **spec) -> None:
+    """A ReplicaSet's pods."""
+    name = f"{app}-{digest}"
+    found = play.call(lambda: play.store.find("ReplicaSet", DRAINED, name))
+    if found is None:
+        template = {"metadata": {"labels": {"app": app}}, "spec": {"containers": []}}
+        wanted = {"replicas": 2, "selector": {"matchLabels": {"app": app}}, "template": template}
+        metadata = {"name": name, "namespace": DRAINED}
+        found = play.make("ReplicaSet", {"metadata": metadata, "spec": wanted})
+    owner = ("ReplicaSet", name, found["metadata"]["uid"])
+    labels = {"app": app, "pod-template-hash": digest}
+    for suffix in suffixes:
+        owned(play, DRAINED, f"{name}-{suffix}", owner, labels=labels, **spec)
+
+
+def drain_08(play: Player) -> None:
+    daemon(play, DRAINED, "agent-5szrz")
+    owned(play, DRAINED, "bare", (), terminationGracePeriodSeconds=5)
+    replica_of(play, "plain", "7c9bd57f99", "lpz9h")
+    scratch = [{"name": "scratch", "emptyDir": {}}]
+    replica_of(play, "scratch", "5447f4b555", "s4xcs", volumes=scratch)
+    replica_of(play, "guarded", "6f8c9f6c6c", "nk2b6")
+    owned(play, DRAINED, "finished", (), state="succeeded", restartPolicy="Never")
+    replica_of(play, "guarded", "6f8c9f6c6c", "csgqv")
+    mirror = {"kubernetes.io/config.mirror": "0123456789abcdef"}
+    metadata = {"name": "static-gpu-0002", "namespace": DRAINED, "annotations": mirror}
+    spec = {"containers": [{"name": "main", "image": "registry.example/app:1"}]} | ON_0002
+    guard = {"selector": {"matchLabels": {"app": "guarded"}}, "minAvailable": 1}
+    where = {"name": "guarded", "namespace": DRAINED}
+    play.make("PodDisruptionBudget", {"metadata": where, "spec": guard})
+    recount(play, "guarded", namespace=DRAINED)
+    play.make("Pod", {"metadata": metadata, "spec": spec})
+    run(play, DRAINED, "static-gpu-0002")
+
+
+def uncordoned_08(play: Player) -> None:
+    cordon(play, "gpu-0002", undo=True)
+    taints(play, "gpu-0002")
+
+
+def budget_taken_08(play: Player) -> None:
+    """kubectl evicts in parallel: the other guarded pod's eviction has the budget already."""
+
+    def take(obj):
+        obj["status"]["disruptionsAllowed"] = 0
+
+    play.mutate("PodDisruptionBudget", DRAINED, "guarded", take)
+
+
+def budget_for_other_08(play: Player) -> None:
+    def give(obj):
+        obj["status"]["disruptionsAllowed"] = 1
+
+    play.mutate("PodDisruptionBudget", DRAINED, "guarded", give)
+
+
+def ending(play: Player, name: str) -> None:
+    """The kubelet has written the pod's end and not yet removed it."""
+
+    def act():
+        old = play.store.get("Pod", DRAINED, name)
+        last = old | {"metadata": old["metadata"] | {"deletionGracePeriodSeconds": 0}}
+        play.store.mark(POD, old, last)
+
+    play.call(act)
+
+
+def removed(*names: str):
+    return lambda play: [play.remove("Pod", DRAINED, name) for name in names]
+
+
+def python_08(play: Player) -> None:
+    taints(play, "gpu-0002")
+    replica_of(play, "guarded", "6f8c9f6c6c", "4m9mf")
+    replica_of(play, "plain", "7c9bd57f99", "92rt4")
+    replica_of(play, "scratch", "5447f4b555", "6khb2")
+    replica_of(play, "guarded", "6f8c9f6c6c", "7qq8b")
+
+
+def py_evict_08(play: Player) -> None:
+    owned(play, DRAINED, "py-evict", ())
+
+
+GIVEN_08 = {
+    0: clients_08,
+    15: lambda play: taints(play, "gpu-0002"),
+    20: lambda play: taints(play, "gpu-0002"),
+    39: drain_08,
+    41: lambda play: taints(play, "gpu-0002"),
+    70: uncordoned_08,
+    105: lambda play: taints(play, "gpu-0002"),
+    111: budget_taken_08,
+    113: lambda play: gone(play, "golden-pods", "gpupod"),
+    118: budget_for_other_08,
+    122: lambda play: ending(play, "bare"),
+    124: lambda play: ending(play, "scratch-5447f4b555-s4xcs"),
+    125: removed("guarded-6f8c9f6c6c-csgqv"),
+    126: removed("bare", "scratch-5447f4b555-s4xcs", "plain-7c9bd57f99-lpz9h"),
+    130: lambda play: recount(play, "guarded", namespace=DRAINED),
+    144: removed("guarded-6f8c9f6c6c-nk2b6"),
+    147: lambda play: label(play, "Node", "", "gpu-0000", a="b"),
+    154: python_08,
+    160: py_evict_08,
+    161: removed("py-evict"),
+    173: lambda play: play.bump(),
+    205: py_evict_08,
+}
+
+
+# 09: a node whose kubelet falls silent and comes back.
+
+LOST = "golden-lost"
+SILENT = "sim/kubelet-down"
+
+
+def lost_09(play: Player) -> None:
+    play.namespace(LOST)
+    wait = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
+    keys = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
+    short = [{"key": key} | wait for key in keys]
+    for name, tolerations in (("short", short), ("tolerant", [{"operator": "Exists"}])):
+        pod(play, LOST, name, state="running", nodeName="lost-0", tolerations=tolerations)
+        play.mutate("Pod", LOST, name, _with_host)
+    play.put_recorded("Node", 0)
+
+
+def _with_host(obj: dict) -> None:
+    obj["status"] |= {"hostIP": "10.200.0.9", "hostIPs": [{"ip": "10.200.0.9"}]}
+
+
+def note(play: Player, *, silent: bool) -> None:
+    def change(node):
+        notes = node["metadata"]["annotations"]
+        notes.pop(SILENT, None)
+        if silent:
+            notes[SILENT] = "true"
+
+    play.mutate("Node", "", "lost-0", change)
+
+
+def with_node(play: Player, act) -> None:
+    play.call(lambda: act(play.store.get("Node", "", "lost-0")))
+
+
+def silence_09(play: Player) -> None:
+    """The node controllers see the silence and act, step by step."""
+    note(play, silent=True)
+    text = "Node lost-0 event: Registered Node lost-0 in Controller"
+    about = {"reason": "RegisteredNode", "message": text, "component": "node-controller"}
+    with_node(play, lambda node: events.record(play.store, "Node", node, **about))
+    monitor = NodeMonitor(play.store, lambda name: 1e9)
+    with_node(play, monitor.mark_unknown)
+    tainter = NodeTaints(play.store, 0)
+    with_node(play, lambda node: tainter._apply_effect(node, "NoSchedule"))
+    lost = PodsOfLostNodes(play.store)
+    pods = [play.call(lambda n=n: play.store.get("Pod", LOST, n)) for n in ("tolerant", "short")]
+    play.call(lambda: lost._make_unready(pods))
+    with_node(play, lambda node: tainter._apply_effect(node, "NoExecute"))
+    play.call(lambda: lost._evict(play.store.get("Pod", LOST, "short")))
+
+
+def return_09(play: Player) -> None:
+    """The kubelet reports, the controllers take their taints off, the pod is ready again."""
+    note(play, silent=False)
+    machine = PlainMachine(0, "")
+
+    def report(node):
+        status = podstate.node_status(node, machine, play.store.timestamp())
+        play.store.replace(NODE, node, node | {"status": status})
+
+    with_node(play, report)
+    tainter = NodeTaints(play.store, 0)
+    with_node(play, lambda node: tainter._apply_effect(node, "NoSchedule"))
+    tolerant = play.call(lambda: play.store.get("Pod", LOST, "tolerant"))
+    play.call(lambda: podstate.make_ready_again(play.store, tolerant))
+    with_node(play, lambda node: tainter._apply_effect(node, "NoExecute"))
+
+
 def busy_07(play: Player) -> None:
     """Priority and fairness turns the next three requests away."""
     rule = ApiFault(FaultKind.TOO_MANY, path="/api/v1/nodes", times=3)
@@ -673,5 +906,11 @@ GIVEN = {
         0: lambda play: [fleet(play), play.namespace("golden-auth")],
         55: busy_07,
     },
+    "08_clients": GIVEN_08,
+    "09_node_lost": {0: lost_09},
 }
-DURING = {"05_watch": DURING_05}
+DURING = {
+    "05_watch": DURING_05,
+    "09_node_lost": {1: silence_09, 7: return_09},
+    "08_clients": {161: lambda play: play.touch("Node", "", "gpu-0002")},
+}

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from simfleet.cli import app
 from typer.testing import CliRunner
+
+from simfleet.cli import app
 
 DEMO = Path(str(resources.files("simfleet"))) / "scenarios" / "demo.yaml"
 DEADLINE_S = 60.0

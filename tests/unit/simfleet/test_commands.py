@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from simfleet.faults import FaultOptions
 from simfleet.hardware import GpuPod
-
 from tests.unit.simfleet.bench import one_shot
 
 TRAINER = GpuPod("u-train", "team-a", "train-0", "trainer", 8)
@@ -166,7 +166,7 @@ def test_list_and_query_show_the_gpus_on_the_bus(bench):
         ("if false; then echo a; elif true; then echo b; else echo c; fi", 0, "b\n"),
         ("A=1; echo ${A} ${B:-none} '$A' \"x $A\"", 0, "1 none $A x 1\n"),
         ("nvidia-smi -L | grep -q 'UUID: GPU-'", 0, ""),
-        ("echo to-file > /tmp/x; echo shown 2>/dev/null", 0, "shown\n"),
+        ("echo to-file > out; echo shown 2>/dev/null", 0, "shown\n"),
         ("frobnicate --now", 127, "frobnicate: command not found on this simulated node\n"),
         ("if true; then", 2, None),
         ('grep -qFx "$UNSET" /proc/sys/kernel/random/boot_id || exit 75; reboot', 75, ""),

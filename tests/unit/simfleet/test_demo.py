@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from simfleet.inprocess import SimFleet
 from simfleet.kube import ADMIN_TOKEN
 from simfleet.scenario import load_scenario

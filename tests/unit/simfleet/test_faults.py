@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from simfleet.faults import FAULTS, FaultOptions, Repair, Scope
 from simfleet.telemetry import DcgmExporter
-
 from tests.unit.simfleet.bench import make_bench
 
 REPAIRS = {

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+
 from simfleet.fleet import BadFleet, FleetConfig, RackConfig, node_specs, uniform_fleet
 from simfleet.machine import SimMachine
 from simfleet.objects import fleet_objects, node_object

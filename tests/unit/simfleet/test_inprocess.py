@@ -8,6 +8,7 @@ import time
 import httpx
 import pytest
 import yaml
+
 from simfleet.client import ControlClient, ControlError
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
 from simfleet.faults import FaultOptions
 from simfleet.fleet import FleetConfig
 from simfleet.kube import Store
@@ -11,7 +12,6 @@ from simfleet.live import LiveFleet, Unavailable
 from simfleet.objects import node_object
 from simfleet.scenario import Player, Scenario
 from simfleet.world import World
-
 from tests.unit.simfleet.bench import HandClock
 
 FLEET = FleetConfig.model_validate(

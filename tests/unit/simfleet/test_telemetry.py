@@ -7,11 +7,11 @@ import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
 from simfleet.faults import FaultOptions
 from simfleet.hardware import GpuPod
 from simfleet.node_exporter import render_node
 from simfleet.telemetry import FIELDS, DcgmExporter
-
 from tests.unit.simfleet.bench import make_bench
 
 TRAINER = GpuPod("u-train", "team-a", "train-0", "trainer", 2)

@@ -156,8 +156,13 @@ class Transport:
 
     def close(self) -> None:
         """Give the connections back."""
+        manager = self._client.rest_client.pool_manager
+        for key in manager.pools.keys():  # noqa: SIM118 it is no mapping
+            pool = manager.pools.get(key)
+            if pool is not None:
+                pool.close()  # clear() alone leaves that to the garbage collector
+        manager.clear()
         self._client.close()
-        self._client.rest_client.pool_manager.clear()
 
     def _call(
         self,

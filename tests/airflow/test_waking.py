@@ -1,0 +1,76 @@
+"""Questions that nobody asks any more do not keep their runs waiting."""
+
+from __future__ import annotations
+
+import pytest
+
+from breakfix.model import CaseEnd, Decision, Purpose
+from breakfix_airflow.waking import wake_settled
+from tests.airflow.fake_airflow import FakeAirflow
+from tests.contract.ledger_builders import NOW, admit, later
+from tests.fakes_ledger import FakeLedger
+
+WHO = {"actor": "x", "reason": "r", "now": NOW}
+
+
+@pytest.fixture
+def ledger():
+    return FakeLedger()
+
+
+@pytest.fixture
+def case(ledger):
+    case = admit(ledger, "gpu-1")
+    expires_at = later(60)
+    ledger.ask(case.id, 1, Purpose.REPAIR, plan_hash=case.plan_hash, expires_at=expires_at, now=NOW)
+    return case
+
+
+def decide(ledger, case):
+    ledger.decide(
+        case.id,
+        1,
+        Purpose.REPAIR,
+        Decision.ALLOWED,
+        approver="ann",
+        channel="cli",
+        note="",
+        plan_hash=case.plan_hash,
+        now=later(1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "is_woken"),
+    [
+        pytest.param(lambda ledger, case: None, False, id="an open question waits on"),
+        pytest.param(decide, True, id="one that was answered in the ledger is woken"),
+        pytest.param(
+            lambda ledger, case: ledger.take_over(case.id, 1, **WHO),
+            True,
+            id="a case at a new fence",
+        ),
+        pytest.param(
+            lambda ledger, case: ledger.end_case(case.id, 1, CaseEnd.ABORTED, **WHO),
+            True,
+            id="a case that was aborted",
+        ),
+    ],
+)
+def test_a_question_is_woken_when_the_ledger_does_not_ask_it_any_more(
+    ledger, case, change, is_woken
+):
+    airflow = FakeAirflow()
+    question = (case.run_id, "approve_repair")
+    airflow.parked[question] = None
+    change(ledger, case)
+    assert wake_settled(airflow.api(), ledger) == ([case.run_id] if is_woken else [])
+    assert airflow.parked[question] == ("Reject" if is_woken else None)
+
+
+def test_one_that_the_ledger_does_not_know_does_not_keep_the_others_asleep(ledger, case):
+    airflow = FakeAirflow()
+    airflow.parked = {("forged.1", "approve_repair"): None, (case.run_id, "approve_repair"): None}
+    decide(ledger, case)
+    assert wake_settled(airflow.api(), ledger) == [case.run_id]
+    assert airflow.parked["forged.1", "approve_repair"] is None

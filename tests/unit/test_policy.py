@@ -1,0 +1,194 @@
+"""The default policy, and what an overlay may say."""
+
+from __future__ import annotations
+
+import csv
+from importlib import resources
+
+import pytest
+import yaml
+
+from breakfix.errors import SettingsError
+from breakfix.model import DISRUPTIVE, Action, FailureClass, SignalMode
+from breakfix.policy import ClassRule, Policy, parse_duration, parse_policy
+from breakfix.wiring import default_policy_text
+
+POLICY = parse_policy(default_policy_text())
+
+
+def catalogue() -> dict[int, dict[str, str]]:
+    path = resources.files("breakfix").joinpath("data/xid_catalogue.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        return {int(row["xid"]): row for row in csv.DictReader(file)}
+
+
+def overlaid(text: str) -> Policy:
+    return parse_policy(default_policy_text(), text)
+
+
+# ------------------------------------------------------------------ the default
+
+
+@pytest.mark.parametrize("xid", [79, 48, 95, 64, 140])
+def test_xids_that_vendor_and_monitors_call_fatal_may_act_alone(xid: int) -> None:
+    rule = POLICY.xids[xid]
+    assert rule.mode is SignalMode.ALONE
+    assert rule.weight >= POLICY.class_rule(rule.failure_class).min_confidence
+
+
+@pytest.mark.parametrize("xid", [74, 119, 120, 109, 63, 94, 92])
+def test_xids_that_are_disputed_need_a_second_source(xid: int) -> None:
+    assert POLICY.xids[xid].mode is SignalMode.CORROBORATE
+
+
+@pytest.mark.parametrize("xid", [13, 31, 43, 45, 68, 69])
+def test_xids_of_applications_are_never_a_reason(xid: int) -> None:
+    assert xid in POLICY.app_xids
+    assert xid not in POLICY.xids
+
+
+def test_application_xids_are_those_the_vendor_calls_so() -> None:
+    follows_others = {45}
+    for xid, row in catalogue().items():
+        is_app = row["immediate"] in {"RESTART_APP", "IGNORE"} or xid in follows_others
+        if is_app:
+            assert xid in POLICY.app_xids or POLICY.xids[xid].mode is SignalMode.CORROBORATE
+        else:
+            assert xid not in POLICY.app_xids
+
+
+def test_every_xid_of_the_policy_is_in_the_catalogue() -> None:
+    known = catalogue()
+    assert set(POLICY.xids) | set(POLICY.app_xids) <= set(known)
+    assert len(known) > 170
+    assert all(row["source"] for row in known.values())
+
+
+def test_one_signal_alone_acts_only_when_it_is_sure_enough() -> None:
+    for rule in POLICY.signals:
+        if rule.mode is SignalMode.ALONE:
+            assert rule.weight >= POLICY.class_rule(rule.failure_class).min_confidence
+        else:
+            assert rule.weight < POLICY.class_rule(rule.failure_class).min_confidence
+
+
+def test_nothing_disruptive_happens_without_a_persons_yes() -> None:
+    assert all(c.mode != "auto" for c in POLICY.classes.values())
+    assert POLICY.approvals.approvers == ()
+    repairs = {a for c in POLICY.classes.values() for a in c.ladder} & DISRUPTIVE
+    assert repairs - POLICY.approvals.destructive <= {
+        Action.RESTART_DEVICE_PLUGIN,
+        Action.DRAIN_ONLY,
+    }
+
+
+def test_every_class_has_a_rule_and_a_source() -> None:
+    assert set(POLICY.classes) == set(FailureClass)
+    assert all(rule.source for rule in POLICY.classes.values())
+
+
+def test_every_signal_and_xid_has_a_source() -> None:
+    assert all(s.source for s in POLICY.signals)
+    assert all(x.source and x.text for x in POLICY.xids.values())
+
+
+def test_views_of_the_same_xids_are_one_group() -> None:
+    assert {s.group for s in POLICY.signals if s.is_xid} == {"xid"}
+
+
+# ------------------------------------------------------------------ overlays
+
+
+def test_an_overlay_changes_one_field_of_one_signal() -> None:
+    changed = overlaid("signals: [{name: ecc_dbe, window: 1m}]")
+    rule = next(s for s in changed.signals if s.name == "ecc_dbe")
+    assert rule.window_s == 60
+    assert rule.weight == 0.95
+    assert len(changed.signals) == len(POLICY.signals)
+
+
+def test_an_overlay_adds_a_signal() -> None:
+    text = yaml.safe_dump(
+        {
+            "signals": [
+                {
+                    "name": "fans",
+                    "query": "min by ($node) (fan_rpm)",
+                    "coverage": "$seen(fan_rpm)",
+                    "op": "<",
+                    "threshold": 100,
+                    "weight": 0.5,
+                    "group": "fans",
+                    "mode": "corroborate",
+                    "kind": "state",
+                    "failure_class": "thermal",
+                    "text": "a fan turns at {value}",
+                    "source": "site",
+                }
+            ]
+        }
+    )
+    assert {s.name for s in overlaid(text).signals} - {s.name for s in POLICY.signals} == {"fans"}
+
+
+def test_the_hash_is_of_what_holds_not_of_how_it_is_written() -> None:
+    assert overlaid("# a comment\n").hash == POLICY.hash
+    assert overlaid("drain: {poll: 5}").hash == POLICY.hash
+    assert overlaid("drain: {poll: 6s}").hash != POLICY.hash
+
+
+@pytest.mark.parametrize(
+    ("overlay", "says"),
+    [
+        pytest.param("limits: {headroom: 1}", "headroom", id="a key that does not exist"),
+        pytest.param("timing: {reboot: soon}", "write e.g. 90s", id="a duration that is none"),
+        pytest.param("classes: {gpu_on_fire: {ladder: [review]}}", "gpu_on_fire", id="a class"),
+        pytest.param("approvals: {ask_before: [lunch]}", "ask_before", id="a question"),
+        pytest.param(
+            "xids: {13: {failure_class: gsp, mode: alone, weight: 1, source: x}}",
+            "13",
+            id="an app XID",
+        ),
+        pytest.param("signals: [{name: ecc_dbe, coverage: ''}]", "coverage", id="no coverage"),
+        pytest.param(
+            "signals: [{name: not_ready, query: 'kubernetes:moon'}]", "kubernetes", id="a query"
+        ),
+        pytest.param("signals: [{name: ecc_dbe, query: 'm[$widow]'}]", "widow", id="a word"),
+        pytest.param("signals: [{name: ecc_dbe, text: '{colour}'}]", "colour", id="a text"),
+        pytest.param("a: [", "not valid YAML", id="no YAML"),
+        pytest.param("- a", "must be a map", id="a list"),
+    ],
+)
+def test_a_wrong_overlay_gets_one_clear_line(overlay: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says) as error:
+        overlaid(overlay)
+    assert "pydantic" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("15m", 900), ("1.5h", 5400), ("7d", 604800), (5, 5), ("250ms", 0.25)],
+)
+def test_durations(text: object, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "-5s", "5 s", True, None, "1w"])
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("ladder", "attempt", "action"),
+    [
+        ((Action.RESET_GPU, Action.REBOOT_NODE), 1, Action.RESET_GPU),
+        ((Action.RESET_GPU, Action.REBOOT_NODE), 2, Action.REBOOT_NODE),
+        ((Action.RESET_GPU, Action.REBOOT_NODE), 3, Action.HOLD_FOR_HARDWARE),
+        ((Action.REVIEW,), 5, Action.REVIEW),
+    ],
+)
+def test_ladders_end_in_hardware_or_where_they_were(
+    ladder: tuple[Action, ...], attempt: int, action: Action
+) -> None:
+    assert ClassRule(ladder=ladder).action_for(attempt) is action
