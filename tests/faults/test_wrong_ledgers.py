@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+
 from breakfix.adapters.ledger import PostgresLedger, migrate
 from breakfix.errors import LedgerError, Refused
 from breakfix.flow.case import run_stage
@@ -15,7 +16,6 @@ from breakfix.flow.reconcile import reconcile
 from breakfix.flow.stages import Stage
 from breakfix.flow.sweep import sweep
 from breakfix.model import CaseEnd, Purpose, RefusalReason
-
 from tests.flow.world import FlowWorld
 
 

@@ -1,4 +1,4 @@
-"""The road with nothing faked but the machines: simulated fleet over HTTP, Prometheus, Postgres, real adapters."""
+"""The road with nothing faked but the machines: Prometheus, Postgres and the real adapters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+
 from breakfix.adapters.ledger import migrate
 from breakfix.model import CaseEnd, RefusalReason
 from breakfix.settings import load_settings
@@ -15,7 +16,6 @@ from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
 from simfleet.kube import ADMIN_TOKEN
 from simfleet.scrape import prometheus_config
-
 from tests.flow.driver import Road
 
 DEMO_POLICY = Path(__file__).parents[2] / "dev" / "demo" / "policy.yaml"
@@ -80,7 +80,9 @@ def open_budget(fleet):
         base_url=fleet.url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=10
     ) as http:
         listed = http.get("/apis/policy/v1/poddisruptionbudgets").json()["items"]
-        (name, namespace) = next((b["metadata"]["name"], b["metadata"]["namespace"]) for b in listed)
+        (name, namespace) = next(
+            (b["metadata"]["name"], b["metadata"]["namespace"]) for b in listed
+        )
         answer = http.patch(
             f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/{name}",
             json={"spec": {"maxUnavailable": 1}},

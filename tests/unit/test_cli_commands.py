@@ -1,4 +1,4 @@
-"""What an engineer types, and what the shell gets: exit codes, JSON shapes, one line for every error."""
+"""What an engineer types, and what the shell gets: exit codes, JSON, one line for every error."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 import pytest
 import yaml
+
 from breakfix import cli, wiring
 from breakfix.adapters.ledger import PostgresLedger, migrate
 from breakfix.model import Action, CaseEnd
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
-
 from tests.fakes_metrics import FakeMetrics
 
 FLEET = FleetConfig.model_validate(
@@ -140,7 +140,13 @@ def test_a_dry_drain_prints_exactly_the_pods_and_what_becomes_of_them(run, on_fl
 
 @pytest.mark.parametrize(
     "words",
-    [("judge",), ("plan",), ("policy", "show"), ("policy", "check"), ("drain", "r1-n01", "--dry-run")],
+    [
+        ("judge",),
+        ("plan",),
+        ("policy", "show"),
+        ("policy", "check"),
+        ("drain", "r1-n01", "--dry-run"),
+    ],
     ids=" ".join,
 )
 def test_tables_for_people(run, on_fleet, words):
@@ -223,7 +229,9 @@ def test_migrate_twice_is_no_error(run, database):
         pytest.param(
             ["plan"], {"KUBECONFIG": "/nowhere"}, 2, "BREAKFIX_KUBECONFIG", id="a missing file"
         ),
-        pytest.param(["halt"], {"DATABASE_URL": "sqlite://"}, 2, "postgresql://", id="not Postgres"),
+        pytest.param(
+            ["halt"], {"DATABASE_URL": "sqlite://"}, 2, "postgresql://", id="not Postgres"
+        ),
         pytest.param(
             ["case", "list"],
             {"DATABASE_URL": "postgresql://u@127.0.0.1:1/x"},
@@ -232,7 +240,9 @@ def test_migrate_twice_is_no_error(run, database):
             id="a database that is not there",
         ),
         pytest.param(["policy", "check", "/nowhere.yaml"], {}, 2, "cannot read", id="no overlay"),
-        pytest.param(["policy", "show"], {"POLICY": "/nowhere"}, 2, "BREAKFIX_POLICY", id="no policy"),
+        pytest.param(
+            ["policy", "show"], {"POLICY": "/nowhere"}, 2, "BREAKFIX_POLICY", id="no policy"
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(run, monkeypatch, words, settings, code, says):
@@ -263,9 +273,7 @@ def test_a_wrong_overlay_is_one_line(run, tmp_path, text, says):
     assert says in err
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "just text", "apiVersion: v1\nkind: Config\n"], ids=repr
-)
+@pytest.mark.parametrize("text", ["", "{", "just text", "apiVersion: v1\nkind: Config\n"], ids=repr)
 def test_a_broken_kubeconfig_is_one_line(run, monkeypatch, tmp_path, text):
     file = tmp_path / "kubeconfig"
     file.write_text(text)

@@ -32,7 +32,7 @@ def main() -> None:
         sys.exit(complain(str(e), ExitCode.UNREACHABLE))
     except BreakfixError as e:
         sys.exit(complain(str(e), ExitCode.USAGE))
-    except Exception as e:  # noqa: BLE001 - the outermost edge: a person gets a line, a log gets the rest
+    except Exception as e:
         log.debug("unexpected", exc_info=e)
         sys.exit(complain(f"unexpected {type(e).__name__}: {e}", ExitCode.FAILED))
 
