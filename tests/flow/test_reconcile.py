@@ -1,4 +1,4 @@
-"""Drift found and mended: runs that died, nodes that went, people who took over, marks that were left."""
+"""Drift found and mended: dead runs, nodes that went, people who took over, marks left behind."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 from dataclasses import replace
 
 import pytest
+
 from breakfix.errors import ClusterError
 from breakfix.flow.reconcile import reconcile
 from breakfix.flow.stages import Stage
 from breakfix.flow.sweep import sweep
 from breakfix.model import CaseEnd, HaltLevel, NodeState, Purpose, ScopeKind
-
 from tests.fakes_ledger import FakeLedger
 from tests.flow.world import FlowWorld
 

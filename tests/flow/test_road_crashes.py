@@ -1,7 +1,8 @@
 """Killed at every single effect, the case still ends right and no effect happens twice.
 
-The process dies right before, or right after, the Nth write to the cluster or the ledger: nothing of ours catches
-that, as nothing catches SIGKILL. Then the same run tries the task again, or the reconciler starts the next one.
+The process dies right before, or right after, the Nth write to the cluster or the ledger: nothing
+of ours catches that, as nothing catches SIGKILL. Then the same run tries the task again, or the
+reconciler starts the next one.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
 from breakfix.flow.reconcile import reconcile
 from breakfix.flow.stages import Stage
 from breakfix.model import CaseEnd
-
 from tests.fakes_cluster import FakeCluster
 from tests.fakes_ledger import FakeLedger
 from tests.flow.world import FlowWorld
@@ -83,7 +84,7 @@ def make_world(fuse, *, xid):
 
 
 def live(world, *, retries):
-    """Until the case has ended; a killed sweep is no more, a killed task is retried or its run is lost."""
+    """Until the case has ended; a killed task is retried, or its run is lost."""
     while not world.ended()():
         try:
             world.drive(world.ended())

@@ -1,14 +1,14 @@
-"""The road as operators know it: what is repaired, what waits, what escalates, and what stays untouched."""
+"""The road as operators know it: what is repaired, waits, escalates, or stays untouched."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 import pytest
+
 from breakfix.flow.case import abort_case, run_stage
 from breakfix.flow.stages import Go, Stage
 from breakfix.model import Action, CaseEnd, HaltLevel, NodeState, Purpose, RefusalReason, StepStatus
-
 from tests.flow.world import FlowWorld
 
 
@@ -377,9 +377,7 @@ def test_a_repair_that_clears_nothing_is_seen_by_the_validation():
 
 def test_a_capacity_that_shrank_with_the_lost_gpu_does_not_pass_for_whole():
     world = FlowWorld()
-    world.cluster.change_node(
-        "a1", labels={**world.node().labels, "nvidia.com/gpu.count": "8"}
-    )
+    world.cluster.change_node("a1", labels={**world.node().labels, "nvidia.com/gpu.count": "8"})
     world.break_node("a1")
     world.drive(world.at_stage(Stage.REBOOT_NODE))
     world.cluster.change_node("a1", gpus_capacity=7, gpus_allocatable=7)
@@ -530,7 +528,7 @@ def test_a_pod_that_may_not_be_drained_holds_the_node_back():
     world.cluster.add_pod("notebook", "a1", owners=())
     world.run_for(300)
     assert not world.ledger.cases()
-    (sweep, plan) = world.ledger._sweeps[-1]
+    (_, plan) = world.ledger._sweeps[-1]
     assert [r.reason for r in plan.refusals] == [RefusalReason.POD_REFUSED]
 
 

@@ -1,6 +1,7 @@
-"""A small fleet with a clock that only the test moves: fakes behind every port, and a kubelet that obeys.
+"""A small fleet with a clock that only the test moves: fakes behind every port, a kubelet that obeys.
 
-`FlowWorld.drive` is the schedulers' day: sweeps, reconciliations, runs that wait; no second of real time passes.
+`FlowWorld.drive` is the schedulers' day: sweeps, reconciliations, runs that wait; no second of real
+time passes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from breakfix.flow.case import settle_question
 from breakfix.flow.reconcile import reconcile
 from breakfix.flow.services import Services
@@ -24,7 +26,6 @@ from breakfix.policy import merge_overlay, parse_policy
 from breakfix.ports import QueryResult, Sample
 from breakfix.settings import load_settings
 from breakfix.wiring import default_policy_text
-
 from tests.fakes_cluster import FakeCluster
 from tests.fakes_ledger import FakeLedger
 from tests.flow.driver import Road
@@ -99,7 +100,9 @@ class Telemetry:
         self._covers = {coverage_query(s, policy.names): s.name for s in plain}
         xid = next(s for s in plain if s.name == "xid_last")
         self._xid_since = re.compile(
-            re.escape(signal_query(xid, policy.names, most_gpus=8)).replace("21600000ms", r"(\d+)ms")
+            re.escape(signal_query(xid, policy.names, most_gpus=8)).replace(
+                "21600000ms", r"(\d+)ms"
+            )
         )
 
     def query_many(self, queries, *, at):
@@ -295,5 +298,3 @@ class FlowWorld:
 
     def is_audit_sound(self):
         return self.ledger.verify_audit()[1] == ""
-
-

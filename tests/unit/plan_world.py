@@ -18,7 +18,6 @@ from breakfix.model import (
 from breakfix.plan import make_plan
 from breakfix.policy import parse_policy
 from breakfix.wiring import default_policy_text
-
 from tests.fakes_cluster import make_node
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -26,7 +25,7 @@ BASE = parse_policy(default_policy_text(), "limits: {cooldown: 10m}")
 
 
 def policy(**limits):
-    """The default policy; `out` maps a scope to its Share's fields, and no other scope is limited."""
+    """The default policy; `out` maps a scope to its Share's fields, others are not limited."""
     out = limits.pop("out", {})
     raw = BASE.model_dump(mode="json", by_alias=True)
     raw["limits"] |= {"out": out, **limits}

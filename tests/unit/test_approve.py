@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from breakfix.approve import settle
 from breakfix.model import Answer, Approval, Decision, Purpose
 from breakfix.policy import Approvals
-from hypothesis import given
-from hypothesis import strategies as st
 
 ASKED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EXPIRES = ASKED + timedelta(hours=1)
@@ -52,7 +53,9 @@ def judge(answers, *, question=QUESTION, requester="fleet_sweep", after_s=120.0,
         pytest.param([yes(after_s=-1)], PENDING, "", id="a yes older than the question"),
         pytest.param([yes(after_s=3599)], ALLOWED, "ann", id="a yes in the last second"),
         pytest.param([yes(after_s=3600)], PENDING, "", id="a yes when time was up"),
-        pytest.param([yes("ann", 10), yes("bob", 20)], ALLOWED, "ann", id="two who agree: the first"),
+        pytest.param(
+            [yes("ann", 10), yes("bob", 20)], ALLOWED, "ann", id="two who agree: the first"
+        ),
         pytest.param([yes("ann", 10), no("bob", 20)], REFUSED, "bob", id="one no outweighs a yes"),
         pytest.param([no("bob", 20), yes("ann", 10)], REFUSED, "bob", id="in any order"),
         pytest.param([yes("mallory", 1), yes("bob", 2)], ALLOWED, "bob", id="the one that counts"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
 from breakfix.model import (
     Action,
     Budget,
@@ -18,7 +19,6 @@ from breakfix.model import (
     ScopeKind,
 )
 from breakfix.policy import Share
-
 from tests.fakes_cluster import make_node, make_pod
 from tests.unit.plan_world import (
     NOW,
@@ -137,9 +137,7 @@ def budget(allowed=0, **changes):
             "admitted",
             id="a recurrence under watch does not wait for the cooldown",
         ),
-        pytest.param(
-            {"cases": [case("n0")]}, "nothing", id="a node at work on is no candidate"
-        ),
+        pytest.param({"cases": [case("n0")]}, "nothing", id="a node at work on is no candidate"),
         pytest.param(
             {"records": [record("n0", NodeState.ESCALATED)]},
             "nothing",
@@ -316,7 +314,9 @@ def gpu_pod(name, on, gpus=8, **changes):
             id="finished pods need no place",
         ),
         pytest.param(TWO, [gpu_pod("p", "n1", phase="Failed")], 8, id="finished pods hold none"),
-        pytest.param(TWO, [gpu_pod("p", "", 4, phase="Pending")], 4, id="a pending pod comes first"),
+        pytest.param(
+            TWO, [gpu_pod("p", "", 4, phase="Pending")], 4, id="a pending pod comes first"
+        ),
         pytest.param(
             TWO,
             [gpu_pod("p", "", 4, phase="Pending", node_selector={"sku": "A100"})],
@@ -338,9 +338,7 @@ def gpu_pod(name, on, gpus=8, **changes):
             0,
             id="a pod that is going is not counted beside its successor",
         ),
-        pytest.param(
-            [TWO[0], replace(TWO[1], sku="A100")], [], 0, id="other SKUs give no room"
-        ),
+        pytest.param([TWO[0], replace(TWO[1], sku="A100")], [], 0, id="other SKUs give no room"),
         pytest.param([TWO[0], replace(TWO[1], pool="x")], [], 0, id="other pools give no room"),
         pytest.param(
             [TWO[0], replace(TWO[1], is_unschedulable=True)], [], 0, id="cordoned nodes neither"

@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from breakfix.model import Action, FailureClass, NodeState, Refusal, RefusalReason
-from breakfix.plan.planning import limits_of, plan_one
-from breakfix.plan.world import build_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from breakfix.model import Action, FailureClass, NodeState, Refusal, RefusalReason
+from breakfix.plan.planning import limits_of, plan_one
+from breakfix.plan.world import build_world
 from tests.fakes_cluster import make_node
 from tests.unit.plan_world import (
     NOW,

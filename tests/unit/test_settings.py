@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from breakfix.errors import SettingsError
 from breakfix.settings import Settings, load_settings
 
@@ -43,7 +44,7 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(monkeypatch, name, va
 def test_several_wrong_values_are_all_named(monkeypatch):
     monkeypatch.setenv("BREAKFIX_PROMETHEUS_URL", "x")
     monkeypatch.setenv("BREAKFIX_DATABASE_URL", "y")
-    with pytest.raises(SettingsError, match="PROMETHEUS_URL.*; BREAKFIX_DATABASE_URL"):
+    with pytest.raises(SettingsError, match=r"PROMETHEUS_URL.*; BREAKFIX_DATABASE_URL"):
         load_settings()
 
 
@@ -57,7 +58,7 @@ def test_a_password_is_in_no_message_and_in_no_representation(monkeypatch):
 
 
 def test_a_missing_setting_says_what_it_is_for():
-    with pytest.raises(SettingsError, match="BREAKFIX_PROMETHEUS_URL is not set .*Base URL"):
+    with pytest.raises(SettingsError, match=r"BREAKFIX_PROMETHEUS_URL is not set .*Base URL"):
         load_settings().require("prometheus_url")
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import sys
 
+import stamina
+
 from breakfix.cli.app import app
 from breakfix.cli.output import ExitCode, complain
 from breakfix.errors import BreakfixError, NotFound, Refused, SettingsError, SourceError
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Run the command line; every error is one clear line on stderr, with its own exit code."""
+    stamina.instrumentation.set_on_retry_hooks([])  # they would print into what programs read
     try:
         app()
     except (SettingsError, NotFound) as e:
@@ -29,7 +32,7 @@ def main() -> None:
         sys.exit(complain(str(e), ExitCode.UNREACHABLE))
     except BreakfixError as e:
         sys.exit(complain(str(e), ExitCode.USAGE))
-    except Exception as e:  # noqa: BLE001 - the outermost edge: a person gets a line, a log gets the rest
+    except Exception as e:
         log.debug("unexpected", exc_info=e)
         sys.exit(complain(f"unexpected {type(e).__name__}: {e}", ExitCode.FAILED))
 

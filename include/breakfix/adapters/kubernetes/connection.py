@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import yaml
 from kubernetes import client, config
 
 from breakfix.adapters.kubernetes.cluster import KubernetesCluster
@@ -30,7 +31,7 @@ def connect(
             )
         else:
             config.load_incluster_config(client_configuration=settings)
-    except config.ConfigException as e:
+    except (config.ConfigException, yaml.YAMLError, AttributeError, OSError, TypeError) as e:
         where = f"BREAKFIX_KUBECONFIG ({kubeconfig})" if kubeconfig else "in-cluster credentials"
         raise SettingsError(f"{where}: {e}") from e
     transport = Transport(client.ApiClient(settings), timeout_s=timeout_s)
