@@ -5,19 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow.sdk import DAG
-
-
-def run_id(context: Mapping[str, Any]) -> str:
-    """The id of the run this task belongs to."""
-    return str(context["run_id"])
-
-
-def dag_of(context: Mapping[str, Any]) -> DAG:
-    """The DAG of the running task."""
-    dag: DAG = context["dag"]
-    return dag
-
 
 def requester(context: Mapping[str, Any]) -> str:
     """The user who triggered the run; the DAG's own id where a schedule did.

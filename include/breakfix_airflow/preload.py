@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,15 @@ def forks_tasks(arguments: Sequence[str]) -> bool:
 
 
 def preload(arguments: Sequence[str]) -> list[str]:
-    """Import the packages where tasks are forked; those that are not there are left to the task."""
-    if not forks_tasks(arguments):
+    """Import what is not there yet where tasks are forked; returns what is new.
+
+    A package that cannot be imported is left to the task that needs it.
+    """
+    missing = [name for name in PACKAGES if name not in sys.modules]
+    if not missing or not forks_tasks(arguments):
         return []
     loaded = []
-    for name in PACKAGES:
+    for name in missing:
         try:
             importlib.import_module(name)
         except ImportError as e:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from breakfix_airflow.preload import PACKAGES, forks_tasks, preload
+from breakfix_airflow.preload import PACKAGES, forks_tasks
 
 
 @pytest.mark.parametrize(
@@ -23,8 +26,14 @@ def test_only_what_forks_tasks_preloads(arguments, forks):
 
 
 def test_a_process_that_forks_loads_all_of_it():
-    assert preload(["airflow", "scheduler"]) == list(PACKAGES)
-    assert preload(["airflow", "triggerer"]) == []
+    code = (
+        "import sys; from breakfix_airflow.preload import PACKAGES, preload\n"
+        "assert preload(['airflow', 'triggerer']) == []\n"
+        "assert preload(['airflow', 'scheduler']), 'nothing was loaded'\n"
+        "assert set(PACKAGES) <= set(sys.modules), set(PACKAGES) - set(sys.modules)\n"
+        "assert preload(['airflow', 'scheduler']) == []\n"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
 
 
 def test_our_own_code_is_read_anew_by_every_task():
