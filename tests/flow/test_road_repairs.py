@@ -424,6 +424,14 @@ def test_lost_telemetry_holds_a_new_disruption():
     assert not world.ledger.cases()
 
 
+def test_metrics_that_only_one_label_ties_to_a_node_condemn_nobody():
+    world = broken_world()
+    world.metrics.untied.add("a1")
+    world.run_for(600)
+    assert not world.ledger.cases()
+    assert not world.node().is_unschedulable
+
+
 def test_lost_telemetry_holds_the_return_until_its_deadline_and_then_escalates():
     world = broken_world()
     world.drive(world.at_stage(Stage.CHECK_GPUS))
