@@ -20,6 +20,7 @@ FORKING = frozenset({"scheduler", "celery"})
 PACKAGES = (
     "airflow.providers.standard.operators.empty",
     "airflow.providers.standard.operators.hitl",
+    "alembic.command",
     "httpx",
     "kubernetes.client",
     "kubernetes.config",
@@ -28,6 +29,7 @@ PACKAGES = (
     "psycopg",
     "pydantic_settings",
     "sqlalchemy.dialects.postgresql",
+    "stamina",
     "yaml",
 )
 
@@ -49,4 +51,5 @@ def preload(arguments: Sequence[str]) -> list[str]:
             log.warning("%s is not preloaded: %s", name, e)
             continue
         loaded.append(name)
+    log.info("loaded for the tasks to come: %s", ", ".join(loaded))
     return loaded
