@@ -11,9 +11,10 @@ from collections import Counter
 
 import pytest
 
+from breakfix.flow.case import abort_case
 from breakfix.flow.reconcile import reconcile
 from breakfix.flow.stages import Stage
-from breakfix.model import CaseEnd
+from breakfix.model import CaseEnd, Purpose
 from tests.fakes_cluster import FakeCluster
 from tests.fakes_ledger import FakeLedger
 from tests.flow.world import FlowWorld
@@ -139,6 +140,34 @@ def test_a_process_killed_at_any_write_loses_nothing_and_repeats_nothing(
     assert effects(world) == ONCE
     assert world.is_in_service()
     assert not [p for p in world.cluster._pods.values() if p.namespace == "work"]
+    assert world.is_audit_sound()
+
+
+@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(1, 14))
+def test_an_abort_killed_at_any_write_is_completed_or_can_be_repeated(at, is_after):
+    fuse = Fuse()
+    world = make_world(fuse, xid=79)
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    world.metrics.xids.clear()
+    fuse.count, fuse.at, fuse.is_after = 0, at, is_after
+    case = world.case()
+    try:
+        abort_case(world.services, case.id, actor="cli:ann", reason="spare it")
+    except Killed:
+        for run in list(world.road.runs):
+            world.road.kill(run)
+    is_begun = "ending" in world.case().detail
+    fuse.at, world.silence = 0, set()
+    if is_begun:
+        world.drive(world.ended())
+    else:
+        abort_case(world.services, case.id, actor="cli:ann", reason="spare it")
+    assert (world.case().end, world.why()) == (CaseEnd.ABORTED, "spare it")
+    reconcile(world.services, world.road)
+    assert world.is_in_service()
+    assert not world.ran
     assert world.is_audit_sound()
 
 

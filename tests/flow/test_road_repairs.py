@@ -365,6 +365,22 @@ def test_a_reset_pod_that_vanished_is_not_started_again():
     assert len(world.cluster.manifests) == 1
 
 
+def test_a_reboot_pod_that_vanished_is_not_started_again():
+    world = broken_world(reboot_works=False)
+    world.drive(world.at_stage(Stage.REBOOT_NODE))
+    world.road.tick()
+    (key,) = [k for k in world.cluster._pods if "reboot" in k[1]]
+    world.cluster.remove_pod(*key)
+    run = world.road.runs[world.case().run_id]
+    for _ in range(3):
+        run.wait = None
+        world.road._step(run)
+    made = [args for what, args in world.cluster.calls if what == "create_pod"]
+    assert len(made) == 1
+    world.drive(world.ended())
+    assert world.steps()["repair-reboot_node-1"] is StepStatus.UNKNOWN
+
+
 def test_a_repair_that_clears_nothing_is_seen_by_the_validation():
     world = broken_world(repair_clears=False)
     world.drive(world.at_stage(Stage.CHECK_GPUS))
@@ -422,6 +438,14 @@ def test_lost_telemetry_holds_a_new_disruption():
     world.metrics.is_down = True
     world.run_for(600)
     assert not world.ledger.cases()
+
+
+def test_metrics_that_only_one_label_ties_to_a_node_condemn_nobody():
+    world = broken_world()
+    world.metrics.untied.add("a1")
+    world.run_for(600)
+    assert not world.ledger.cases()
+    assert not world.node().is_unschedulable
 
 
 def test_lost_telemetry_holds_the_return_until_its_deadline_and_then_escalates():

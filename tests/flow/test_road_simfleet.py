@@ -15,7 +15,7 @@ from breakfix.wiring import build_services
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
 from simfleet.kube import ADMIN_TOKEN
-from simfleet.scrape import prometheus_config
+from simfleet.prometheus import prometheus_config
 from tests.flow.driver import Road
 
 DEMO_POLICY = Path(__file__).parents[2] / "dev" / "demo" / "policy.yaml"

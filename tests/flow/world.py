@@ -1,4 +1,4 @@
-"""A small fleet with a clock that only the test moves: fakes behind every port, a kubelet that obeys.
+"""A small fleet with a clock that only tests move: fakes behind every port, a kubelet that obeys.
 
 `FlowWorld.drive` is the schedulers' day: sweeps, reconciliations, runs that wait; no second of real
 time passes.
@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from breakfix.errors import MetricsError
 from breakfix.flow.case import settle_question
 from breakfix.flow.reconcile import reconcile
 from breakfix.flow.services import Services
@@ -96,6 +97,7 @@ class Telemetry:
 
     def __init__(self, policy, cluster):
         self._cluster, self.xids, self.silent, self.is_down = cluster, [], set(), False
+        self.untied = set()  # nodes that no second source names
         plain = [s for s in policy.signals if not s.is_kubernetes]
         self._covers = {coverage_query(s, policy.names): s.name for s in plain}
         xid = next(s for s in plain if s.name == "xid_last")
@@ -104,6 +106,13 @@ class Telemetry:
                 "21600000ms", r"(\d+)ms"
             )
         )
+
+    def query(self, promql, *, at):
+        """The one question of its own: what ties the metrics to their nodes."""
+        if self.is_down:
+            raise MetricsError("connection refused")
+        tied = [n for n in self._cluster._nodes if n not in self.silent | self.untied]
+        return QueryResult(tuple(Sample({"node": n, "Hostname": n}, 1.0) for n in tied))
 
     def query_many(self, queries, *, at):
         return {name: self._answer(q, at) for name, q in queries.items()}

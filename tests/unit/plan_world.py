@@ -85,6 +85,7 @@ def plan(
     cases=(),
     halt=HaltLevel.NONE,
     verdicts=None,
+    confirmed=None,
     **seen,
 ):
     """A plan for nodes of which `broken` have an XID 79; everything else is fine."""
@@ -100,6 +101,7 @@ def plan(
         cases=cases,
         halt=halt,
         now=NOW,
+        confirmed={n.name: "two labels" for n in nodes} if confirmed is None else confirmed,
     )
 
 

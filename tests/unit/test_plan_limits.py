@@ -56,6 +56,11 @@ def budget(allowed=0, **changes):
         pytest.param({"halt": HaltLevel.DISRUPTION}, "halted", id="halt holds it"),
         pytest.param({"halt": HaltLevel.ALL}, "halted", id="halt all holds it"),
         pytest.param(
+            {"confirmed": {"n1": "two labels"}},
+            "not_corroborated",
+            id="nothing but one label says whose metrics these are",
+        ),
+        pytest.param(
             {"verdicts": [verdict("n0", failure_class=FailureClass.DISK)]},
             "mode_recommend",
             id="a class that policy only recommends is not done",

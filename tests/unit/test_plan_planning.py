@@ -99,9 +99,9 @@ def by_hand(failure_class, action, *, nodes=None, cases=(), records=()):
         Observation(NOW, nodes),
         frozenset(n.name for n in nodes),
         policy(),
-        {r.node: r for r in records},
-        cases,
-        HaltLevel.NONE,
+        records={r.node: r for r in records},
+        cases=cases,
+        halt=HaltLevel.NONE,
     )
     return plan_one(nodes[0], failure_class, action, world, reason="ann says so", now=NOW)
 
@@ -261,9 +261,9 @@ def test_the_ledger_is_told_the_limits_that_the_plan_kept(world):
         Observation(NOW, tuple(nodes)),
         frozenset(n.name for n in nodes),
         RULES,
-        {r.node: r for r in records},
-        cases,
-        HaltLevel.NONE,
+        records={r.node: r for r in records},
+        cases=cases,
+        halt=HaltLevel.NONE,
     )
     out = out_of(nodes, records, cases)
     for node in nodes:
