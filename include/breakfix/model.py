@@ -703,6 +703,7 @@ class NodeRecord:
     evidence_floor: datetime | None = None  # events before it belong to an ended repair
     attempts: int = 0  # repairs in the policy's look-back
     last_ended_at: datetime | None = None
+    overridden_at: datetime | None = None  # when a person last took the node back from us
 
 
 # --------------------------------------------------------------------------- canonical form

@@ -223,6 +223,7 @@ class Limits(_Rule):
     max_attempts: int = Field(2, ge=1, description="Repairs of a node within `attempts_window`")
     attempts_window_s: Seconds = Field(604800.0, alias="attempts_window")
     cooldown_s: Seconds = Field(600.0, alias="cooldown")
+    override_hold_s: Seconds = Field(86400.0, alias="override_hold")
     max_runs: int = Field(12, ge=1, description="Runs of one case before it escalates")
     exclusion_labels: Mapping[str, str] = Field(default_factory=dict)
     hands_off_labels: Mapping[str, tuple[str, ...]] = Field(
@@ -282,9 +283,6 @@ class Approvals(_Rule):
 
     approvers: tuple[str, ...] = ()  # empty: nobody may approve
     ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
-    destructive: frozenset[Action] = frozenset(
-        {Action.REBOOT_NODE, Action.RESET_GPU, Action.HOLD_FOR_HARDWARE}
-    )
 
 
 class Policy(_Rule):

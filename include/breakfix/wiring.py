@@ -55,9 +55,12 @@ def build_cluster(settings: Settings) -> KubernetesCluster:
 def build_ledger(settings: Settings, policy: Policy | None = None) -> PostgresLedger:
     """The ledger of BREAKFIX_DATABASE_URL. Raises SettingsError when it is not set."""
     settings.require("database_url")
-    window = (policy or load_policy(settings)).limits.attempts_window_s
+    if policy is None:  # the kill switch must work when the policy does not
+        return PostgresLedger(settings.database_url, cluster=settings.cluster_name)
     return PostgresLedger(
-        settings.database_url, cluster=settings.cluster_name, attempts_window_s=window
+        settings.database_url,
+        cluster=settings.cluster_name,
+        attempts_window_s=policy.limits.attempts_window_s,
     )
 
 

@@ -54,7 +54,7 @@ def test_the_rung_of_the_ladder(attempts, recommended, action):
     [
         pytest.param("approve", Action.REBOOT_NODE, True, id="a destructive step is asked about"),
         pytest.param("auto", Action.REBOOT_NODE, False, id="an automatic class is not"),
-        pytest.param("approve", Action.RESTART_DEVICE_PLUGIN, False, id="a harmless step is not"),
+        pytest.param("approve", Action.RESTART_DEVICE_PLUGIN, True, id="and so is a mild one"),
     ],
 )
 def test_who_is_asked(mode, action, asks):

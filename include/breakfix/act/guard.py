@@ -144,6 +144,8 @@ def check_ours(case: Case, node: Node) -> None:
         raise Refused(RefusalReason.OVERRIDDEN, text)
     if not node.is_unschedulable:
         raise Refused(RefusalReason.OVERRIDDEN, f"somebody uncordoned node {node.name}")
+    if not marks.has_taint(node):
+        raise Refused(RefusalReason.OVERRIDDEN, f"somebody took our taint off node {node.name}")
 
 
 def _check_reason(node: Node, expected: Expected) -> None:

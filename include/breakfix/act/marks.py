@@ -41,7 +41,7 @@ def was_taken_back(node: Node, case: Case, steps: Sequence[Step]) -> bool:
     number = rounds[-1].name.removeprefix("quarantine-")
     if any(s.name == f"release-{number}" for s in steps):
         return False
-    return not (is_of(node, case) and node.is_unschedulable)
+    return not (is_of(node, case) and node.is_unschedulable and has_taint(node))
 
 
 def cordoned_by_us(node: Node) -> bool:

@@ -42,9 +42,18 @@ def check_ownership(cluster: Cluster, ledger: Ledger, namespace: str, *, now: da
 
 
 def mark_head(cluster: Cluster, ledger: Ledger, namespace: str) -> None:
-    """Note the head of the audit chain in the cluster. A mark that fails is made next time."""
+    """Note the head of the audit chain in the cluster, if it is ours and further than the mark.
+
+    A mark is never lowered: a ledger that lacks the marked entry is refused (UNOWNED_CLUSTER). One
+    that fails is made next time.
+    """
     seq, digest = ledger.head()
     try:
+        owner = cluster.config_map(namespace, CONFIG_MAP) or {}
+        if owner.get("ledger") != ledger.id or owner.get("cluster") != ledger.cluster:
+            return  # the next check refuses; a mark would only hide it
+        if seq <= _check_history(owner, ledger):
+            return
         cluster.update_config_map(
             namespace, CONFIG_MAP, {"audit_seq": str(seq), "audit_hash": digest}
         )

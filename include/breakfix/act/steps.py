@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from breakfix.act.guard import Acting
-from breakfix.act.ownership import mark_head
+from breakfix.act.ownership import check_ownership, mark_head
 from breakfix.model import Case, Step, StepStatus
 
 QUARANTINE, DRAIN, REPAIR, DIAG, RELEASE = "quarantine", "drain", "repair", "diag", "release"
@@ -46,8 +46,12 @@ def begin(acting: Acting, case: Case, name: str, detail: Mapping[str, Any]) -> t
 def finish(
     acting: Acting, case: Case, name: str, status: StepStatus, detail: Mapping[str, Any]
 ) -> Step:
-    """Record what became of a step, and mark the ledger's new head in the cluster."""
+    """Record what became of a step, and mark the ledger's new head in the cluster.
+
+    A ledger that does not own the cluster records nothing: Refused (UNOWNED_CLUSTER).
+    """
     now = acting.clock.now()
+    check_ownership(acting.cluster, acting.ledger, acting.namespace, now=now)
     step = acting.ledger.finish_step(case.id, case.fence, name, status, detail=detail, now=now)
     log.info("case=%s node=%s step=%s %s", case.id, case.node, name, status)
     mark_head(acting.cluster, acting.ledger, acting.namespace)

@@ -38,6 +38,7 @@ from breakfix.flow.repairs import run_repair
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait
 from breakfix.model import Action, Case, NodeState
+from breakfix.plan.limits import QUARANTINE_GUARDS
 
 __all__ = ["abort_case", "escalate", "put_in_quarantine", "run_stage", "settle_question"]
 
@@ -70,6 +71,9 @@ def run_stage(services: Services, stage: Stage, case_id: str, fence: int) -> Go 
 def _run(services: Services, stage: Stage, case: Case) -> Go | Wait:
     if is_ending(case):
         return complete_ending(services, case)
+    allowed = _STATES.get(stage)
+    if allowed is not None and case.state not in allowed:
+        return Go(Stage.SETTLE_RUN, f"{stage} is not for a case that is {case.state}")
     try:
         return STAGES[stage](services, case)
     except Refused as e:
@@ -104,12 +108,11 @@ def put_in_quarantine(services: Services, case: Case, *, is_fresh: bool = False)
 
     `is_fresh`: the node was judged just now, so that its reason need not be asked again.
     """
-    expected = disruption(services, case, is_reason_fresh=is_fresh)
+    expected = disruption(services, case, is_reason_fresh=is_fresh, guards=QUARANTINE_GUARDS)
     quarantine(acting(services), case, expected)
 
 
-# --------------------------------------------------------------------------- drain, repair,
-# validate
+# --------------------------------------------------------------------------- on the road
 
 
 def drain_stage(services: Services, case: Case) -> Go | Wait:
@@ -186,6 +189,21 @@ def return_node(services: Services, case: Case) -> Go | Wait:
     )
     return Go(Stage.SETTLE_RUN, f"in service, watched until {until:%H:%M:%S} UTC")
 
+
+_REPAIRABLE = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
+_UNDER_CHECK = frozenset({NodeState.VALIDATING})
+
+#: The states in which a stage may work, whoever sent the case there; the others take any.
+_STATES: Mapping[Stage, frozenset[NodeState]] = {
+    Stage.DRAIN: frozenset({NodeState.QUARANTINED}),
+    Stage.RESTART_DEVICE_PLUGIN: _REPAIRABLE,
+    Stage.RESET_GPU: _REPAIRABLE,
+    Stage.REBOOT_NODE: _REPAIRABLE,
+    Stage.CHECK_GPUS: _UNDER_CHECK,
+    Stage.CHECK_SIGNALS: _UNDER_CHECK,
+    Stage.RUN_DIAG: _UNDER_CHECK,
+    Stage.RETURN_NODE: frozenset({NodeState.VALIDATING, NodeState.RETURNING}),
+}
 
 STAGES: Mapping[Stage, StageFunction] = {
     Stage.BEGIN: begin,

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from breakfix.act import steps
-from breakfix.act.drain import DrainProgress, drain_once
+from breakfix.act.drain import OUR_PODS, DrainProgress, drain_once
 from breakfix.errors import Refused
 from breakfix.flow.guarding import acting, disruption
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Wait, WaitKind
-from breakfix.model import Case, Pod, PodDecision, RefusalReason, Step, StepStatus
+from breakfix.model import Case, Pod, PodAction, PodDecision, RefusalReason, Step, StepStatus
 from breakfix.plan.drain_pods import decide_pods
 from breakfix.policy import Policy
 
@@ -60,6 +60,13 @@ class _Decider:
         )
 
 
+def left_to_drain(services: Services, case: Case) -> tuple[str, ...]:
+    """Pods on the node, besides ours, that a drain would take or refuse; none after a drain."""
+    pods = [p for p in services.cluster.pods(case.node) if OUR_PODS not in p.labels]
+    decisions = decider(services.policy)(pods, services.cluster.daemon_sets())
+    return tuple(f"{d.namespace}/{d.name}" for d in decisions if d.action is not PodAction.SKIP)
+
+
 def drain_step(services: Services, case: Case) -> Step | None:
     """The drain of the case's current round, if it was begun."""
     known = services.book.steps(case.id)
@@ -71,7 +78,9 @@ def _not_done(services: Services, case: Case, progress: DrainProgress) -> Wait |
     now = services.clock.now()
     if step is None:  # nothing was begun, so nothing is left: drain_once says so itself
         return True
-    deadline = step.started_at + timedelta(seconds=services.policy.drain.timeout_s)
+    # a case that was held, or that changed hands, has its time anew
+    since = max(step.started_at, case.updated_at)
+    deadline = since + timedelta(seconds=services.policy.drain.timeout_s)
     detail = _told(step, progress)
     if now >= deadline:
         overdue = {**detail, "text": f"overdue: {detail['text']}"}

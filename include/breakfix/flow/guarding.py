@@ -23,7 +23,7 @@ from breakfix.model import (
     SignalMode,
     Verdict,
 )
-from breakfix.plan.limits import ACT_GUARDS, Candidate, first_refusal
+from breakfix.plan.limits import ACT_GUARDS, Candidate, Guard, first_refusal
 from breakfix.settings import Settings
 
 T = TypeVar("T")
@@ -54,14 +54,20 @@ def pod_settings(settings: Settings) -> PodSettings:
     )
 
 
-def disruption(services: Services, case: Case, *, is_reason_fresh: bool = False) -> Expected:
+def disruption(
+    services: Services,
+    case: Case,
+    *,
+    is_reason_fresh: bool = False,
+    guards: tuple[Guard, ...] = ACT_GUARDS,
+) -> Expected:
     """What a disruptive act of this case expects. Reason and limits are asked once per act or pass.
 
     `is_reason_fresh`: the caller has judged the node just now.
     """
     return Expected(
         reason_gone=None if is_reason_fresh else _once(lambda n: _reason_gone(services, case, n)),
-        limit_broken=_once(lambda n: _limit_broken(services, case, n)),
+        limit_broken=_once(lambda n: _limit_broken(services, case, n, guards)),
     )
 
 
@@ -77,10 +83,12 @@ def _once(ask: Callable[[Node], T]) -> Callable[[Node], T]:
     return answer
 
 
-def _limit_broken(services: Services, case: Case, node: Node) -> Refusal | None:
+def _limit_broken(
+    services: Services, case: Case, node: Node, guards: tuple[Guard, ...]
+) -> Refusal | None:
     """The guardrails that may have changed since the admission, with the node itself left out."""
     candidate = Candidate(node, case.failure_class, case.action, services.clock.now())
-    return first_refusal(candidate, look(services), ACT_GUARDS)
+    return first_refusal(candidate, look(services), guards)
 
 
 def _reason_gone(services: Services, case: Case, node: Node) -> str:
@@ -91,12 +99,21 @@ def _reason_gone(services: Services, case: Case, node: Node) -> str:
     """
     if node.boot_id != case.boot_id:
         return "the node has booted since: it is judged afresh"
-    if case.detail.get("is_by_hand") or _has_event(case):
+    if case.detail.get("is_by_hand"):
         return ""
     verdict = assess(services).judgement.verdict(case.node)
+    if _has_event(case):
+        _heed_common_cause(verdict)
+        return ""
     if verdict is None:
         raise Refused(RefusalReason.TELEMETRY, "the node could not be judged")
     return _by_verdict(verdict)
+
+
+def _heed_common_cause(verdict: Verdict | None) -> None:
+    """A crowd that has formed since the admission holds the act, however sure the event was."""
+    if verdict is not None and verdict.refusal is RefusalReason.COMMON_CAUSE:
+        raise Refused(RefusalReason.COMMON_CAUSE, verdict.reason)
 
 
 def _has_event(case: Case) -> bool:

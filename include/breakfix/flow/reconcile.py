@@ -9,7 +9,8 @@ off.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from breakfix.act.guard import halt_level
@@ -17,9 +18,19 @@ from breakfix.act.marks import CASE, is_marked, was_taken_back
 from breakfix.act.ownership import check_ownership
 from breakfix.act.quarantine import clear_marks
 from breakfix.errors import BreakfixError, LedgerError, StaleFence
+from breakfix.flow.draining import drain_step
 from breakfix.flow.endings import escalate, give_up, is_ending
 from breakfix.flow.services import Services
-from breakfix.model import Action, Case, CaseEnd, HaltLevel, Node, NodeState
+from breakfix.model import (
+    Action,
+    Case,
+    CaseEnd,
+    HaltLevel,
+    Node,
+    NodeRecord,
+    NodeState,
+    StepStatus,
+)
 from breakfix.ports import CaseRuns
 
 log = logging.getLogger(__name__)
@@ -55,26 +66,39 @@ def reconcile(services: Services, runs: CaseRuns) -> ReconcileReport:
     """
     ledger, namespace = services.book, services.settings.namespace
     check_ownership(services.cluster, ledger, namespace, now=services.clock.now())
+    cases = ledger.cases(open_only=True)  # first: what is read after it is newer than they are
     found = _Pass(
         nodes={n.name: n for n in services.cluster.nodes()},
         live=runs.live(),
         halt=halt_level(services.cluster, ledger, namespace),
         report=ReconcileReport(),
     )
-    for case in ledger.cases(open_only=True):
-        try:
+    for case in cases:
+        with _noted(case.id, found.report):
             _mend_case(services, runs, case, found)
-        except StaleFence:
-            found.report.notes.append(f"{case.id}: changed hands meanwhile")
-        except BreakfixError as e:
-            found.report.notes.append(f"{case.id}: {e}")
+    for record in ledger.node_records(now=services.clock.now()).values():
+        if record.state is NodeState.ESCALATED:
+            with _noted(record.node, found.report):
+                _mend_escalation(services, record, found)
     if found.halt is HaltLevel.ALL:
         found.report.notes.append("halted (level all): no mark is taken off any node")
         return found.report
     for node in found.nodes.values():
         if is_marked(node):
-            _mend_marks(services, node, found.report)
+            with _noted(node.name, found.report):
+                _mend_marks(services, node, found.report)
     return found.report
+
+
+@contextmanager
+def _noted(what: str, report: ReconcileReport) -> Iterator[None]:
+    """Trouble with one case or node is a note; the others are still looked after."""
+    try:
+        yield
+    except StaleFence:
+        report.notes.append(f"{what}: changed hands meanwhile")
+    except BreakfixError as e:
+        report.notes.append(f"{what}: {e}")
 
 
 def _mend_case(services: Services, runs: CaseRuns, case: Case, found: _Pass) -> None:
@@ -88,24 +112,37 @@ def _mend_case(services: Services, runs: CaseRuns, case: Case, found: _Pass) -> 
         text = "a person took the node back"
         give_up(services, _take(services, case, text), CaseEnd.OVERRIDDEN, text, actor=ACTOR)
         found.report.ended.append(case.id)
-    elif _wants_run(case, found.live, found.halt):
+    elif _wants_run(services, case, found.live, found.halt):
         _start(services, runs, case, found.report)
 
 
 def _is_theirs(services: Services, case: Case, node: Node) -> bool:
+    """By the node as it is after the steps were read: a quarantine of just now is on it then."""
     if case.state is NodeState.RETURNING:
         return False
-    return was_taken_back(node, case, services.book.steps(case.id))
+    known = services.book.steps(case.id)
+    if not was_taken_back(node, case, known):
+        return False
+    return was_taken_back(services.cluster.node(case.node), case, known)
 
 
-def _wants_run(case: Case, live: frozenset[str], halt: HaltLevel) -> bool:
+def _wants_run(services: Services, case: Case, live: frozenset[str], halt: HaltLevel) -> bool:
     if case.run_id in live:
         return False
     if is_ending(case):
         return True
-    if case.action is Action.DRAIN_ONLY or case.state is NodeState.RETURNING:
+    if case.state is NodeState.RETURNING or _is_drained_by_hand(services, case):
         return False
     return not (halt is HaltLevel.DISRUPTION and case.state is NodeState.QUARANTINED)
+
+
+def _is_drained_by_hand(services: Services, case: Case) -> bool:
+    """A drain that a person sees to at the command line, or one that has nothing left to do."""
+    if case.action is not Action.DRAIN_ONLY:
+        return False
+    step = drain_step(services, case)
+    has_ended = step is not None and step.status is not StepStatus.DISPATCHED
+    return has_ended or case.requester.startswith("cli:")
 
 
 def _start(services: Services, runs: CaseRuns, case: Case, report: ReconcileReport) -> None:
@@ -115,6 +152,8 @@ def _start(services: Services, runs: CaseRuns, case: Case, report: ReconcileRepo
     if runs.start(case):
         report.started.append(case.run_id)
         return
+    if case.run_id in runs.live():
+        return  # somebody has started it just now
     if case.fence >= services.policy.limits.max_runs:
         text = f"{case.fence} runs did not finish it"
         escalate(services, _take(services, case, text), actor=ACTOR, reason=text)
@@ -140,7 +179,7 @@ def _end(
 
 
 def _mend_marks(services: Services, node: Node, report: ReconcileReport) -> None:
-    """Our marks outlive their case when somebody crashed between the two, or when it escalated."""
+    """Our marks outlive their case when somebody crashed between the two."""
     case_id = node.annotations.get(CASE, "")
     try:
         case = services.book.case(case_id)
@@ -151,12 +190,31 @@ def _mend_marks(services: Services, node: Node, report: ReconcileReport) -> None
             f"{node.name}: marked by case {case_id}, which this ledger does not know"
         )
         return
-    if case.is_open or case.node_uid != node.uid:
+    if case.is_open or case.end is CaseEnd.ESCALATED or case.node_uid != node.uid:
         return
-    if case.end is CaseEnd.ESCALATED:
-        if was_taken_back(node, case, services.book.steps(case.id)):
-            clear_marks(services.cluster, case)
-            _end(services, case, CaseEnd.OVERRIDDEN, "a person took the node back", report)
-        return
+    detail = {"node": node.name, "end": case.end}
+    services.book.audit(
+        "marks.cleared", case.id, actor=ACTOR, detail=detail, now=services.clock.now()
+    )
     clear_marks(services.cluster, case)
     report.cleaned.append(node.name)
+
+
+def _mend_escalation(services: Services, record: NodeRecord, found: _Pass) -> None:
+    """An escalation is over when its node is gone or replaced, or when a person put it to work.
+
+    The record is closed first: marks that a crash leaves behind are then taken off as any others.
+    """
+    case = services.book.case(record.last_case)
+    node = found.nodes.get(record.node)
+    if case.end is not CaseEnd.ESCALATED:
+        return
+    if node is None or node.uid != case.node_uid:
+        text = "the node is gone" if node is None else "another machine has the name now"
+        _end(services, case, CaseEnd.NODE_GONE, text, found.report)
+    elif not services.cluster.node(record.node).is_unschedulable:
+        known = services.book.steps(case.id)
+        was_out = any(s.name.startswith("quarantine-") for s in known)
+        end = CaseEnd.OVERRIDDEN if was_out else CaseEnd.ABORTED
+        text = "a person put the node to work" if was_out else "it was never taken out"
+        _end(services, case, end, text, found.report)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from breakfix.act import guard, repair, steps
 from breakfix.act.quarantine import set_state_label
 from breakfix.errors import NotFound
+from breakfix.flow.draining import drain_step, left_to_drain
 from breakfix.flow.guarding import acting, disruption, pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
@@ -21,6 +22,9 @@ def run_repair(services: Services, case: Case) -> Go | Wait:
     """Dispatch if nobody has, then look. Raises Refused when a guardrail holds the dispatch."""
     step = _find(services, case)
     if step is None:
+        not_empty = _why_not_empty(services, case)
+        if not_empty is not None:
+            return not_empty
         step = _first_dispatch(services, case)
     settled = _settle(services, case, step)
     if settled is None:
@@ -28,6 +32,17 @@ def run_repair(services: Services, case: Case) -> Go | Wait:
     if settled.status is StepStatus.DONE:
         return _repaired(services, case, settled)
     return Go(Stage.ESCALATE, str(settled.detail.get("text", "the repair failed")))
+
+
+def _why_not_empty(services: Services, case: Case) -> Go | None:
+    """A repair wants a drained node: its drain is recorded as done, and it is empty still."""
+    drained = drain_step(services, case)
+    if drained is None or drained.status is not StepStatus.DONE:
+        return Go(Stage.SETTLE_RUN, "the node is not drained: the next run of the case drains it")
+    left = left_to_drain(services, case)
+    if left:
+        return Go(Stage.ESCALATE, f"pods are on the node after its drain: {', '.join(left[:3])}")
+    return None
 
 
 def _find(services: Services, case: Case) -> Step | None:

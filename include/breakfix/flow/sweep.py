@@ -14,7 +14,7 @@ from breakfix.flow.assessment import Assessment, assess, world_of
 from breakfix.flow.case import put_in_quarantine
 from breakfix.flow.services import Services
 from breakfix.flow.validation import required_signals
-from breakfix.model import Case, CaseEnd, HaltLevel, Intent, NodeState, Outcome, Refusal
+from breakfix.model import Case, CaseEnd, HaltLevel, Intent, NodeState, Outcome, Refusal, Verdict
 from breakfix.plan.planning import limits_of
 from breakfix.plan.world import World
 from breakfix.verify import signals_outcome
@@ -95,22 +95,33 @@ def _end_watches(services: Services, assessment: Assessment) -> list[Case]:
             continue
         if case.deadline is None or now < case.deadline:
             continue
-        verdict = assessment.judgement.verdict(case.node)
-        outcome = signals_outcome(verdict, required=required_signals(services))
-        if outcome is Outcome.FIXED:
-            ended.append(_end_well(services, case, now))
-        else:
-            reason = "watch goes on: " + (verdict.reason if verdict else "the node was not judged")
-            services.book.move(
-                case.id,
-                case.fence,
-                NodeState.RETURNING,
-                actor=ACTOR,
-                reason=reason,
-                now=now,
-                deadline=now + timedelta(seconds=services.policy.timing.watch_s),
-            )
+        try:
+            done = _end_watch(services, case, assessment.judgement.verdict(case.node), now)
+        except BreakfixError as e:  # one node's trouble must not hold the sweep of all others
+            log.warning("case=%s node=%s watch not ended: %s", case.id, case.node, e)
+            continue
+        if done is not None:
+            ended.append(done)
     return ended
+
+
+def _end_watch(
+    services: Services, case: Case, verdict: Verdict | None, now: datetime
+) -> Case | None:
+    """The case, ended well; None when the watch goes on."""
+    outcome = signals_outcome(verdict, required=required_signals(services))
+    if outcome is Outcome.FIXED:
+        return _end_well(services, case, now)
+    services.book.move(
+        case.id,
+        case.fence,
+        NodeState.RETURNING,
+        actor=ACTOR,
+        reason="watch goes on: " + (verdict.reason if verdict else "the node was not judged"),
+        now=now,
+        deadline=now + timedelta(seconds=services.policy.timing.watch_s),
+    )
+    return None
 
 
 def _end_well(services: Services, case: Case, now: datetime) -> Case:

@@ -117,6 +117,18 @@ def cordoned_by_others(candidate: Candidate, world: World) -> Refusal | None:
     return None
 
 
+def given_back(candidate: Candidate, world: World) -> Refusal | None:
+    """A person took this node back from us: their word holds for a while, whatever signals say."""
+    record = world.records.get(candidate.node.name)
+    if candidate.is_by_person or record is None or record.overridden_at is None:
+        return None
+    until = record.overridden_at + timedelta(seconds=world.policy.limits.override_hold_s)
+    if candidate.now >= until:
+        return None
+    text = f"a person took the node back; left to them until {until:%Y-%m-%d %H:%M} UTC"
+    return candidate.refused(RefusalReason.OVERRIDDEN, text)
+
+
 def unconfirmed(candidate: Candidate, world: World) -> Refusal | None:
     """Metrics alone accuse nobody: a second source tied to the node must say that they speak of it.
 
@@ -279,6 +291,7 @@ GUARDS: tuple[Guard, ...] = (
     excluded,
     other_owner,
     cordoned_by_others,
+    given_back,
     unconfirmed,
     cooling_down,
     scopes_full,
@@ -289,6 +302,9 @@ GUARDS: tuple[Guard, ...] = (
 
 #: Those that are asked again before a disruptive act of a case that was admitted already.
 ACT_GUARDS: tuple[Guard, ...] = (protected, excluded, other_owner, scopes_full)
+
+#: Before the node is ours: somebody may have cordoned it since the admission.
+QUARANTINE_GUARDS: tuple[Guard, ...] = (*ACT_GUARDS, cordoned_by_others)
 
 
 def first_refusal(

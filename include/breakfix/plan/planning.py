@@ -149,8 +149,7 @@ def make_intent(
 def _needs_approval(failure_class: FailureClass, action: Action, policy: Policy) -> bool:
     if "repair" not in policy.approvals.ask_before or action is Action.DRAIN_ONLY:
         return False
-    is_auto = policy.class_rule(failure_class).mode == "auto"
-    return not is_auto and action in policy.approvals.destructive
+    return policy.class_rule(failure_class).mode != "auto"
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:
