@@ -102,3 +102,14 @@ def test_the_image_copies_what_the_build_may_see() -> None:
     copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     assert {name for line in copied for name in line.split()} == set(allowed)
+
+
+def test_whoever_reads_the_settings_is_given_the_policy_that_they_name() -> None:
+    readers = {
+        name: service
+        for name, service in SERVICES.items()
+        if "BREAKFIX_POLICY" in service.get("environment", {}) and name != "airflow-init"
+    }
+    assert {*COMPONENTS, "ledger-init"} == set(readers)
+    lacking = [n for n, s in readers.items() if not any("policy.yaml" in v for v in s["volumes"])]
+    assert lacking == []
