@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import httpx
 
 from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.processes import Child, Command, Processes, StackError
+from dev.stack.scoped import Scoped
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -63,7 +63,7 @@ class AirflowConfig:
     pools: Mapping[str, int] = field(default_factory=lambda: dict(POOLS))
 
 
-class PrivateAirflow:
+class PrivateAirflow(Scoped):
     """A context manager; `client("oncall")` is the public API as that user."""
 
     def __init__(self, config: AirflowConfig, processes: Processes) -> None:
@@ -218,21 +218,6 @@ class PrivateAirflow:
         """Stop all components; their logs stay."""
         self._processes.end(*self._children.values())
         self._children.clear()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _inherited() -> dict[str, str]:

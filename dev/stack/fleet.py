@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import httpx
 
 from dev.stack.ports import LOOPBACK, free_port
 from dev.stack.processes import Child, Command, Processes
+from dev.stack.scoped import Scoped
 
 ROOT = Path(__file__).resolve().parents[2]
 FLEET_PROGRAM = (sys.executable, "-c", "from simfleet.cli import main; main()")
@@ -30,7 +30,7 @@ class FleetConfig:
     program: Sequence[str] = FLEET_PROGRAM
 
 
-class SimulatedFleet:
+class SimulatedFleet(Scoped):
     """A context manager; `url` and `kubeconfig` are known before it starts."""
 
     def __init__(self, config: FleetConfig, processes: Processes) -> None:
@@ -68,18 +68,3 @@ class SimulatedFleet:
         """Stop the fleet; what it was is forgotten."""
         if self._child is not None:
             self._processes.end(self._child)
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

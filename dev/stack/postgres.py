@@ -12,7 +12,6 @@ import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import psycopg
@@ -21,6 +20,7 @@ from psycopg import sql
 from dev.stack.folders import Home, make_home
 from dev.stack.ports import LOOPBACK, free_port
 from dev.stack.processes import Child, Command, Processes, StackError
+from dev.stack.scoped import Scoped
 
 USER = "breakfix"
 START_TIMEOUT_S = 60.0
@@ -47,7 +47,7 @@ def program(name: str) -> str:
     return path
 
 
-class PrivatePostgres:
+class PrivatePostgres(Scoped):
     """A context manager; `url(name)` is a SQLAlchemy URL, `dsn(name)` the same for libpq."""
 
     def __init__(self, folder: Path, processes: Processes) -> None:
@@ -132,21 +132,6 @@ class PrivatePostgres:
             self._processes.end(self._child)
         if self._home is not None:
             self._home.remove()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _command(home: Home, name: str, argv: Sequence[str]) -> Command:

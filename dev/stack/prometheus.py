@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import httpx
@@ -14,12 +13,13 @@ import httpx
 from dev.stack.folders import Home, make_home
 from dev.stack.ports import LOOPBACK, free_port
 from dev.stack.processes import Child, Command, Processes, StackError
+from dev.stack.scoped import Scoped
 
 START_TIMEOUT_S = 60.0
 REQUEST_TIMEOUT_S = 5.0
 
 
-class PrivatePrometheus:
+class PrivatePrometheus(Scoped):
     """A context manager; `url` answers the HTTP API once it is entered."""
 
     def __init__(
@@ -93,18 +93,3 @@ class PrivatePrometheus:
             self._processes.end(self._child)
         if self._home is not None:
             self._home.remove()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from dev.stack.airflow import ROOT, AirflowConfig, PrivateAirflow
@@ -18,6 +17,7 @@ from dev.stack.interrupts import ending_signals_wait
 from dev.stack.postgres import PrivatePostgres
 from dev.stack.processes import Command, Processes, Stopping
 from dev.stack.prometheus import PrivatePrometheus
+from dev.stack.scoped import Scoped
 from simfleet.prometheus import prometheus_config
 
 BREAKFIX = (sys.executable, "-c", "from breakfix.cli import main; main()")
@@ -47,7 +47,7 @@ def _silent(_: str) -> None:
     """Tell nobody."""
 
 
-class Stack:
+class Stack(Scoped):
     """A context manager. Everything is up when it is entered; nothing is left when it is exited.
 
     Enter it in the main thread inside `ending_signals_interrupt`, and an ending signal ends it in
@@ -143,21 +143,6 @@ class Stack:
             self.processes.stop()
             self.prometheus.stop()
             self.postgres.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _raise_first(parts: Sequence[Future[None]]) -> None:
