@@ -96,6 +96,7 @@ class PrometheusMetrics:
             return dict(zip(queries, pool.map(one, queries.values()), strict=True))
 
     def _ask(self, promql: str, at: datetime, *, deadline: float) -> QueryResult:
+        last: _TryAgainError | None = None
         for attempt in stamina.retry_context(
             on=_TryAgainError,
             attempts=ATTEMPTS,
@@ -104,7 +105,13 @@ class PrometheusMetrics:
             wait_max=2.0,
         ):
             with attempt:
-                return decode(self._post(promql, at, deadline=deadline))
+                if last is not None and time.monotonic() >= deadline:
+                    raise MetricsError(f"{last}, until the deadline of the queries") from last
+                try:
+                    return decode(self._post(promql, at, deadline=deadline))
+                except _TryAgainError as e:
+                    last = e
+                    raise
         raise MetricsError(
             "Prometheus was not asked"
         )  # pragma: no cover - retry_context yields once
