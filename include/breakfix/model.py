@@ -700,9 +700,10 @@ class NodeRecord:
     state: NodeState
     since: datetime
     last_case: str = ""
-    evidence_floor: datetime | None = None  # events before it belong to an ended repair
+    evidence_floor: datetime | None = None  # events before it were repaired, or a person ended them
     attempts: int = 0  # repairs in the policy's look-back
     last_ended_at: datetime | None = None
+    overridden_at: datetime | None = None  # when a person last took the node back
 
 
 # --------------------------------------------------------------------------- canonical form
