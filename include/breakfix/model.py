@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -414,6 +414,22 @@ class Observation:
         if self.gpu_nodes is None:
             return self.nodes
         return tuple(n for n in self.nodes if n.name in self.gpu_nodes)
+
+
+_LATEST_BOOT = 1e11  # seconds since 1970: no boot is later, and datetime can still tell it
+
+
+def boot_time(facts: Mapping[str, str]) -> datetime | None:
+    """When the node booted, by its fact `boot_time`; of several values the newest, None if none."""
+    found = []
+    for word in facts.get("boot_time", "").split(","):
+        try:
+            seconds = float(word)
+        except ValueError:
+            continue
+        if 0 < seconds < _LATEST_BOOT:  # false of NaN too
+            found.append(datetime.fromtimestamp(seconds, UTC))
+    return max(found, default=None)
 
 
 # --------------------------------------------------------------------------- decide
