@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from breakfix.model import Condition, Observation
 from breakfix.observe import observe
-from breakfix.observe.promql import since_query
+from breakfix.observe.floors import MOST_BOOTS
+from breakfix.observe.promql import fact_query, since_query
 from breakfix.policy import parse_policy
 from breakfix.ports import QueryResult
 from breakfix.wiring import default_policy_text
@@ -21,6 +22,7 @@ from tests.fakes_metrics import FakeMetrics, samples
 from tests.observations import LONG_AGO, NOW, POLICY
 
 UUID = "GPU-aaaa"
+FIVE_MINUTES = timedelta(minutes=5)
 DCGM = {"Hostname": "gpu-1", "instance": "10.0.0.7:9400", "UUID": UUID, "gpu": "0"}
 
 
@@ -277,6 +279,67 @@ def test_evidence_since_a_repair_that_cannot_be_read_neither_condemns_nor_clears
     assert any("gpu-1" in w for w in seen.warnings)
 
 
+# ------------------------------------------------------------------ after a boot
+
+
+def booted(metrics: FakeMetrics, **minutes_ago: float) -> FakeMetrics:
+    """The nodes (with _ for -) booted so many minutes ago."""
+    boots = [
+        ({"nodename": n.replace("_", "-")}, NOW.timestamp() - 60 * m)
+        for n, m in minutes_ago.items()
+    ]
+    metrics.answers[fact_query(POLICY.facts["boot_time"], POLICY.names)] = samples(*boots)
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("boot", "floors", "since"),
+    [
+        pytest.param(10, {}, 600, id="a boot within the window"),
+        pytest.param(10, repaired(60), 600, id="a boot after the repair"),
+        pytest.param(60, repaired(10), 600, id="a repair after the boot"),
+        pytest.param(60 * 24, {}, None, id="a boot outside the window changes nothing"),
+        pytest.param(-10, {}, None, id="a boot to come is a wrong clock"),
+    ],
+)
+def test_events_are_read_again_since_the_newer_of_boot_and_floor(
+    boot: float, floors: dict[str, datetime], since: int | None
+) -> None:
+    metrics = booted(FakeMetrics(), gpu_1=boot)
+    metrics.say(POLICY, "xid_last", xids("79", "48"))
+    metrics.answers[since_query(RULE, POLICY.names, since or 1)] = xids("48")
+    seen = see(metrics, floors=floors)
+    assert [r.key for r in seen.readings] == (["48"] if since else ["48", "79"])
+
+
+def test_events_of_before_a_boot_go_and_leave_the_node_covered() -> None:
+    metrics = booted(FakeMetrics(), gpu_1=10)
+    metrics.say(POLICY, "xid_last", xids("79"))
+    metrics.cover(POLICY, "xid_last", samples(({"Hostname": "gpu-1"}, 5.0)))
+    seen = see(metrics)
+    assert (seen.readings, seen.coverage["xid_last"].nodes_seen) == ((), {"gpu-1"})
+
+
+def test_after_a_reboot_of_everything_only_the_newest_boots_are_read_again() -> None:
+    names = [f"gpu-{i}" for i in range(MOST_BOOTS + 20)]  # gpu-0 booted last
+    minutes = {n.replace("-", "_"): 1.0 + i for i, n in enumerate(names)}
+    metrics = booted(FakeMetrics(), **minutes)
+    found = [
+        ({"Hostname": n, "UUID": f"GPU-{n}", "err_code": "79"}, 79.0) for n in [*names, "old-1"]
+    ]
+    metrics.say(POLICY, "xid_last", samples(*found))
+    metrics.cover(POLICY, "xid_last", samples(*((labels, 5.0) for labels, _ in found)))
+    for i in range(len(names)):
+        metrics.answers[since_query(RULE, POLICY.names, 60.0 * (1 + i))] = samples(*found)
+    seen = see(metrics, cluster(*names, "old-1"), floors={"old-1": NOW - FIVE_MINUTES})
+    again = {*names[:MOST_BOOTS], "old-1"}
+    assert {r.node for r in seen.readings} == again
+    assert seen.coverage["xid_last"].nodes_seen == again
+    asked = {since_query(RULE, POLICY.names, 60.0 * (1 + i)) for i in range(len(names))}
+    assert len(asked & set(metrics.asked)) == MOST_BOOTS
+    assert [w for w in seen.warnings if w.startswith("20 more nodes booted")]
+
+
 # ------------------------------------------------------------------ Kubernetes, the past, hostility
 
 
@@ -333,8 +396,6 @@ def test_the_past_says_so() -> None:
 
 
 def test_facts_come_from_labels_and_values() -> None:
-    from breakfix.observe.promql import fact_query
-
     metrics = FakeMetrics()
     driver = fact_query(POLICY.facts["driver_version"], POLICY.names)
     boot = fact_query(POLICY.facts["boot_time"], POLICY.names)
