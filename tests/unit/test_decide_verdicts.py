@@ -336,6 +336,12 @@ def test_states_do_not_count_on_a_node_that_just_came_up(
     assert verdict(xid(79), **how).recommended_action is A.REBOOT_NODE
 
 
+def test_fewer_gpus_than_its_like_is_for_people_until_another_source_speaks() -> None:
+    alone = verdict(reading("gpus_unlike_peers"))
+    assert (alone.recommended_action, alone.refusal) == (A.REVIEW, R.NOT_CORROBORATED)
+    assert verdict(reading("gpus_unlike_peers"), xid(79)).failure_class is C.GPU_OFF_BUS
+
+
 @pytest.mark.parametrize("status", ["True", "False"])
 def test_a_node_that_goes_to_and_fro_is_judged(status: str) -> None:
     conditions = (Condition("Ready", status, since=NOW - timedelta(seconds=60)),)

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from breakfix.model import Condition, Observation
 from breakfix.observe import observe
 from breakfix.observe.floors import MOST_BOOTS
+from breakfix.observe.kubernetes_signals import expected_gpus
 from breakfix.observe.promql import fact_query, since_query
 from breakfix.policy import parse_policy
 from breakfix.ports import QueryResult
 from breakfix.wiring import default_policy_text
-from tests.fakes_cluster import FakeCluster
+from tests.fakes_cluster import FakeCluster, make_node
 from tests.fakes_metrics import FakeMetrics, samples
 from tests.observations import LONG_AGO, NOW, POLICY
 
@@ -158,6 +159,92 @@ def test_the_policy_may_say_how_many_gpus_a_sku_has() -> None:
     metrics.say(policy, "gpu_count_short", samples(({"Hostname": "gpu-1"}, 3.0)), most_gpus=4)
     seen = observe(metrics, cluster("gpu-1"), policy, at=NOW, gpu_node_selector="")
     assert [(r.signal, r.value) for r in seen.readings] == [("gpu_count_short", 1.0)]
+
+
+def fleet_of(*gpus: int, **changes: object) -> FakeCluster:
+    """Nodes gpu-1, gpu-2, ... that show so many GPUs, in capacity, label and allocatable."""
+    made = FakeCluster()
+    for nth, count in enumerate(gpus, 1):
+        labels = {"nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": str(count)}
+        how = {"gpus_capacity": count, "gpus_allocatable": count, "labels": labels, **changes}
+        made.add_node(f"gpu-{nth}", **how)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("nodes", "missing"),
+    [
+        pytest.param(fleet_of(7, 8, 8), {"gpu-1": 1.0}, id="it booted without one"),
+        pytest.param(fleet_of(0, 8, 8), {"gpu-1": 8.0}, id="it booted without any"),
+        pytest.param(fleet_of(7, 6, 8, 8), {"gpu-1": 1.0, "gpu-2": 2.0}, id="half have more"),
+        pytest.param(fleet_of(7, 8), {}, id="one other is no custom"),
+        pytest.param(fleet_of(4, 4, 4, 8, 8), {}, id="most are smaller"),
+        pytest.param(fleet_of(1, 2, 4, 8, 8), {}, id="a SKU of many sizes"),
+        pytest.param(fleet_of(7, 8, 8, sku=""), {}, id="nobody knows the SKU"),
+    ],
+)
+def test_a_node_that_forgot_a_gpu_is_compared_with_its_like(
+    nodes: FakeCluster, missing: dict[str, float]
+) -> None:
+    seen = see(FakeMetrics(), nodes)
+    assert {r.node: r.value for r in seen.readings} == missing
+    assert {r.signal for r in seen.readings} <= {"gpus_unlike_peers"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"sku": "A100"}, id="another SKU"),
+        pytest.param({"pool": "dev"}, id="another pool"),
+        pytest.param(
+            {
+                "labels": {
+                    "nvidia.com/gpu.present": "true",
+                    "node.kubernetes.io/instance-type": "small",
+                }
+            },
+            id="another instance type",
+        ),
+    ],
+)
+def test_nodes_that_are_not_alike_are_not_compared(changes: dict[str, object]) -> None:
+    nodes = FakeCluster()
+    nodes.add_node("gpu-1", gpus_capacity=1, gpus_allocatable=1, **changes)
+    for name in ("gpu-2", "gpu-3"):
+        nodes.add_node(name)
+    assert see(FakeMetrics(), nodes).readings == ()
+
+
+def test_gpus_split_by_mig_are_not_gone() -> None:
+    nodes = fleet_of(8, 8, 8)
+    nodes.add_node(
+        "gpu-4",
+        gpus_capacity=6,  # GPUs split under the mixed strategy are resources of another name
+        gpus_allocatable=6,
+        labels={"nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": "8"},
+    )
+    assert {r.signal for r in see(FakeMetrics(), nodes).readings} == {"kube_gpus_short"}
+
+
+def test_a_sku_that_the_policy_names_is_not_compared() -> None:
+    policy = parse_policy(default_policy_text(), "expected_gpus: {H100: 7}")
+    seen = observe(FakeMetrics(), fleet_of(7, 8, 8), policy, at=NOW, gpu_node_selector="")
+    assert seen.readings == ()
+
+
+@pytest.mark.parametrize(
+    ("sku", "peers", "expected"),
+    [
+        pytest.param("H100", 2, 8, id="its like have more"),
+        pytest.param("H100", 0, 7, id="nobody is like it"),
+        pytest.param("B200", 2, 4, id="the policy has the last word"),
+    ],
+)
+def test_expected_gpus_heeds_the_peers_it_is_given(sku: str, peers: int, expected: int) -> None:
+    policy = parse_policy(default_policy_text(), "expected_gpus: {B200: 4}")
+    short = make_node("gpu-1", sku=sku, gpus_capacity=7)
+    others = [make_node(f"gpu-{2 + i}", sku=sku) for i in range(peers)]
+    assert expected_gpus(short, policy, peers=[short, *others]) == expected
 
 
 # ------------------------------------------------------------------ coverage

@@ -51,9 +51,7 @@ def reread_since(
 Due = Mapping[tuple[str, float], set[str]]  # (signal, seconds since the floor) -> nodes
 
 
-def _boots(
-    facts: Facts, floors: Mapping[str, datetime], *, at: datetime
-) -> Mapping[str, datetime]:
+def _boots(facts: Facts, floors: Mapping[str, datetime], *, at: datetime) -> Mapping[str, datetime]:
     """Node -> boot, where it is newer than the node's floor. A boot to come is a wrong clock."""
     known = {node: boot_time(of_node) for node, of_node in facts.items()}
     return {
