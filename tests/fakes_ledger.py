@@ -10,7 +10,7 @@ from functools import wraps
 
 from breakfix.adapters.ledger import approval_rules, chain, rules, sweep_rules
 from breakfix.errors import LedgerError
-from breakfix.model import HaltLevel, NodeState, Refusal, Step, StepStatus
+from breakfix.model import CaseEnd, HaltLevel, NodeState, Refusal, Step, StepStatus
 from breakfix.ports import ReviewItem
 
 
@@ -25,6 +25,10 @@ def atomic(method):
             return method(self, *args, **kwargs)
 
     return locked
+
+
+def _newest(*moments):
+    return max((m for m in moments if m), default=None)
 
 
 class FakeLedger:
@@ -291,8 +295,12 @@ class FakeLedger:
             swept=self._states.get(node),
             last=cases[-1] if cases else None,
             last_state_since=self._since[cases[-1].id] if cases else None,
-            evidence_floor=max((c.repaired_at for c in cases if c.repaired_at), default=None),
-            last_ended_at=max((c.ended_at for c in cases if c.ended_at), default=None),
+            evidence_floor=_newest(
+                *(c.repaired_at for c in cases),
+                *(c.ended_at for c in cases if c.end in sweep_rules.ANSWERED),
+            ),
+            last_ended_at=_newest(*(c.ended_at for c in cases)),
+            overridden_at=_newest(*(c.ended_at for c in cases if c.end is CaseEnd.OVERRIDDEN)),
             attempts=len(repairs),
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -416,6 +416,22 @@ class Observation:
         return tuple(n for n in self.nodes if n.name in self.gpu_nodes)
 
 
+_LATEST_BOOT = 1e11  # seconds since 1970: no boot is later, and datetime can still tell it
+
+
+def boot_time(facts: Mapping[str, str]) -> datetime | None:
+    """When the node booted, by its fact `boot_time`; of several values the newest, None if none."""
+    found = []
+    for word in facts.get("boot_time", "").split(","):
+        try:
+            seconds = float(word)
+        except ValueError:
+            continue
+        if 0 < seconds < _LATEST_BOOT:  # false of NaN too
+            found.append(datetime.fromtimestamp(seconds, UTC))
+    return max(found, default=None)
+
+
 # --------------------------------------------------------------------------- decide
 
 
@@ -700,10 +716,10 @@ class NodeRecord:
     state: NodeState
     since: datetime
     last_case: str = ""
-    evidence_floor: datetime | None = None  # events before it belong to an ended repair
+    evidence_floor: datetime | None = None  # events before it were repaired, or a person ended them
     attempts: int = 0  # repairs in the policy's look-back
     last_ended_at: datetime | None = None
-    overridden_at: datetime | None = None  # when a person last took the node back from us
+    overridden_at: datetime | None = None  # when a person last took the node back
 
 
 # --------------------------------------------------------------------------- canonical form

@@ -35,7 +35,9 @@ from breakfix.model import (
 )
 
 KUBERNETES = "kubernetes:"
-_KUBERNETES_QUERY = re.compile(r"^kubernetes:(gpus_short|condition:[A-Za-z0-9./_-]+!?=[A-Za-z]+)$")
+_KUBERNETES_QUERY = re.compile(
+    r"^kubernetes:(gpus_short|gpus_unlike_peers|condition:[A-Za-z0-9./_-]+!?=[A-Za-z]+)$"
+)
 _WORDS = frozenset({"$window", "$window_s", "$step", "$node", "$gpu", "$seen"})
 _TEXT_FIELDS = ("value", "threshold", "key", "gpu", "node", "meaning")
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
@@ -92,7 +94,9 @@ class SignalRule(_Rule):
     A query `kubernetes:NAME` asks the API server's objects instead and needs no coverage:
     - `kubernetes:condition:TYPE=STATUS` or `TYPE!=STATUS`: for how many seconds the node's
       condition is so;
-    - `kubernetes:gpus_short`: how many GPUs fewer are allocatable than the node should have.
+    - `kubernetes:gpus_short`: how many GPUs fewer are allocatable than the node should have;
+    - `kubernetes:gpus_unlike_peers`: how many GPUs fewer the node itself shows than most nodes of
+      its SKU, pool and instance type.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -155,8 +159,8 @@ class SignalRule(_Rule):
         if self.is_kubernetes:
             if not _KUBERNETES_QUERY.match(self.query):
                 msg = (
-                    f"{self.query!r} is neither kubernetes:condition:TYPE=STATUS"
-                    " nor kubernetes:gpus_short"
+                    f"{self.query!r} is none of kubernetes:condition:TYPE=STATUS,"
+                    " kubernetes:gpus_short and kubernetes:gpus_unlike_peers"
                 )
                 raise ValueError(msg)
         elif not self.coverage:

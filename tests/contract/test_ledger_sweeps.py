@@ -142,6 +142,34 @@ def test_a_later_case_without_a_repair_keeps_the_floor_of_the_one_before(ledger)
     assert ledger.node_records(now=later(201))["n1"].evidence_floor == later(10.5)
 
 
+@pytest.mark.parametrize(
+    ("end", "overridden_at"),
+    [
+        pytest.param(CaseEnd.OVERRIDDEN, later(20), id="a person uncordoned the node"),
+        pytest.param(CaseEnd.ABORTED, None, id="a person aborted the case"),
+    ],
+)
+def test_what_a_person_ended_leaves_a_floor_for_evidence(ledger, end, overridden_at):
+    case = admit(ledger, "n1")
+    ledger.end_case(case.id, 1, end, actor="ann", reason="mine", now=later(20))
+    admit(ledger, "n2")
+    again = admit(ledger, "n1", now=later(30))
+    ledger.end_case(again.id, 1, CaseEnd.ESCALATED, actor="a", reason="hw", now=later(50))
+    records = ledger.node_records(now=later(51))
+    found = {n: (r.evidence_floor, r.overridden_at) for n, r in records.items()}
+    assert found == {"n1": (later(20), overridden_at), "n2": (None, None)}
+
+
+def test_the_floor_for_evidence_is_the_newest_of_repair_and_override(ledger):
+    case = to_returning(ledger, admit(ledger, "n1"), repaired_at=later(10.5))
+    ledger.end_case(case.id, 1, CaseEnd.OVERRIDDEN, actor="ann", reason="mine", now=later(20))
+    assert ledger.node_records(now=later(21))["n1"].evidence_floor == later(20)
+    again = to_returning(ledger, admit(ledger, "n1", now=later(30)), repaired_at=later(40))
+    ledger.end_case(again.id, 1, CaseEnd.RETURNED, actor="a", reason="r", now=later(50))
+    record = ledger.node_records(now=later(51))["n1"]
+    assert (record.evidence_floor, record.overridden_at) == (later(40), later(20))
+
+
 def test_attempts_count_repairs_in_the_window_once_a_case_and_attempt(ledger):
     case = admit(ledger, "n1")
     for name in ("drain", "repair.pod", "repair.wait"):

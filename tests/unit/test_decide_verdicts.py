@@ -314,9 +314,14 @@ FRESH = [
     pytest.param(
         {"conditions": (Condition("Ready", "True", since=NOW - timedelta(seconds=60)),)},
         {},
-        id="just Ready",
+        id="just Ready, and nobody tells the boot",
     ),
     pytest.param({}, {"boot_time": repr(NOW.timestamp() - 60)}, id="just booted"),
+    pytest.param(
+        {},
+        {"boot_time": f"{NOW.timestamp() - 9e5!r},{NOW.timestamp() - 60!r}"},
+        id="just booted, and the boot before is still told",
+    ),
 ]
 
 
@@ -329,6 +334,23 @@ def test_states_do_not_count_on_a_node_that_just_came_up(
     assert (found.recommended_action, found.refusal) == (A.NONE, R.COOLDOWN)
     assert found.state is NodeState.SUSPECT
     assert verdict(xid(79), **how).recommended_action is A.REBOOT_NODE
+
+
+def test_fewer_gpus_than_its_like_is_for_people_until_another_source_speaks() -> None:
+    alone = verdict(reading("gpus_unlike_peers"))
+    assert (alone.recommended_action, alone.refusal) == (A.REVIEW, R.NOT_CORROBORATED)
+    assert verdict(reading("gpus_unlike_peers"), xid(79)).failure_class is C.GPU_OFF_BUS
+
+
+@pytest.mark.parametrize("status", ["True", "False"])
+def test_a_node_that_goes_to_and_fro_is_judged(status: str) -> None:
+    conditions = (Condition("Ready", status, since=NOW - timedelta(seconds=60)),)
+    found = verdict(
+        reading("gpu_count_short"),
+        nodes=[ready_node(conditions=conditions)],
+        facts={"gpu-1": {"boot_time": repr(NOW.timestamp() - 86_400)}},
+    )
+    assert (found.failure_class, found.recommended_action) == (C.GPU_MISSING, A.REBOOT_NODE)
 
 
 @pytest.mark.parametrize("boot_time", ["", "nan", "inf", "-5", "1e300", "yesterday"])

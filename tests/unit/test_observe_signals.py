@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 
 from breakfix.model import Condition, Observation
 from breakfix.observe import observe
-from breakfix.observe.promql import since_query
+from breakfix.observe.floors import MOST_BOOTS
+from breakfix.observe.kubernetes_signals import expected_gpus
+from breakfix.observe.promql import fact_query, since_query
 from breakfix.policy import parse_policy
 from breakfix.ports import QueryResult
 from breakfix.wiring import default_policy_text
-from tests.fakes_cluster import FakeCluster
+from tests.fakes_cluster import FakeCluster, make_node
 from tests.fakes_metrics import FakeMetrics, samples
 from tests.observations import LONG_AGO, NOW, POLICY
 
 UUID = "GPU-aaaa"
+FIVE_MINUTES = timedelta(minutes=5)
 DCGM = {"Hostname": "gpu-1", "instance": "10.0.0.7:9400", "UUID": UUID, "gpu": "0"}
 
 
@@ -158,6 +161,92 @@ def test_the_policy_may_say_how_many_gpus_a_sku_has() -> None:
     assert [(r.signal, r.value) for r in seen.readings] == [("gpu_count_short", 1.0)]
 
 
+def fleet_of(*gpus: int, **changes: object) -> FakeCluster:
+    """Nodes gpu-1, gpu-2, ... that show so many GPUs, in capacity, label and allocatable."""
+    made = FakeCluster()
+    for nth, count in enumerate(gpus, 1):
+        labels = {"nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": str(count)}
+        how = {"gpus_capacity": count, "gpus_allocatable": count, "labels": labels, **changes}
+        made.add_node(f"gpu-{nth}", **how)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("nodes", "missing"),
+    [
+        pytest.param(fleet_of(7, 8, 8), {"gpu-1": 1.0}, id="it booted without one"),
+        pytest.param(fleet_of(0, 8, 8), {"gpu-1": 8.0}, id="it booted without any"),
+        pytest.param(fleet_of(7, 6, 8, 8), {"gpu-1": 1.0, "gpu-2": 2.0}, id="half have more"),
+        pytest.param(fleet_of(7, 8), {}, id="one other is no custom"),
+        pytest.param(fleet_of(4, 4, 4, 8, 8), {}, id="most are smaller"),
+        pytest.param(fleet_of(1, 2, 4, 8, 8), {}, id="a SKU of many sizes"),
+        pytest.param(fleet_of(7, 8, 8, sku=""), {}, id="nobody knows the SKU"),
+    ],
+)
+def test_a_node_that_forgot_a_gpu_is_compared_with_its_like(
+    nodes: FakeCluster, missing: dict[str, float]
+) -> None:
+    seen = see(FakeMetrics(), nodes)
+    assert {r.node: r.value for r in seen.readings} == missing
+    assert {r.signal for r in seen.readings} <= {"gpus_unlike_peers"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"sku": "A100"}, id="another SKU"),
+        pytest.param({"pool": "dev"}, id="another pool"),
+        pytest.param(
+            {
+                "labels": {
+                    "nvidia.com/gpu.present": "true",
+                    "node.kubernetes.io/instance-type": "small",
+                }
+            },
+            id="another instance type",
+        ),
+    ],
+)
+def test_nodes_that_are_not_alike_are_not_compared(changes: dict[str, object]) -> None:
+    nodes = FakeCluster()
+    nodes.add_node("gpu-1", gpus_capacity=1, gpus_allocatable=1, **changes)
+    for name in ("gpu-2", "gpu-3"):
+        nodes.add_node(name)
+    assert see(FakeMetrics(), nodes).readings == ()
+
+
+def test_gpus_split_by_mig_are_not_gone() -> None:
+    nodes = fleet_of(8, 8, 8)
+    nodes.add_node(
+        "gpu-4",
+        gpus_capacity=6,  # GPUs split under the mixed strategy are resources of another name
+        gpus_allocatable=6,
+        labels={"nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": "8"},
+    )
+    assert {r.signal for r in see(FakeMetrics(), nodes).readings} == {"kube_gpus_short"}
+
+
+def test_a_sku_that_the_policy_names_is_not_compared() -> None:
+    policy = parse_policy(default_policy_text(), "expected_gpus: {H100: 7}")
+    seen = observe(FakeMetrics(), fleet_of(7, 8, 8), policy, at=NOW, gpu_node_selector="")
+    assert seen.readings == ()
+
+
+@pytest.mark.parametrize(
+    ("sku", "peers", "expected"),
+    [
+        pytest.param("H100", 2, 8, id="its like have more"),
+        pytest.param("H100", 0, 7, id="nobody is like it"),
+        pytest.param("B200", 2, 4, id="the policy has the last word"),
+    ],
+)
+def test_expected_gpus_heeds_the_peers_it_is_given(sku: str, peers: int, expected: int) -> None:
+    policy = parse_policy(default_policy_text(), "expected_gpus: {B200: 4}")
+    short = make_node("gpu-1", sku=sku, gpus_capacity=7)
+    others = [make_node(f"gpu-{2 + i}", sku=sku) for i in range(peers)]
+    assert expected_gpus(short, policy, peers=[short, *others]) == expected
+
+
 # ------------------------------------------------------------------ coverage
 
 
@@ -277,6 +366,67 @@ def test_evidence_since_a_repair_that_cannot_be_read_neither_condemns_nor_clears
     assert any("gpu-1" in w for w in seen.warnings)
 
 
+# ------------------------------------------------------------------ after a boot
+
+
+def booted(metrics: FakeMetrics, **minutes_ago: float) -> FakeMetrics:
+    """The nodes (with _ for -) booted so many minutes ago."""
+    boots = [
+        ({"nodename": n.replace("_", "-")}, NOW.timestamp() - 60 * m)
+        for n, m in minutes_ago.items()
+    ]
+    metrics.answers[fact_query(POLICY.facts["boot_time"], POLICY.names)] = samples(*boots)
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("boot", "floors", "since"),
+    [
+        pytest.param(10, {}, 600, id="a boot within the window"),
+        pytest.param(10, repaired(60), 600, id="a boot after the repair"),
+        pytest.param(60, repaired(10), 600, id="a repair after the boot"),
+        pytest.param(60 * 24, {}, None, id="a boot outside the window changes nothing"),
+        pytest.param(-10, {}, None, id="a boot to come is a wrong clock"),
+    ],
+)
+def test_events_are_read_again_since_the_newer_of_boot_and_floor(
+    boot: float, floors: dict[str, datetime], since: int | None
+) -> None:
+    metrics = booted(FakeMetrics(), gpu_1=boot)
+    metrics.say(POLICY, "xid_last", xids("79", "48"))
+    metrics.answers[since_query(RULE, POLICY.names, since or 1)] = xids("48")
+    seen = see(metrics, floors=floors)
+    assert [r.key for r in seen.readings] == (["48"] if since else ["48", "79"])
+
+
+def test_events_of_before_a_boot_go_and_leave_the_node_covered() -> None:
+    metrics = booted(FakeMetrics(), gpu_1=10)
+    metrics.say(POLICY, "xid_last", xids("79"))
+    metrics.cover(POLICY, "xid_last", samples(({"Hostname": "gpu-1"}, 5.0)))
+    seen = see(metrics)
+    assert (seen.readings, seen.coverage["xid_last"].nodes_seen) == ((), {"gpu-1"})
+
+
+def test_after_a_reboot_of_everything_only_the_newest_boots_are_read_again() -> None:
+    names = [f"gpu-{i}" for i in range(MOST_BOOTS + 20)]  # gpu-0 booted last
+    minutes = {n.replace("-", "_"): 1.0 + i for i, n in enumerate(names)}
+    metrics = booted(FakeMetrics(), **minutes)
+    found = [
+        ({"Hostname": n, "UUID": f"GPU-{n}", "err_code": "79"}, 79.0) for n in [*names, "old-1"]
+    ]
+    metrics.say(POLICY, "xid_last", samples(*found))
+    metrics.cover(POLICY, "xid_last", samples(*((labels, 5.0) for labels, _ in found)))
+    for i in range(len(names)):
+        metrics.answers[since_query(RULE, POLICY.names, 60.0 * (1 + i))] = samples(*found)
+    seen = see(metrics, cluster(*names, "old-1"), floors={"old-1": NOW - FIVE_MINUTES})
+    again = {*names[:MOST_BOOTS], "old-1"}
+    assert {r.node for r in seen.readings} == again
+    assert seen.coverage["xid_last"].nodes_seen == again
+    asked = {since_query(RULE, POLICY.names, 60.0 * (1 + i)) for i in range(len(names))}
+    assert len(asked & set(metrics.asked)) == MOST_BOOTS
+    assert [w for w in seen.warnings if w.startswith("20 more nodes booted")]
+
+
 # ------------------------------------------------------------------ Kubernetes, the past, hostility
 
 
@@ -333,8 +483,6 @@ def test_the_past_says_so() -> None:
 
 
 def test_facts_come_from_labels_and_values() -> None:
-    from breakfix.observe.promql import fact_query
-
     metrics = FakeMetrics()
     driver = fact_query(POLICY.facts["driver_version"], POLICY.names)
     boot = fact_query(POLICY.facts["boot_time"], POLICY.names)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
-from breakfix.model import Node
+from breakfix.model import Node, boot_time
 from breakfix.policy import Policy
-
-_LATEST = 1e11  # seconds: no boot is later, and datetime can still tell it
 
 
 def other_owner(node: Node, policy: Policy) -> str:
@@ -23,18 +21,16 @@ def other_owner(node: Node, policy: Policy) -> str:
 
 
 def is_fresh(node: Node, facts: Mapping[str, str], policy: Policy, now: datetime) -> bool:
-    """Created, booted or Ready so recently that missing GPUs and the like are still normal."""
+    """Created or booted so recently that missing GPUs and the like are still normal.
+
+    When the boot is known, becoming Ready says nothing: a node that goes to and fro would else be
+    fresh for ever, and its states never judged. Where nobody tells the boot (no node exporter, or
+    it is not up again itself), Ready stands in: the age of the Node object is no word on it.
+    """
+    booted = boot_time(facts)
+    since = [node.created_at, booted]
     ready = node.condition("Ready")
-    since = [node.created_at, _boot_time(facts)]
-    if ready is not None and node.is_ready:
+    if booted is None and ready is not None and node.is_ready:
         since.append(ready.since)
     ages = [(now - t).total_seconds() for t in since if t is not None]
     return any(0 <= age < policy.timing.boot_grace_s for age in ages)
-
-
-def _boot_time(facts: Mapping[str, str]) -> datetime | None:
-    try:
-        seconds = float(facts.get("boot_time", "nan"))
-    except ValueError:
-        return None
-    return datetime.fromtimestamp(seconds, UTC) if 0 < seconds < _LATEST else None

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from breakfix.model import Node, Observation
-from breakfix.observe.after_repair import reread_since_repair
 from breakfix.observe.facts import read_facts
+from breakfix.observe.floors import reread_since
 from breakfix.observe.kubernetes_signals import read_kubernetes
 from breakfix.observe.labels import NodeNames
 from breakfix.observe.selector import matches
@@ -30,17 +30,18 @@ def observe(
 ) -> Observation:
     """One Observation. The GPU nodes, those that match the selector, are in `gpu_nodes`.
 
-    `floors`: node -> end of its last repair; events of before it do not count. `is_past`: `at` is
-    not now, and a warning says what that means. A signal that cannot be read is in `coverage` with
+    `floors`: node -> end of its last repair, or of a case that a person ended; events of before it
+    or of before the node's boot do not count. `is_past`: `at` is not now, and a warning says what
+    that means. A signal that cannot be read is in `coverage` with
     its error; raises ClusterError when the cluster cannot be listed.
     """
     everyone = tuple(sorted(cluster.nodes(), key=lambda n: n.name))
     nodes = {n.name: n for n in everyone if matches(n.labels, gpu_node_selector)}
     fleet = Fleet(nodes, NodeNames(policy.names, frozenset(n.name for n in everyone)))
     gathered = read_signals(metrics, fleet, policy, at=at)
-    reread_since_repair(gathered, metrics, fleet, policy, at=at, floors=floors or {})
-    _add_kubernetes(gathered, nodes, policy, at=at)
     facts, odd = read_facts(metrics, fleet, policy, at=at)
+    reread_since(gathered, metrics, fleet, policy, at=at, floors=floors or {}, facts=facts)
+    _add_kubernetes(gathered, nodes, policy, at=at)
     warnings = [*([PAST] if is_past else []), *gathered.warnings, *odd]
     return Observation(
         at=at,

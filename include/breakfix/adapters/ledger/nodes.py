@@ -11,9 +11,9 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from breakfix.adapters.ledger import cases as case_rows
 from breakfix.adapters.ledger.rules import REPAIR_STEP
-from breakfix.adapters.ledger.sweep_rules import node_record
+from breakfix.adapters.ledger.sweep_rules import ANSWERED, node_record
 from breakfix.adapters.ledger.tables import cases, node_states, steps
-from breakfix.model import NodeRecord
+from breakfix.model import CaseEnd, NodeRecord
 
 
 def records(
@@ -56,19 +56,21 @@ def _last_cases(connection: Connection, cluster: str) -> dict[str, dict[str, Any
 
 
 def _history(connection: Connection, cluster: str) -> dict[str, dict[str, Any]]:
+    ended_at = func.max(cases.c.ended_at)
+    answered_at = ended_at.filter(cases.c.end.in_(sorted(ANSWERED)))
     query = (
         select(
             cases.c.node,
-            func.max(cases.c.repaired_at).label("repaired_at"),
-            func.max(cases.c.ended_at).label("ended_at"),
+            # greatest() passes over NULL
+            func.greatest(func.max(cases.c.repaired_at), answered_at).label("evidence_floor"),
+            ended_at.label("last_ended_at"),
+            ended_at.filter(cases.c.end == CaseEnd.OVERRIDDEN).label("overridden_at"),
         )
         .where(cases.c.cluster == cluster)
         .group_by(cases.c.node)
     )
-    return {
-        row.node: {"evidence_floor": row.repaired_at, "last_ended_at": row.ended_at}
-        for row in connection.execute(query)
-    }
+    rows = connection.execute(query).mappings()
+    return {row["node"]: {k: v for k, v in row.items() if k != "node"} for row in rows}
 
 
 def _attempts(connection: Connection, cluster: str, since: datetime) -> dict[str, int]:

@@ -40,6 +40,9 @@ FOR_PEOPLE = frozenset(
 #: The states that sweeps write; every other state belongs to a case.
 SWEPT = frozenset({NodeState.HEALTHY, NodeState.SUSPECT})
 
+#: Ends that are a word on the evidence: what had happened until then opens no other case.
+ANSWERED = frozenset({CaseEnd.OVERRIDDEN, CaseEnd.ABORTED})
+
 #: A refusal at admission that was silent for so long is news again.
 QUIET = timedelta(hours=1)
 
@@ -134,6 +137,7 @@ def node_record(
     last_state_since: datetime | None = None,
     evidence_floor: datetime | None = None,
     last_ended_at: datetime | None = None,
+    overridden_at: datetime | None = None,
     attempts: int = 0,
 ) -> NodeRecord:
     """What is known of a node: an open or escalated case says its state, else the sweep."""
@@ -155,4 +159,5 @@ def node_record(
         evidence_floor=evidence_floor,
         attempts=attempts,
         last_ended_at=last_ended_at,
+        overridden_at=overridden_at,
     )
