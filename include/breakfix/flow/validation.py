@@ -133,8 +133,8 @@ def _settle_diag(services: Services, case: Case, step: Step) -> Step:
     namespace, name = repair.pod_of(step)
     log = services.cluster.pod_log(namespace, name)
     exit_code = services.cluster.pod_exit_code(namespace, name)
-    level = int(step.detail.get("level", 1))
-    outcome, summary = diag_outcome(log, exit_code, level=level)
+    level, gpus = int(step.detail.get("level", 1)), int(step.detail.get("gpus", 0))
+    outcome, summary = diag_outcome(log, exit_code, level=level, gpus=gpus)
     status = StepStatus.VERIFIED if outcome is Outcome.FIXED else StepStatus.FAILED
     detail = {"text": summary.text, "exit_code": exit_code}
     settled = steps.finish(acting(services), case, step.name, status, detail)
