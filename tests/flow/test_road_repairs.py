@@ -6,7 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from breakfix.errors import ClusterError, Refused
+from breakfix.flow.answers import refused_return
 from breakfix.flow.case import abort_case, run_stage
+from breakfix.flow.endings import give_up, node_gone, refused
 from breakfix.flow.stages import Go, Stage
 from breakfix.model import Action, CaseEnd, HaltLevel, NodeState, Purpose, RefusalReason, StepStatus
 from tests.flow.world import FlowWorld
@@ -580,7 +583,225 @@ def test_an_exclusion_label_takes_the_node_out_of_our_hands():
     world.drive(world.ended())
     assert world.case().end is CaseEnd.OVERRIDDEN
     assert not world.taints()
-    assert world.node().is_unschedulable  # as it was when the label came
+    assert not world.node().is_unschedulable  # the cordon was ours
+    assert world.node().labels["breakfix.dev/exclude"] == "true"
+
+
+def exclude(world, node="a1"):
+    labels = {**world.node(node).labels, "breakfix.dev/exclude": "true"}
+    world.cluster.change_node(node, labels=labels)
+
+
+def test_an_exclusion_that_is_killed_half_way_still_takes_our_cordon_off():
+    world = broken_world()
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    exclude(world)
+    halt(world, HaltLevel.ALL)
+    refusal = Refused(RefusalReason.EXCLUDED, "excluded")
+    with pytest.raises(Refused):
+        refused(world.services, world.case(), Stage.DRAIN, refusal)
+    assert world.case().is_open
+    halt(world, HaltLevel.NONE)
+    world.road.kill(world.case().run_id)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.OVERRIDDEN
+    assert not world.node().is_unschedulable
+    assert not world.taints()
+
+
+def test_a_cordon_by_a_person_survives_an_exclusion_label():
+    world = broken_world()
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    annotations = {**world.node().annotations, "breakfix.dev/cordoned-by-us": "false"}
+    world.cluster.change_node("a1", annotations=annotations)
+    exclude(world)
+    refusal = Refused(RefusalReason.EXCLUDED, "excluded")
+    refused(world.services, world.case(), Stage.DRAIN, refusal)
+    assert world.node().is_unschedulable
+    assert not world.taints()
+
+
+def test_an_abort_of_an_excluded_node_takes_our_cordon_off():
+    world = broken_world()
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    exclude(world)
+    abort_case(world.services, world.case().id, actor="ann", reason="spare it")
+    assert world.case().end is CaseEnd.ABORTED
+    assert not world.node().is_unschedulable
+
+
+def test_an_exclusion_label_under_repair_leaves_the_node_out_and_tells_people():
+    world = broken_world()
+    world.drive(world.at_stage(Stage.CHECK_SIGNALS))
+    exclude(world)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert "excluded" in world.why()
+    assert world.is_held_out()
+    assert world.node().labels["breakfix.dev/state"] == "escalated"
+    assert any("escalated" in subject for subject, _ in world.notifier.told)
+
+
+def test_a_cordon_that_came_between_admission_and_quarantine_ends_the_case():
+    world = broken_world()
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    world.cluster.change_node("a1", labels={}, annotations={}, taints=())
+    refusal = Refused(RefusalReason.FOREIGN_CORDON, "cordoned by somebody else")
+    refused(world.services, world.case(), Stage.BEGIN, refusal)
+    assert world.case().end is CaseEnd.OVERRIDDEN
+    assert world.node().is_unschedulable
+
+
+# --------------------------------------------------------------------------- pods that come late
+
+
+def with_stuck_pod(xid=79):
+    """At its repair, with the repair's pod dispatched and its image never pulled."""
+    world = broken_world(xid)
+    world._run = lambda *_: None
+    repairs = (Stage.REBOOT_NODE, Stage.RESET_GPU)
+    world.drive(lambda: any(world.at_stage(s)() for s in repairs))
+    world.road.tick()
+    assert our_pods(world)
+    return world
+
+
+def our_pods(world):
+    return [p for p in world.cluster._pods.values() if "breakfix.dev/case" in p.labels]
+
+
+@pytest.mark.parametrize("xid", [79, 95], ids=["reboot", "reset"])
+def test_no_repair_pod_outlives_its_aborted_case(xid):
+    world = with_stuck_pod(xid)
+    abort_case(world.services, world.case().id, actor="ann", reason="enough")
+    assert world.case().end is CaseEnd.ESCALATED
+    assert not our_pods(world)
+
+
+@pytest.mark.parametrize("xid", [79, 95], ids=["reboot", "reset"])
+def test_no_repair_pod_outlives_its_deadline(xid):
+    world = with_stuck_pod(xid)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert not our_pods(world)
+
+
+def test_no_repair_pod_outlives_a_node_that_a_person_took_back():
+    world = with_stuck_pod()
+    world.uncordon("a1")
+    give_up(world.services, world.case(), CaseEnd.OVERRIDDEN, "taken back")
+    assert not our_pods(world)
+
+
+def test_no_diagnostic_outlives_its_deadline():
+    world = broken_world()
+    world.drive(world.at_stage(Stage.RUN_DIAG))
+    world._run = lambda *_: None
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert not [p for p in our_pods(world) if not p.is_finished]
+
+
+def test_no_repair_pod_waits_for_another_machine_of_that_name():
+    world = with_stuck_pod()
+    world.cluster.change_node("a1", uid="another-machine")
+    node_gone(world.services, world.case(), "another machine has the name")
+    assert world.case().end is CaseEnd.NODE_GONE
+    assert not our_pods(world)
+
+
+def test_an_ending_whose_pod_cannot_be_deleted_now_is_tried_again():
+    world = with_stuck_pod()
+    world.cluster.fail("delete_pod")
+    with pytest.raises(ClusterError):
+        abort_case(world.services, world.case().id, actor="ann", reason="enough")
+    assert world.case().is_open
+    world.drive(world.ended())
+    assert not our_pods(world)
+
+
+# --------------------------------------------------------------------------- the return's proof
+
+
+def waiting_for_return(**changes):
+    world = broken_world(**changes)
+    world.silence.add(Purpose.RETURN)
+    world.drive(world.at_stage(Stage.APPROVE_RETURN))
+    return world
+
+
+def answer_return(world):
+    """Somebody answers now; the run goes one stage further."""
+    world.silence.clear()
+    run = world.road.runs[world.case().run_id]
+    run.wait = None
+    world.road._step(run)
+    return run
+
+
+def test_a_node_that_rebooted_since_its_validation_is_validated_again():
+    world = waiting_for_return()
+    world.cluster.reboot("a1")
+    run = answer_return(world)
+    world.road._step(run)
+    assert "rebooted since its validation" in run.trail[-1]
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+    assert world.ran["diag"] == 2
+
+
+def test_a_node_that_rebooted_during_its_diagnostic_did_not_pass():
+    world = broken_world()
+    world.drive(world.at_stage(Stage.RUN_DIAG))
+    world.road.tick()
+    world.kubelet()
+    world.cluster.reboot("a1")
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert "rebooted during the diagnostic" in world.why()
+
+
+def test_a_node_needs_the_gpus_it_had_when_its_case_was_opened():
+    world = broken_world()
+    world.drive(world.at_stage(Stage.REBOOT_NODE))
+    case = world.case()
+    world.ledger.move(
+        case.id,
+        case.fence,
+        case.state,
+        actor="t",
+        reason="t",
+        now=world.clock.now(),
+        detail={"gpus_expected": 9},
+    )
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert "8 of 9 GPUs" in world.why()
+
+
+def test_a_question_about_a_return_expires_no_later_than_its_evidence():
+    world = waiting_for_return(overlay="timing: {evidence_max_age: 300s}")
+    asked = world.ledger.approvals(world.case().id)[-1]
+    (diag,) = [s for s in world.ledger.steps(world.case().id) if s.name == "diag-1"]
+    assert asked.expires_at == diag.ended_at + timedelta(seconds=300)
+
+
+def test_a_refused_return_is_not_forgotten_by_a_crash():
+    world = waiting_for_return()
+    world.refused.add(Purpose.RETURN)
+    run = answer_return(world)
+    assert run.stage is Stage.ESCALATE
+    world.road.kill(world.case().run_id)
+    world.refused.clear()
+    assert refused_return(world.services, world.case())
+    world.drive(world.ended())
+    assert (world.case().end, world.why()) == (CaseEnd.ESCALATED, "return refused by oncall")
+    assert world.case().fence == 2
+    assert world.is_held_out()
 
 
 def test_the_questions_deadline_is_the_policys():

@@ -96,6 +96,7 @@ def test_two_budgets_need_a_person():
     world.cluster.add_budget("y", {"app": "web"}, allowed=1)
     (blocked,) = drained(world).blocked
     assert blocked.needs_person
+    assert "needs a person" in blocked.message
     assert "pod.error" in world.events()
 
 
@@ -114,6 +115,23 @@ def test_a_busy_server_ends_the_pass():
     progress = drained(world)
     assert progress.blocked == (Blocked("work/a", "later"),)
     assert evictions(world) == ["a"]
+
+
+@pytest.mark.parametrize("status", ["evicted", "busy", "conflict", "gone", "blocked"])
+def test_an_eviction_is_in_the_log_before_its_answer_is_known(status):
+    world = quarantined("a")
+    world.cluster.answer_evictions(Eviction(status))
+    drained(world)
+    assert world.events().count("pod.evicting") == 1
+
+
+def test_an_eviction_whose_answer_was_lost_is_in_the_log():
+    world = quarantined("a")
+    world.cluster.fail("evict")
+    with pytest.raises(ClusterError):
+        drained(world)
+    (entry,) = [e for e in world.ledger.audit_entries() if e.event == "pod.evicting"]
+    assert (entry.detail["pod"], entry.detail["uid"]) == ("work/a", "uid-a")
 
 
 def test_evictions_keep_their_rate():

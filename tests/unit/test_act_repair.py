@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from breakfix.act import repair
 from breakfix.act.guard import Expected
 from breakfix.act.pods import REBOOTED_ALREADY, PodSettings
-from breakfix.errors import ClusterError, Refused
+from breakfix.errors import ClusterError, Forbidden, Refused, StaleFence
 from breakfix.model import Condition, Owner, RefusalReason, StepStatus
 from tests.unit.act_world import World, make_world
 
@@ -194,7 +196,19 @@ def test_a_reset_names_the_gpus(gpus, tail):
     world = quarantined()
     reset(world, gpus=gpus)
     command = manifest(world)["spec"]["containers"][0]["command"]
-    assert command[command.index("--") + 1 :] == tail
+    assert shlex.split(command[-1].partition(" -- ")[2]) == tail
+
+
+def test_a_reset_is_for_the_boot_it_was_decided_for():
+    world = quarantined()
+    reset(world)
+    container = manifest(world)["spec"]["containers"][0]
+    assert container["env"] == [{"name": "EXPECTED_BOOT_ID", "value": "boot-gpu-1-1"}]
+    assert f"|| exit {REBOOTED_ALREADY}" in container["command"][-1]
+    world.cluster.reboot("gpu-1")
+    with pytest.raises(Refused) as caught:
+        reset(world)
+    assert caught.value.reason is RefusalReason.NODE_CHANGED
 
 
 @pytest.mark.parametrize("gpu", ["--help", "0;reboot", "", "GPU-", "$(id)"])
@@ -234,6 +248,71 @@ def test_a_pod_that_is_gone_leaves_the_step_unknown():
     ended = repair.settle_pod(world.acting, world.case, step)
     assert ended is not None
     assert ended.status is StepStatus.UNKNOWN
+
+
+# --------------------------------------------------------------------------- pods withdrawn
+
+
+def withdraw(world: World) -> list[str]:
+    return repair.withdraw_pods(world.acting, world.case)
+
+
+@pytest.mark.parametrize("is_given_up", [False, True], ids=["dispatched", "given up"])
+@pytest.mark.parametrize("dispatch", [reboot, reset, diag])
+def test_a_pod_that_may_yet_act_is_deleted_by_its_uid(dispatch, is_given_up):
+    world = quarantined()
+    step = dispatch(world)
+    if is_given_up:
+        repair.give_up(world.acting, world.case, step, "too late")
+    uid = world.cluster.pod(*repair.pod_of(step)).uid
+    assert withdraw(world) == [repair.pod_of(step)[1]]
+    assert ("delete_pod", (*repair.pod_of(step), uid)) in world.cluster.calls
+    assert repair.pod_of(step) not in world.cluster._pods
+    assert "pod.withdrawing" in world.events()
+    assert withdraw(world) == []
+
+
+def test_a_pod_that_has_ended_keeps_its_log():
+    world = quarantined()
+    step = reset(world)
+    world.cluster.finish_pod(*repair.pod_of(step), 1)
+    assert withdraw(world) == []
+    assert repair.pod_of(step) in world.cluster._pods
+
+
+def test_a_device_plugins_pod_is_not_ours_to_withdraw():
+    world = with_plugin()
+    world.cluster.pods_go_at_once = False
+    restart_plugin(world)
+    assert withdraw(world) == []
+    assert ("gpu-operator", "plugin-a") in world.cluster._pods
+
+
+def test_an_error_that_may_pass_is_raised_so_that_the_ending_is_tried_again():
+    world = quarantined()
+    reboot(world)
+    world.cluster.fail("delete_pod")
+    with pytest.raises(ClusterError):
+        withdraw(world)
+    assert len(withdraw(world)) == 1
+
+
+def test_what_the_cluster_forbids_is_audited():
+    world = quarantined()
+    reboot(world)
+    world.cluster.fail("delete_pod", Forbidden("pods are not to be deleted"))
+    assert withdraw(world) == []
+    assert "pod.not_withdrawn" in world.events()
+
+
+def test_the_pods_of_a_case_that_changed_hands_are_left_to_its_new_owner():
+    world = quarantined()
+    reboot(world)
+    world.take_over()
+    with pytest.raises(StaleFence):
+        withdraw(world)
+    assert len(world.cluster.manifests) == 1
+    assert "pod.withdrawing" not in world.events()
 
 
 # --------------------------------------------------------------------------- device plugin

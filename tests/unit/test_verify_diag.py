@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from breakfix.model import Outcome
 from breakfix.verify import DiagAdvice, diag_outcome
+from simfleet.diag import run_diag
+from tests.unit.simfleet.bench import make_bench
 
 DATA = Path(__file__).parent.parent / "data" / "diag"
 FIXED, NOT_FIXED, CANNOT_TELL = Outcome.FIXED, Outcome.NOT_FIXED, Outcome.CANNOT_TELL
@@ -43,13 +45,13 @@ def recorded(name: str) -> str:
     ],
 )
 def test_tells_what_recorded_runs_say(name, exit_code, level, outcome, advice):
-    told, summary = diag_outcome(recorded(name), exit_code, level=level)
+    told, summary = diag_outcome(recorded(name), exit_code, level=level, gpus=8)
     assert (told, summary.advice) == (outcome, advice)
     assert summary.text
 
 
 def test_names_the_gpu_and_the_error():
-    _, summary = diag_outcome(recorded("r3_fail_memory_isolate"), 205, level=3)
+    _, summary = diag_outcome(recorded("r3_fail_memory_isolate"), 205, level=3, gpus=8)
     (error,) = summary.errors
     assert (error.test, error.entity, error.error_id, error.severity) == ("memory", "GPU 5", 58, 2)
     assert (summary.passed, summary.failed) == (7, 1)
@@ -92,6 +94,92 @@ def software_only() -> str:
     return json.dumps(document)
 
 
+def for_gpu(number: int, status: str, *tests: str) -> str:
+    """The pass with that GPU's results of these tests changed, or left out (status "")."""
+    document = passing()
+    for test in every_test(document):
+        for result in [r for r in test["results"] if r["entity_id"] == number]:
+            if test["name"] in tests and not status:
+                test["results"].remove(result)
+            elif test["name"] in tests:
+                result["status"] = status
+    return json.dumps(document)
+
+
+def dcgm3(memory: str, *, listed: str = "0,1") -> str:
+    """Two GPUs; the memory test told of GPU 1 with this status."""
+    results = [{"gpu_id": "0", "status": "PASS"}, {"gpu_id": 1, "status": memory}]
+    categories = [
+        {
+            "category": "Deployment",
+            "tests": [{"name": "Denylist", "results": [{"gpu_ids": listed, "status": "PASS"}]}],
+        },
+        {"category": "Hardware", "tests": [{"name": "memory", "results": results}]},
+    ]
+    return json.dumps({"DCGM GPU Diagnostic": {"test_categories": categories}})
+
+
+NO_GPU_NAMED = json.dumps(
+    {
+        "DCGM Diagnostic": {
+            "test_categories": [
+                {
+                    "category": "Deployment",
+                    "tests": [
+                        {"name": "software", "results": [], "test_summary": {"status": "Pass"}}
+                    ],
+                }
+            ]
+        }
+    }
+)
+BEYOND_SOFTWARE = ("memory", "pcie")
+ALL_TESTS = ("software", *BEYOND_SOFTWARE)
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "gpus", "outcome"),
+    [
+        pytest.param(recorded("r2_pass"), 2, 8, FIXED, id="each of the eight passed"),
+        pytest.param(recorded("r2_pass"), 2, 9, CANNOT_TELL, id="a ninth was not there"),
+        pytest.param(recorded("r2_pass"), 2, 0, CANNOT_TELL, id="nobody knows how many there are"),
+        pytest.param(for_gpu(3, "Skip", "pcie"), 2, 8, FIXED, id="one skipped one test of two"),
+        pytest.param(
+            for_gpu(3, "Skip", *BEYOND_SOFTWARE), 2, 8, CANNOT_TELL, id="one skipped all that count"
+        ),
+        pytest.param(
+            for_gpu(3, "", *BEYOND_SOFTWARE), 2, 8, CANNOT_TELL, id="one is in the software checks"
+        ),
+        pytest.param(for_gpu(3, "", *ALL_TESTS), 2, 8, CANNOT_TELL, id="one is in no test"),
+        pytest.param(for_gpu(3, "Skip", *BEYOND_SOFTWARE), 1, 8, FIXED, id="level 1 asks for less"),
+        pytest.param(
+            for_gpu(3, "Skip", *ALL_TESTS), 1, 8, CANNOT_TELL, id="level 1 and one only skipped"
+        ),
+        pytest.param(NO_GPU_NAMED, 1, 8, FIXED, id="level 1 told of the node as a whole"),
+        pytest.param(NO_GPU_NAMED, 2, 8, CANNOT_TELL, id="level 2 told of the node as a whole"),
+        pytest.param(dcgm3("PASS"), 2, 2, FIXED, id="DCGM 3, both passed"),
+        pytest.param(dcgm3("SKIP"), 2, 2, CANNOT_TELL, id="DCGM 3, one skipped"),
+        pytest.param(dcgm3("SKIP"), 1, 2, FIXED, id="DCGM 3 of level 1, both in a list"),
+    ],
+)
+def test_each_gpu_needs_a_pass_of_its_own(text, level, gpus, outcome):
+    assert diag_outcome(text, 0, level=level, gpus=gpus)[0] is outcome
+
+
+def test_a_small_error_does_not_excuse_a_gpu_that_was_not_tested():
+    outcome, summary = diag_outcome(with_severity(1), 226, level=2, gpus=9)
+    assert outcome is CANNOT_TELL
+    assert "8 of 9" in summary.text
+    assert summary.advice is DiagAdvice.LOOK
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+@pytest.mark.parametrize("gpus", [4, 8])
+def test_a_healthy_machine_of_the_simulated_fleet_passes(gpus, level):
+    exit_code, text = run_diag(make_bench(gpus=gpus).machine, level)
+    assert diag_outcome(text, exit_code, level=level, gpus=gpus)[0] is FIXED
+
+
 @pytest.mark.parametrize(
     ("text", "exit_code", "outcome"),
     [
@@ -128,12 +216,12 @@ def software_only() -> str:
     ],
 )
 def test_fails_closed(text, exit_code, outcome):
-    assert diag_outcome(text, exit_code, level=2)[0] is outcome
+    assert diag_outcome(text, exit_code, level=2, gpus=8)[0] is outcome
 
 
 @given(st.binary(), st.sampled_from([None, 0, 1, 198, 203, 204, 205, 215, 217, 226]))
 def test_arbitrary_bytes_are_never_a_pass(data, exit_code):
-    outcome, summary = diag_outcome(data, exit_code, level=2)
+    outcome, summary = diag_outcome(data, exit_code, level=2, gpus=8)
     assert outcome is not FIXED
     assert summary.advice not in (DiagAdvice.RETURN, DiagAdvice.WATCH)
 
@@ -147,7 +235,7 @@ JSON = st.recursive(
 
 @given(JSON, st.sampled_from(["DCGM Diagnostic", "DCGM GPU Diagnostic"]))
 def test_arbitrary_json_under_the_right_key_is_never_a_pass(value, key):
-    assert diag_outcome(json.dumps({key: value}), 0, level=2)[0] is not FIXED
+    assert diag_outcome(json.dumps({key: value}), 0, level=2, gpus=8)[0] is not FIXED
 
 
 @given(st.data())
@@ -158,4 +246,4 @@ def test_a_recorded_pass_with_one_value_broken_is_not_worse_than_unclear(data):
     result["status"] = data.draw(st.text(max_size=6) | st.none() | st.integers())
     if str(result["status"]).upper() in ("PASS", "SKIP"):
         return
-    assert diag_outcome(json.dumps(document), 0, level=2)[0] is not FIXED
+    assert diag_outcome(json.dumps(document), 0, level=2, gpus=8)[0] is not FIXED

@@ -104,24 +104,39 @@ def _evict_all(
             case "gone" | "conflict":
                 pass  # that very pod is no more; whoever has its name now is seen next time
             case status:
-                blocked.append(Blocked(_id(decision), answer.message, status == "error"))
+                blocked.append(_blocked(decision, answer))
                 if status == "busy":
                     break  # the server asks for time
     return evicted, blocked
 
 
+def _blocked(decision: PodDecision, answer: Eviction) -> Blocked:
+    """The message says itself when waiting will not help: it is what people get to read."""
+    needs_person = answer.status == "error"
+    message = f"it needs a person: {answer.message}" if needs_person else answer.message
+    return Blocked(_id(decision), message, needs_person)
+
+
 def _evict(acting: Acting, case: Case, drain: Drain, decision: PodDecision) -> Eviction:
+    """Audited before, as an eviction whose answer is lost may have happened all the same."""
     grace_s = drain.grace_s if drain.grace_s >= 0 else None
+    _audit(acting, case, "pod.evicting", decision)
     answer = acting.cluster.evict(decision.namespace, decision.name, decision.uid, grace_s=grace_s)
     if answer.status in ("evicted", "error"):
-        acting.ledger.audit(
-            f"pod.{answer.status}",
-            case.id,
-            actor=case.run_id,
-            detail={"pod": _id(decision), "uid": decision.uid, "message": answer.message},
-            now=acting.clock.now(),
-        )
+        _audit(acting, case, f"pod.{answer.status}", decision, answer.message)
     return answer
+
+
+def _audit(
+    acting: Acting, case: Case, event: str, decision: PodDecision, message: str = ""
+) -> None:
+    acting.ledger.audit(
+        event,
+        case.id,
+        actor=case.run_id,
+        detail={"pod": _id(decision), "uid": decision.uid, "message": message},
+        now=acting.clock.now(),
+    )
 
 
 def _id(decision: PodDecision) -> str:

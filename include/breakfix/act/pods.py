@@ -7,6 +7,7 @@ keep the taints that are there, ours and the node controller's, from removing th
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from breakfix.model import Case, Node
 _GPU_ID = re.compile(r"^(\d{1,3}|GPU-[0-9a-fA-F-]{8,40}|[0-9a-fA-F]{4,8}:[0-9a-fA-F:.]{4,10})$")
 _ON_HOST = ["nsenter", "-t", "1", "-m", "-u", "-i", "-n", "-p", "--"]
 BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
-#: Exit code of a reboot pod that found another boot id than expected: it did nothing.
+#: Exit code of a reboot or reset pod that found another boot id than expected: it did nothing.
 REBOOTED_ALREADY = 75
 #: Longest time a diag may take by level; NVIDIA gives seconds, 2 min, 15 min and 1-2 h for 8 GPUs.
 DIAG_DEADLINE_S = {1: 300, 2: 900, 3: 2700, 4: 10800}
@@ -45,28 +46,24 @@ def pod_name(case: Case, step: str) -> str:
 
 
 def reset_pod(
-    case: Case, step: str, node: Node, gpus: Sequence[str], settings: PodSettings
+    case: Case, step: str, node: Node, *, boot_id: str, gpus: Sequence[str], settings: PodSettings
 ) -> dict[str, Any]:
-    """Resets these GPUs (none: all) with the host's nvidia-smi. ValueError for odd ids."""
+    """Resets these GPUs (none: all) with the host's nvidia-smi, unless the node runs another boot
+    than the expected one. ValueError for odd ids.
+    """
     odd = [g for g in gpus if not _GPU_ID.match(g)]
     if odd:
         raise ValueError(f"not a GPU index, UUID or bus id: {odd[0]!r}")
-    command = [*_ON_HOST, "nvidia-smi", "--gpu-reset", *(["-i", ",".join(gpus)] if gpus else [])]
-    return _on_host(case, step, node, command, settings)
+    command = ["nvidia-smi", "--gpu-reset", *(["-i", ",".join(gpus)] if gpus else [])]
+    return _in_boot(case, step, node, boot_id=boot_id, command=command, settings=settings)
 
 
 def reboot_pod(
     case: Case, step: str, node: Node, boot_id: str, settings: PodSettings
 ) -> dict[str, Any]:
     """Reboots the node through its init, unless it runs another boot than the expected one."""
-    script = (
-        f'grep -qFx "$EXPECTED_BOOT_ID" {BOOT_ID_FILE} || exit {REBOOTED_ALREADY}; '
-        f"{' '.join(_ON_HOST)} systemctl reboot"
-    )
-    manifest = _on_host(case, step, node, ["sh", "-c", script], settings)
-    env = [{"name": "EXPECTED_BOOT_ID", "value": boot_id}]
-    manifest["spec"]["containers"][0]["env"] = env
-    return manifest
+    command = ["systemctl", "reboot"]
+    return _in_boot(case, step, node, boot_id=boot_id, command=command, settings=settings)
 
 
 def diag_pod(
@@ -83,6 +80,20 @@ def diag_pod(
     container["image"] = settings.diag_image
     container["resources"] = {"limits": {settings.gpu_resource: str(gpus)}}
     container["securityContext"] = {"capabilities": {"add": ["SYS_ADMIN"]}}  # profiling counters
+    return manifest
+
+
+def _in_boot(
+    case: Case, step: str, node: Node, *, boot_id: str, command: list[str], settings: PodSettings
+) -> dict[str, Any]:
+    """On the host, and only in that boot: a pod whose image came late finds another world."""
+    script = (
+        f'grep -qFx "$EXPECTED_BOOT_ID" {BOOT_ID_FILE} || exit {REBOOTED_ALREADY}; '
+        f"{shlex.join([*_ON_HOST, *command])}"
+    )
+    manifest = _on_host(case, step, node, ["sh", "-c", script], settings)
+    env = [{"name": "EXPECTED_BOOT_ID", "value": boot_id}]
+    manifest["spec"]["containers"][0]["env"] = env
     return manifest
 
 

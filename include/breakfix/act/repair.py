@@ -6,17 +6,22 @@ more; `settle_*` say what became of it, or None while nothing can be said.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from breakfix.act import guard, pods, steps
+from breakfix.act import guard, marks, pods, steps
 from breakfix.act.guard import Acting, Expected
 from breakfix.act.pods import PodSettings
-from breakfix.errors import NotFound, Refused
+from breakfix.errors import ClusterError, NotFound, Refused, StaleFence
 from breakfix.model import Action, Case, Node, Pod, RefusalReason, Step, StepStatus
 
 _PENDING = frozenset({StepStatus.DISPATCHED})
+#: Nobody knows that their pod did its work, so it may yet do it.
+_MAY_FIRE = frozenset({StepStatus.DISPATCHED, StepStatus.UNKNOWN})
+
+log = logging.getLogger(__name__)
 
 
 def step_name(acting: Acting, case: Case, what: str, nth: int = 1) -> str:
@@ -34,11 +39,18 @@ def reset_gpus(
     gpus: Sequence[str] = (),
     nth: int = 1,
 ) -> Step:
-    """Dispatch a reset of these GPUs (none named: all) and return the step."""
+    """Dispatch a reset of these GPUs (none named: all) and return the step.
+
+    As for a reboot: for the boot that the case knows, and Refused (NODE_CHANGED) in another.
+    """
     name = step_name(acting, case, f"{steps.REPAIR}-{Action.RESET_GPU}", nth)
-    node = guard.check(acting, case, name, expected)
-    manifest = pods.reset_pod(case, name, node, gpus, settings)
-    return _dispatch(acting, case, name, manifest, {"gpus": list(gpus)})
+    step = steps.step_named(acting.ledger.steps(case.id), name)
+    if step is not None and step.status not in _PENDING:
+        return step
+    boot_id = known_boot_id(acting, case)
+    node = guard.check(acting, case, name, replace(expected, boot_id=boot_id))
+    manifest = pods.reset_pod(case, name, node, boot_id=boot_id, gpus=gpus, settings=settings)
+    return _dispatch(acting, case, name, manifest, {"gpus": list(gpus), "boot_id": boot_id})
 
 
 def reboot(
@@ -83,7 +95,8 @@ def run_diag(
     name = step_name(acting, case, steps.DIAG, nth)
     node = guard.check(acting, case, name, replace(expected, is_recovery=True))
     manifest = pods.diag_pod(case, name, node, level=level, gpus=gpus, settings=settings)
-    return _dispatch(acting, case, name, manifest, {"level": level, "gpus": gpus})
+    detail = {"level": level, "gpus": gpus, "boot_id": node.boot_id}
+    return _dispatch(acting, case, name, manifest, detail)
 
 
 def restart_device_plugin(
@@ -190,3 +203,43 @@ def give_up(acting: Acting, case: Case, step: Step, why: str) -> Step:
     if step.status not in _PENDING:
         return step
     return steps.finish(acting, case, step.name, StepStatus.UNKNOWN, {"text": why})
+
+
+def withdraw_pods(acting: Acting, case: Case) -> list[str]:
+    """Delete our pods of steps that were never seen to their end; the names of those deleted.
+
+    A pod whose image comes late would else reboot a node whose case is over. Every ending calls
+    this before the case ends. Raises StaleFence when somebody else has the case, and transient
+    ClusterErrors, so that it is tried again; what the cluster forbids is audited and left.
+    """
+    current = acting.ledger.case(case.id)
+    if current.fence != case.fence or not current.is_open:
+        raise StaleFence(f"case {case.id} is at fence {current.fence}, or over")
+    waiting = [s for s in acting.ledger.steps(case.id) if s.status in _MAY_FIRE]
+    gone = [_withdraw(acting, case, step) for step in waiting if "pod" in step.detail]
+    return [name for name in gone if name]
+
+
+def _withdraw(acting: Acting, case: Case, step: Step) -> str:
+    """The name of the pod that was deleted; empty when there was nothing to delete, or no way."""
+    namespace, name = pod_of(step)
+    try:
+        pod = acting.cluster.pod(namespace, name)
+        if pod.is_finished or pod.labels.get(marks.CASE) != case.id:
+            return ""  # its log may tell more; or it is the pod of a device plugin
+        _audit_pod(acting, case, step, "pod.withdrawing", pod.uid)
+        acting.cluster.delete_pod(namespace, name, pod.uid, grace_s=0)
+    except NotFound:
+        return ""
+    except ClusterError as e:
+        if e.is_transient:
+            raise
+        log.warning("case=%s step=%s pod %s stays: %s", case.id, step.name, name, e)
+        _audit_pod(acting, case, step, "pod.not_withdrawn", str(e)[:300])
+        return ""
+    return name
+
+
+def _audit_pod(acting: Acting, case: Case, step: Step, event: str, text: str) -> None:
+    detail = {"step": step.name, "pod": str(step.detail["pod"]), "text": text}
+    acting.ledger.audit(event, case.id, actor=case.run_id, detail=detail, now=acting.clock.now())

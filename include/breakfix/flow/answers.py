@@ -5,13 +5,14 @@ they allow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from breakfix.approve import settle
 from breakfix.errors import LedgerError, Refused
 from breakfix.flow import questions
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage
+from breakfix.flow.validation import proof_at_this_fence
 from breakfix.model import Answer, Approval, Case, Decision, Purpose, RefusalReason
 
 
@@ -19,7 +20,8 @@ def ask_before_repair(services: Services, case: Case) -> Go:
     """On to the drain when nobody need be asked or somebody said yes; else to the question."""
     if not _asks_before_repair(case):
         return Go(Stage.DRAIN, "policy asks nobody before this repair")
-    approval = _question(services, case, Purpose.REPAIR, services.policy.timing.approval_repair_s)
+    until = services.clock.now() + timedelta(seconds=services.policy.timing.approval_repair_s)
+    approval = _question(services, case, Purpose.REPAIR, until)
     if approval.decision is Decision.ALLOWED:
         return Go(Stage.DRAIN, f"approved by {approval.approver}")
     if approval.decision is Decision.PENDING:
@@ -28,13 +30,46 @@ def ask_before_repair(services: Services, case: Case) -> Go:
 
 
 def ask_before_return(services: Services, case: Case) -> Go:
-    """The validation passed: ask before the return, where policy wants that."""
+    """The validation passed: ask before the return, where policy wants that.
+
+    Nobody who said no is asked again, and no question outlives the validation that it rests on.
+    """
+    if refused_return(services, case):
+        return Go(Stage.ESCALATE, "a person refused the return since the last repair")
     if not _asks_before_return(services):
         return Go(Stage.RETURN_NODE, "validated; policy asks nobody before the return")
-    approval = _question(services, case, Purpose.RETURN, services.policy.timing.approval_return_s)
+    until = _return_answerable_until(services, case)
+    if until <= services.clock.now():
+        return Go(Stage.SETTLE_RUN, "the validation is too old to ask about: it is done again")
+    approval = _question(services, case, Purpose.RETURN, until)
     if approval.decision is Decision.PENDING:
         return _ask(services, case, approval)
     return _after_answer(services, case, approval)
+
+
+def _return_answerable_until(services: Services, case: Case) -> datetime:
+    """A yes that came later would be thrown away with the old evidence, so it is not invited."""
+    timing, now = services.policy.timing, services.clock.now()
+    proof = proof_at_this_fence(services, case)
+    proved_at = proof.ended_at if proof is not None and proof.ended_at is not None else now
+    return min(
+        now + timedelta(seconds=timing.approval_return_s),
+        proved_at + timedelta(seconds=timing.evidence_max_age_s),
+    )
+
+
+def refused_return(services: Services, case: Case) -> bool:
+    """Whether a person refused the return of this case since its last repair, at any fence."""
+    return last_refused_return(services, case) is not None
+
+
+def last_refused_return(services: Services, case: Case) -> Approval | None:
+    """The newest refusal of this case's return that was asked about after its last repair."""
+    for approval in reversed(services.book.approvals(case.id)):
+        is_no = approval.purpose is Purpose.RETURN and approval.decision is Decision.REFUSED
+        if is_no and (case.repaired_at is None or approval.asked_at >= case.repaired_at):
+            return approval
+    return None
 
 
 def settle_question(
@@ -99,14 +134,13 @@ def _asks_before_return(services: Services) -> bool:
     return "return" in services.policy.approvals.ask_before
 
 
-def _question(services: Services, case: Case, purpose: Purpose, wait_s: float) -> Approval:
+def _question(services: Services, case: Case, purpose: Purpose, until: datetime) -> Approval:
     """The newest answer of record for this plan, at whatever fence it was given, or a new question.
 
     An approved repair stays approved when the case changes hands, until the approval expires: it is
     bound to the plan, not to the run. A question about a return is asked afresh each time the node
     was validated afresh.
     """
-    now = services.clock.now()
     if purpose is Purpose.REPAIR:
         for approval in reversed(services.book.approvals(case.id)):
             is_same = approval.purpose is purpose and approval.plan_hash == case.plan_hash
@@ -117,8 +151,8 @@ def _question(services: Services, case: Case, purpose: Purpose, wait_s: float) -
         case.fence,
         purpose,
         plan_hash=case.plan_hash,
-        expires_at=now + timedelta(seconds=wait_s),
-        now=now,
+        expires_at=until,
+        now=services.clock.now(),
     )
 
 

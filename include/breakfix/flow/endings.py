@@ -7,10 +7,15 @@ crash completes that end instead of beginning anew.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from breakfix.act.guard import Acting
 from breakfix.act.quarantine import clear_marks, release, set_state_label
+from breakfix.act.repair import withdraw_pods
 from breakfix.errors import NotFound, Refused
+from breakfix.flow.answers import last_refused_return
+from breakfix.flow.draining import drain_step
 from breakfix.flow.guarding import RECOVERY, acting
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
@@ -31,10 +36,10 @@ ACTOR = "node_case"
 #: Key of the case's detail under which an end that was begun is noted.
 ENDING = "ending"
 
-#: Refusals that mean: a person or another owner has taken the node; the case is theirs now.
-_TAKEN_BACK = frozenset(
-    {RefusalReason.OVERRIDDEN, RefusalReason.EXCLUDED, RefusalReason.OTHER_OWNER}
-)
+#: Refusals that mean: a person lifted our quarantine, or cordoned before it; the node is theirs.
+_TAKEN_BACK = frozenset({RefusalReason.OVERRIDDEN, RefusalReason.FOREIGN_CORDON})
+#: Refusals that mean: our hands off this node, with our quarantine still on it.
+_HANDS_OFF = frozenset({RefusalReason.EXCLUDED, RefusalReason.OTHER_OWNER})
 #: Refusals that may pass: the case waits for that, up to its deadline.
 _MAY_PASS = frozenset(
     {
@@ -65,6 +70,8 @@ def refused(services: Services, case: Case, stage: Stage, refusal: Refused) -> G
     match refusal.reason:
         case reason if reason in _TAKEN_BACK:
             return give_up(services, case, CaseEnd.OVERRIDDEN, text)
+        case reason if reason in _HANDS_OFF:
+            return _hands_off(services, case, stage, text)
         case RefusalReason.REASON_GONE:
             return _stop(services, case, stage, text)
         case RefusalReason.NODE_CHANGED:
@@ -74,6 +81,18 @@ def refused(services: Services, case: Case, stage: Stage, refusal: Refused) -> G
         case RefusalReason.POD_REFUSED | RefusalReason.PROTECTED | RefusalReason.MODE_RECOMMEND:
             return _escalation(services, case, stage, text)
     return Go(Stage.SETTLE_RUN, f"{refusal.reason}: {text}")
+
+
+def _hands_off(services: Services, case: Case, stage: Stage, text: str) -> Go:
+    """Nothing was repaired yet: the node is given over as it was before us, our cordon included.
+
+    Later it is no good node to give to anybody: it stays out, marked, and people are told.
+    """
+    drain = drain_step(services, case)
+    is_drained = drain is not None and drain.status is StepStatus.DONE
+    if case.state is NodeState.QUARANTINED and case.repaired_at is None and not is_drained:
+        return give_up(services, case, CaseEnd.OVERRIDDEN, text, releases=True)
+    return _escalation(services, case, stage, text)
 
 
 def _stop(services: Services, case: Case, stage: Stage, text: str) -> Go:
@@ -119,10 +138,23 @@ def _wait_or_escalate(services: Services, case: Case, stage: Stage, text: str) -
 # --------------------------------------------------------------------------- the node is let go
 
 
-def give_up(services: Services, case: Case, end: CaseEnd, text: str, *, actor: str = ACTOR) -> Go:
-    """Take our marks off, leave what others did, and end the case. Raises Refused (not now)."""
-    _note_ending(services, case, end, text, actor)
-    if end is CaseEnd.OVERRIDDEN:
+def give_up(
+    services: Services,
+    case: Case,
+    end: CaseEnd,
+    text: str,
+    *,
+    actor: str = ACTOR,
+    releases: bool = False,
+) -> Go:
+    """Take our marks off, leave what others did, and end the case. Raises Refused (not now).
+
+    A cordon of ours goes too, unless a person took the node back (OVERRIDDEN): any cordon is theirs
+    by then. `releases`: it was no person's hand on the cordon, so ours goes even so.
+    """
+    _note_ending(services, case, end, text, actor, releases=releases)
+    withdraw_pods(acting(services), case)
+    if end is CaseEnd.OVERRIDDEN and not releases:
         clear_marks(services.cluster, case)
     else:
         _let_go(services, case)
@@ -132,7 +164,9 @@ def give_up(services: Services, case: Case, end: CaseEnd, text: str, *, actor: s
     return Go(Stage.SETTLE_RUN, text)
 
 
-def _note_ending(services: Services, case: Case, end: CaseEnd, text: str, actor: str) -> None:
+def _note_ending(
+    services: Services, case: Case, end: CaseEnd, text: str, actor: str, *, releases: bool = False
+) -> None:
     services.book.move(
         case.id,
         case.fence,
@@ -140,7 +174,9 @@ def _note_ending(services: Services, case: Case, end: CaseEnd, text: str, actor:
         actor=actor,
         reason=text,
         now=services.clock.now(),
-        detail={ENDING: {"end": end.value, "text": text, "actor": actor}},
+        detail={
+            ENDING: {"end": end.value, "text": text, "actor": actor, "releases": releases},
+        },
     )
 
 
@@ -157,13 +193,28 @@ def complete_ending(services: Services, case: Case) -> Go:
         return node_gone(services, case, text)
     if end is CaseEnd.ESCALATED:
         return escalate(services, case, actor=actor, reason=text)
-    return give_up(services, case, end, text, actor=actor)
+    releases = bool(begun.get("releases", False))
+    return give_up(services, case, end, text, actor=actor, releases=releases)
+
+
+def _own_marks(services: Services) -> Acting:
+    """To take back or relabel what is ours: "hands off" asks for that, so it does not forbid it.
+
+    Kill switch, fence, hold, ownership and the node's identity hold it as ever.
+    """
+    act = acting(services)
+    hands: dict[str, object] = {
+        "exclusion_labels": {},
+        "hands_off_labels": {},
+        "hands_off_annotations": (),
+    }
+    return replace(act, limits=act.limits.model_copy(update=hands))
 
 
 def _let_go(services: Services, case: Case) -> None:
     """Give the node back as it was before us, and take every mark off."""
     try:
-        release(acting(services), case, RECOVERY, NodeState.HEALTHY)
+        release(_own_marks(services), case, RECOVERY, NodeState.HEALTHY)
     except Refused as e:
         if e.reason in _NOT_NOW:
             raise
@@ -187,7 +238,8 @@ def is_gone(services: Services, case: Case) -> bool:
 
 
 def node_gone(services: Services, case: Case, text: str) -> Go:
-    """There is nothing left to do for this node."""
+    """There is nothing left to do for this node; no pod of ours waits for another of its name."""
+    withdraw_pods(acting(services), case)
     services.book.end_case(
         case.id,
         case.fence,
@@ -206,8 +258,9 @@ def node_gone(services: Services, case: Case, text: str) -> Go:
 def escalate(services: Services, case: Case, *, actor: str = ACTOR, reason: str = "") -> Go:
     """A person or hardware is needed: the node stays out, and everybody is told why."""
     reason = reason or why_escalated(services, case)
+    withdraw_pods(acting(services), case)
     try:
-        set_state_label(acting(services), case, NodeState.ESCALATED)
+        set_state_label(_own_marks(services), case, NodeState.ESCALATED)
     except Refused as e:
         if e.reason in _NOT_NOW:
             raise
@@ -235,6 +288,9 @@ def why_escalated(services: Services, case: Case) -> str:
         }:
             who = approval.approver or "nobody"
             return f"{approval.purpose} {approval.decision} by {who}"
+    refusal = last_refused_return(services, case)
+    if refusal is not None:
+        return f"{refusal.purpose} {refusal.decision} by {refusal.approver or 'nobody'}"
     for step in reversed(services.book.steps(case.id)):
         if step.status in {StepStatus.FAILED, StepStatus.UNKNOWN}:
             return f"{step.name} {step.status}: {step.detail.get('text', '')}"

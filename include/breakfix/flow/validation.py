@@ -32,7 +32,7 @@ def check_gpus(services: Services, case: Case) -> Go | Wait:
     up to v0.20).
     """
     node, step = _open(services, case, "check_gpus")
-    expected = expected_gpus(node, services.policy)
+    expected = _gpus_due(services, case, node)
     outcome = gpus_outcome(node, expected)
     text = f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
     if outcome is Outcome.FIXED:
@@ -43,6 +43,14 @@ def check_gpus(services: Services, case: Case) -> Go | Wait:
     if node.is_ready:
         _restart_plugin(services, case)
     return Wait(WaitKind.GPUS_BACK, case.id, case.node, deadline, gpus=expected)
+
+
+def _gpus_due(services: Services, case: Case, node: Node) -> int:
+    """As many as are expected of the node now, and no fewer than when its case was opened: a GPU
+    that fell off the bus may have left the labels, too.
+    """
+    known = int(case.detail.get("gpus_expected", 0))
+    return max(expected_gpus(node, services.policy), known)
 
 
 def _unready(node: Node) -> str:
@@ -124,7 +132,7 @@ def _dispatch_diag(services: Services, case: Case) -> Step:
         RECOVERY,
         pod_settings(services.settings),
         level=services.policy.class_rule(case.failure_class).diag_level,
-        gpus=expected_gpus(services.cluster.node(case.node), services.policy),
+        gpus=_gpus_due(services, case, services.cluster.node(case.node)),
         nth=case.fence,
     )
 
@@ -133,10 +141,15 @@ def _settle_diag(services: Services, case: Case, step: Step) -> Step:
     namespace, name = repair.pod_of(step)
     log = services.cluster.pod_log(namespace, name)
     exit_code = services.cluster.pod_exit_code(namespace, name)
-    level = int(step.detail.get("level", 1))
-    outcome, summary = diag_outcome(log, exit_code, level=level)
-    status = StepStatus.VERIFIED if outcome is Outcome.FIXED else StepStatus.FAILED
-    detail = {"text": summary.text, "exit_code": exit_code}
+    level, gpus = int(step.detail.get("level", 1)), int(step.detail.get("gpus", 0))
+    outcome, summary = diag_outcome(log, exit_code, level=level, gpus=gpus)
+    boot_id, text = services.cluster.node(case.node).boot_id, summary.text
+    is_same_boot = boot_id == step.detail.get("boot_id", boot_id)
+    if not is_same_boot:
+        text = f"the node rebooted during the diagnostic ({text})"
+    is_proved = outcome is Outcome.FIXED and is_same_boot
+    status = StepStatus.VERIFIED if is_proved else StepStatus.FAILED
+    detail = {"text": text, "exit_code": exit_code, "boot_id": boot_id}
     settled = steps.finish(acting(services), case, step.name, status, detail)
     pod = services.cluster.pod(namespace, name)  # its result is in the ledger now
     services.cluster.delete_pod(namespace, name, pod.uid, grace_s=0)
@@ -156,13 +169,15 @@ def doubt_about_return(services: Services, case: Case) -> str:
     meanwhile.
     """
     node = guard.check(acting(services), case, "return", RECOVERY)
-    proof = _proof(services, case)
+    proof = proof_at_this_fence(services, case)
     if proof is None or proof.ended_at is None:
         return "the node was not validated at this fence"
+    if not node.boot_id or proof.detail.get("boot_id") != node.boot_id:
+        return "the node has rebooted since its validation"
     age_s = (services.clock.now() - proof.ended_at).total_seconds()
     if age_s > services.policy.timing.evidence_max_age_s:
         return f"the validation is {age_s:.0f} s old"
-    expected = expected_gpus(node, services.policy)
+    expected = _gpus_due(services, case, node)
     if gpus_outcome(node, expected) is not Outcome.FIXED:
         return f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
     verdict = assess(services).judgement.verdict(case.node)
@@ -171,7 +186,7 @@ def doubt_about_return(services: Services, case: Case) -> str:
     return ""
 
 
-def _proof(services: Services, case: Case) -> Step | None:
+def proof_at_this_fence(services: Services, case: Case) -> Step | None:
     """The diagnostic that passed at this fence: the last check of a validation."""
     name = repair.step_name(acting(services), case, steps.DIAG, case.fence)
     step = steps.step_named(services.book.steps(case.id), name)

@@ -28,6 +28,7 @@ _PLUMBING = frozenset({215, 204, 203, 198})
 
 _MONITOR, _ISOLATED, _TRIAGE, _CONFIG, _RESET = 1, 2, 4, 5, 6
 _SMALLEST_FULL_LEVEL = 2  # from here on there must be more than the software checks
+_SOFTWARE = "Deployment"  # the category of the software checks, which load no GPU
 _KNOWN = frozenset({"PASS", "FAIL", "WARN", "SKIP"})
 
 
@@ -98,6 +99,14 @@ class _Result(msgspec.Struct):
         gpu = self.gpu_ids or self.gpu_id
         return f"GPU {gpu}" if gpu != "" else ""
 
+    @property
+    def gpus(self) -> frozenset[int]:
+        """The GPUs that this result is about; none for a result of another entity."""
+        if self.entity_id is not None:
+            return frozenset({self.entity_id}) if self.entity_group == "GPU" else frozenset()
+        listed = str(self.gpu_ids or self.gpu_id).split(",")
+        return frozenset(int(g) for g in listed if g.strip().isdecimal())
+
 
 class _Test(msgspec.Struct):
     name: str
@@ -125,12 +134,12 @@ class _Document(msgspec.Struct):
 
 
 def diag_outcome(
-    text: str | bytes, exit_code: int | None, *, level: int = 1
+    text: str | bytes, exit_code: int | None, *, level: int, gpus: int
 ) -> tuple[Outcome, DiagSummary]:
     """(outcome, summary) of one run at `level` from its log and the exit code of its container.
 
     Text before the JSON is skipped. Fixed needs exit code 0 and a pass of every test that ran, or
-    errors of severity monitor only.
+    errors of severity monitor only; and a pass of its own for each of the node's `gpus` GPUs.
     """
     if exit_code is None:
         return _cannot_tell("the exit status of the diag is not known")
@@ -143,7 +152,7 @@ def diag_outcome(
         return _unreadable(run, exit_code)
     if run.runtime_error is not None:
         return _cannot_tell(f"the diag could not run: {run.runtime_error[:200]}")
-    return _judged(run, exit_code, level)
+    return _judged(run, exit_code, level, gpus)
 
 
 def _cannot_tell(text: str, advice: DiagAdvice = DiagAdvice.LOOK) -> tuple[Outcome, DiagSummary]:
@@ -174,7 +183,7 @@ def _parsed(text: str | bytes) -> _Run | str:
     return document.dcgm4 or document.dcgm3 or _Run()
 
 
-def _judged(run: _Run, exit_code: int, level: int) -> tuple[Outcome, DiagSummary]:
+def _judged(run: _Run, exit_code: int, level: int, gpus: int) -> tuple[Outcome, DiagSummary]:
     tests = [(c.category, t) for c in run.test_categories for t in c.tests]
     odd = sorted({s for _, t in tests for s in t.statuses()} - _KNOWN)
     if odd:
@@ -190,9 +199,10 @@ def _judged(run: _Run, exit_code: int, level: int) -> tuple[Outcome, DiagSummary
         skipped=len(tests) - len(passed) - len(failed),
         errors=errors,
     )
+    untested = _untested(tests, level, gpus)
     if failed or errors or exit_code == _ISOLATE:
-        return _with_errors(exit_code, seen)
-    missing = _not_exercised([c for c, _ in passed], exit_code, level)
+        return _with_errors(exit_code, seen, untested)
+    missing = _not_exercised([c for c, _ in passed], exit_code, level) or untested
     if missing:
         return Outcome.CANNOT_TELL, replace(seen, text=missing)
     text = f"{seen.passed} tests passed, {seen.skipped} skipped"
@@ -202,14 +212,39 @@ def _judged(run: _Run, exit_code: int, level: int) -> tuple[Outcome, DiagSummary
 def _not_exercised(passed_categories: list[str], exit_code: int, level: int) -> str:
     if not passed_categories:
         return "no test passed: there were none, or all were skipped"
-    if level >= _SMALLEST_FULL_LEVEL and set(passed_categories) == {"Deployment"}:
+    if level >= _SMALLEST_FULL_LEVEL and set(passed_categories) == {_SOFTWARE}:
         return f"a diag of level {level} exercised nothing but the software checks"
     if exit_code != _OK:
         return f"exit status {exit_code}, although no test failed"
     return ""
 
 
-def _with_errors(exit_code: int, seen: DiagSummary) -> tuple[Outcome, DiagSummary]:
+def _untested(tests: list[tuple[str, _Test]], level: int, gpus: int) -> str:
+    """Which GPUs no test passed that counts at this level; empty when each has its pass.
+
+    Passing elsewhere proves nothing: a GPU that was skipped, or that is not in the list at all, may
+    be the very one that was repaired.
+    """
+    if gpus <= 0:
+        return "the number of GPUs to be tested is not known"
+    is_full = level >= _SMALLEST_FULL_LEVEL
+    counted = [t for category, t in tests if not is_full or category != _SOFTWARE]
+    seen = {g for _, t in tests for r in t.results for g in r.gpus}
+    passed = {g for t in counted for r in t.results if r.status.upper() == "PASS" for g in r.gpus}
+    if not is_full and not seen and any(_is_pass(t.test_summary) for t in counted):
+        return ""  # the software checks may be told of the node as a whole
+    if seen - passed:
+        return f"GPU {', '.join(map(str, sorted(seen - passed)))} passed no test that counts"
+    if len(passed) < gpus:
+        return f"only {len(passed)} of {gpus} GPUs were tested"
+    return ""
+
+
+def _is_pass(summary: _Result | None) -> bool:
+    return summary is not None and summary.status.upper() == "PASS"
+
+
+def _with_errors(exit_code: int, seen: DiagSummary, untested: str) -> tuple[Outcome, DiagSummary]:
     severities = {e.severity for e in seen.errors}
     known = {s for s, _ in _BY_SEVERITY}
     advice = next((a for s, a in _BY_SEVERITY if s in severities), DiagAdvice.LOOK)
@@ -220,6 +255,8 @@ def _with_errors(exit_code: int, seen: DiagSummary) -> tuple[Outcome, DiagSummar
     text = "; ".join(f"{e.entity or 'node'}: {e.text}" for e in seen.errors[:3])
     summary = replace(seen, text=text or "a test failed and names no error", advice=advice)
     is_small = advice is DiagAdvice.WATCH and seen.passed > 0
+    if is_small and untested:
+        return _cannot_tell(f"{summary.text}; {untested}")
     return (Outcome.FIXED if is_small else Outcome.NOT_FIXED), summary
 
 
