@@ -7,11 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dev.stack.airflow import AirflowConfig, PrivateAirflow
 from dev.stack.postgres import PrivatePostgres
 from dev.stack.processes import Processes
 from dev.stack.prometheus import PrivatePrometheus
+
+# A busy machine is slow; how slow says nothing about the code.
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")

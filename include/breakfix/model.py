@@ -547,6 +547,7 @@ class Intent:
     policy_hash: str = ""
     findings: tuple[Finding, ...] = ()
     is_by_hand: bool = False  # a person says so; there may be no finding
+    gpus_expected: int = 0  # what the node should have, counted before anything is done to it
 
     def evidence(self) -> dict[str, Any]:
         """What a case keeps of its intent, as plain JSON values."""
@@ -556,6 +557,7 @@ class Intent:
                 "impact": self.impact,
                 "needs_approval": self.needs_approval,
                 "is_by_hand": self.is_by_hand,
+                "gpus_expected": self.gpus_expected,
                 "policy_hash": self.policy_hash,
             }
         )

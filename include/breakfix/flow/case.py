@@ -18,6 +18,7 @@ from breakfix.flow import validation
 from breakfix.flow.answers import (
     ask_before_repair,
     ask_before_return,
+    refused_return,
     require_approved_repair,
     require_approved_return,
     settle_question,
@@ -97,6 +98,8 @@ def begin(services: Services, case: Case) -> Go | Wait:
             return Go(_repair_stage(case), "resuming the repair")
         case NodeState.VALIDATING if was_released(acting(services), case):
             return return_node(services, case)
+        case NodeState.VALIDATING if refused_return(services, case):
+            return Go(Stage.ESCALATE, "its return was refused")
         case NodeState.VALIDATING:
             return Go(Stage.CHECK_GPUS, "resuming with the validation")
         case _:

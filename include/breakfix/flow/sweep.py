@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from breakfix.act.guard import halt_level
@@ -15,6 +15,7 @@ from breakfix.flow.case import put_in_quarantine
 from breakfix.flow.services import Services
 from breakfix.flow.validation import required_signals
 from breakfix.model import Case, CaseEnd, HaltLevel, Intent, NodeState, Outcome, Refusal, Verdict
+from breakfix.observe.kubernetes_signals import expected_gpus
 from breakfix.plan.planning import limits_of
 from breakfix.plan.world import World
 from breakfix.verify import signals_outcome
@@ -66,7 +67,8 @@ def admit(services: Services, intent: Intent, world: World, *, requester: str) -
     """
     node = world.by_name[intent.node]
     now = services.clock.now()
-    outcome = services.book.admit(intent, limits_of(node, world), requester=requester, now=now)
+    whole = replace(intent, gpus_expected=expected_gpus(node, services.policy, world.fleet))
+    outcome = services.book.admit(whole, limits_of(node, world), requester=requester, now=now)
     if isinstance(outcome, Refusal):
         return outcome
     try:
