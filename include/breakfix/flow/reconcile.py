@@ -17,9 +17,11 @@ from breakfix.act.guard import halt_level
 from breakfix.act.marks import CASE, is_marked, was_taken_back
 from breakfix.act.ownership import check_ownership
 from breakfix.act.quarantine import clear_marks
+from breakfix.act.repair import withdraw_pods
 from breakfix.errors import BreakfixError, LedgerError, StaleFence
 from breakfix.flow.draining import drain_step
 from breakfix.flow.endings import escalate, give_up, is_ending
+from breakfix.flow.guarding import acting
 from breakfix.flow.services import Services
 from breakfix.model import (
     Action,
@@ -105,6 +107,7 @@ def _mend_case(services: Services, runs: CaseRuns, case: Case, found: _Pass) -> 
     node = found.nodes.get(case.node)
     if node is None or node.uid != case.node_uid:
         text = "the node is gone" if node is None else "another node has the name now"
+        withdraw_pods(acting(services), case)
         _end(services, case, CaseEnd.NODE_GONE, text, found.report)
     elif case.held_by or found.halt is HaltLevel.ALL:
         return
