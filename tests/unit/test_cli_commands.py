@@ -190,9 +190,11 @@ def test_a_life_of_a_drain_by_hand(run, on_fleet, ledger, tmp_path, monkeypatch)
 
 
 def test_halt_and_resume_say_the_level_before_and_after(run, ledger):
-    assert read(run("halt", "-o", "json")) == {"before": "none", "level": "disruption"}
+    told = read(run("halt", "-o", "json"))
+    assert told == {"before": "none", "level": "disruption", "in_force": None}
     assert read(run("halt", "--level", "all", "-o", "json"))["before"] == "disruption"
-    assert read(run("resume", "-o", "json")) == {"before": "all", "level": "none"}
+    told = read(run("resume", "-o", "json"))
+    assert told == {"before": "all", "level": "none", "in_force": None}
 
 
 def test_the_audit_is_exported_as_json_lines(run, ledger, tmp_path):
