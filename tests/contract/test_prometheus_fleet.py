@@ -107,9 +107,9 @@ def words(made: Judgement) -> dict[str, tuple[str | None, str]]:
 def until(condition: Callable[[], object], expected: object) -> None:
     """Poll until the condition gives what is expected; the last answer is what a failure shows."""
     deadline = time.monotonic() + DEADLINE_S
-    while condition() != expected and time.monotonic() < deadline:
+    while (answer := condition()) != expected and time.monotonic() < deadline:
         time.sleep(1.0)
-    assert condition() == expected, "not so by the deadline"
+    assert answer == expected, "not so by the deadline"
 
 
 @pytest.fixture(params=["full", "default"])
