@@ -72,7 +72,11 @@ def play(stack: Stack, console: Console, *, limit_s: float) -> Facts:
         with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
             while (elapsed := time.monotonic() - begun) < limit_s:
                 watcher.look()
-                live.update(watcher.table(elapsed, len(approver.said)), refresh=True)
+                if console.is_terminal:
+                    live.update(watcher.table(elapsed, len(approver.said)), refresh=True)
+                else:
+                    for line in watcher.changes():
+                        console.print(Text(f"{elapsed:4.0f} s  {line}"), soft_wrap=True)
                 if _is_over(watcher):
                     break
                 time.sleep(LOOK_S)

@@ -17,7 +17,7 @@ from breakfix.model import Case, Node, NodeState, ScopeKind
 from dev.demo.story import Facts
 from simfleet.client import ControlClient
 
-MARK = "breakfix.dev/case"
+_COLUMNS = (("node", 8), ("broken by", 20), ("state", 12), ("case", 11))
 _AT_WORK = {NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING}
 _STYLES = {
     "healthy": "green",
@@ -44,6 +44,7 @@ class Watcher:
     ever_out: set[str] = field(default_factory=set)
     foreign: frozenset[str] = frozenset()
     crowded: set[str] = field(default_factory=set)
+    _told: dict[str, str] = field(default_factory=dict)
 
     def look(self) -> None:
         """Read cluster, ledger and the truth of the simulation once."""
@@ -98,12 +99,24 @@ class Watcher:
             return "cordoned"
         return "in service"
 
+    def changes(self) -> list[str]:
+        """What is new since the last call, a line a node: for where no table can be drawn."""
+        lines = []
+        for case in self.cases:
+            line = f"{case.node} {case.state}: {self.notes.get(case.node, '')}"
+            if self._told.get(case.node) != line:
+                self._told[case.node] = line
+                lines.append(line)
+        return lines
+
     def table(self, elapsed_s: float, said: int) -> Group:
         """The live table: every node that is broken, has a case, or is out."""
         names = sorted(set(self.faults) | {c.node for c in self.cases} | set(self.foreign))
-        table = Table(title=f"{elapsed_s:5.0f} s", title_justify="left", header_style="bold")
-        for column in ("node", "broken by", "state", "case", "now"):
-            table.add_column(column, overflow="ellipsis", no_wrap=True)
+        title = f"{elapsed_s:5.0f} s"
+        table = Table(title=title, title_justify="left", header_style="bold", expand=True)
+        for column, width in _COLUMNS:
+            table.add_column(column, overflow="ellipsis", no_wrap=True, width=width)
+        table.add_column("now", overflow="ellipsis", no_wrap=True, ratio=1)
         for name in names:
             case = next((c for c in reversed(self.cases) if c.node == name), None)
             state = self.state_of(name)
