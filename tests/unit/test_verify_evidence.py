@@ -17,31 +17,12 @@ from breakfix.model import (
 )
 from breakfix.verify import (
     gpus_outcome,
-    pod_outcome,
-    reboot_outcome,
     signals_outcome,
-    validation,
 )
 from tests.fakes_cluster import make_node
 
 FIXED, NOT_FIXED, CANNOT_TELL = Outcome.FIXED, Outcome.NOT_FIXED, Outcome.CANNOT_TELL
 UNKNOWN_READY = {"conditions": (Condition("Ready", "Unknown"),)}
-
-
-@pytest.mark.parametrize(
-    ("after", "outcome"),
-    [
-        pytest.param({"boot_id": "b2"}, FIXED, id="another boot, Ready"),
-        pytest.param({}, NOT_FIXED, id="the same boot: it never rebooted"),
-        pytest.param({"boot_id": "b2", "is_ready": False}, NOT_FIXED, id="another boot, not Ready"),
-        pytest.param({"boot_id": "b2", **UNKNOWN_READY}, CANNOT_TELL, id="its kubelet is silent"),
-        pytest.param({"boot_id": "b2", "uid": "other"}, CANNOT_TELL, id="another machine"),
-        pytest.param({"boot_id": ""}, CANNOT_TELL, id="no boot id"),
-    ],
-)
-def test_a_reboot_is_proved_by_the_boot_id(after: dict[str, Any], outcome: Outcome):
-    before = make_node(boot_id="b1")
-    assert reboot_outcome(before, make_node(**{"boot_id": "b1", **after})) is outcome
 
 
 @pytest.mark.parametrize(
@@ -131,36 +112,3 @@ def test_signals_must_be_known_and_quiet(changes, required, outcome):
 
 def test_a_node_that_was_not_judged_cannot_tell():
     assert signals_outcome(None) is CANNOT_TELL
-
-
-@pytest.mark.parametrize(
-    ("phase", "exit_code", "outcome"),
-    [
-        ("Succeeded", 0, FIXED),
-        ("Succeeded", None, CANNOT_TELL),
-        ("Succeeded", 1, NOT_FIXED),
-        ("Failed", 1, NOT_FIXED),
-        ("Failed", None, NOT_FIXED),
-        ("Running", None, CANNOT_TELL),
-        ("Unknown", None, CANNOT_TELL),
-    ],
-)
-def test_a_pod_must_end_with_zero(phase, exit_code, outcome):
-    assert pod_outcome(phase, exit_code) is outcome
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "expected"),
-    [
-        pytest.param({}, (CANNOT_TELL, "nothing was checked"), id="nothing"),
-        pytest.param({"a": FIXED, "b": FIXED}, (FIXED, "a, b: passed"), id="all passed"),
-        pytest.param(
-            {"a": FIXED, "b": CANNOT_TELL}, (CANNOT_TELL, "b: cannot tell"), id="one open"
-        ),
-        pytest.param(
-            {"a": NOT_FIXED, "b": CANNOT_TELL}, (NOT_FIXED, "a: failed"), id="a failure is worst"
-        ),
-    ],
-)
-def test_validation_is_as_good_as_its_worst_check(outcomes, expected):
-    assert validation(outcomes) == expected

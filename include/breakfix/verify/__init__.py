@@ -3,10 +3,7 @@
 from breakfix.verify.diag import DiagAdvice, DiagError, DiagSummary, diag_outcome
 from breakfix.verify.evidence import (
     gpus_outcome,
-    pod_outcome,
-    reboot_outcome,
     signals_outcome,
-    validation,
 )
 
 __all__ = [
@@ -15,8 +12,5 @@ __all__ = [
     "DiagSummary",
     "diag_outcome",
     "gpus_outcome",
-    "pod_outcome",
-    "reboot_outcome",
     "signals_outcome",
-    "validation",
 ]
