@@ -75,7 +75,8 @@ def release(
     change = _Change(name, wanted, lambda n: {"uncordons": marks.cordoned_by_us(n)})
     node = _patched(acting, case, expected, change)
     steps.finish(acting, case, name, StepStatus.DONE, {"is_schedulable": not node.is_unschedulable})
-    _tell(acting.cluster, node, "Released", f"case {case.id}: back in service", is_warning=False)
+    what = "still cordoned by somebody else" if node.is_unschedulable else "back in service"
+    _tell(acting.cluster, node, "Released", f"case {case.id}: {what}", is_warning=False)
     return node
 
 
