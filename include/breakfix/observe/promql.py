@@ -4,6 +4,7 @@ query here.
 
 from __future__ import annotations
 
+import math
 import re
 
 from breakfix.policy import FactRule, Names, SignalRule
@@ -11,6 +12,8 @@ from breakfix.policy import FactRule, Names, SignalRule
 #: DCGM leaks "blank" values near 2^63 where a GPU does not answer; anything from 2^62 on is no
 #: measurement.
 BLANK = 2.0**62
+
+_MINUTE = 60.0
 
 _WORD = re.compile(r"\$(window_s|window|step|node|gpu)\b")
 _SEEN = re.compile(r"\$seen\(([^()]*)\)")
@@ -38,12 +41,27 @@ def fill(text: str, names: Names, window_s: float) -> str:
 
 
 def signal_query(rule: SignalRule, names: Names, *, most_gpus: int) -> str:
-    """The fleet's query: only series beyond the threshold come back.
+    """The fleet's query: only series beyond the threshold come back, of a rule with peers all.
 
     `most_gpus`: for a rule that compares with an expected count, the largest count any node should
     have.
     """
-    return _beyond(rule, fill(rule.query, names, rule.window_s), most_gpus)
+    query = fill(rule.query, names, rule.window_s)
+    if rule.peers:
+        return query
+    speaks = _beyond(rule, query, most_gpus)
+    if rule.also_window_s:
+        also = _beyond(rule, fill(rule.query, names, rule.also_window_s), most_gpus)
+        speaks = f"({speaks}) and ({also})"
+    if rule.hold_s:
+        speaks = " and ".join(
+            [f"({speaks})", *(_ago(speaks, s) for s in _hold_points(rule.hold_s))]
+        )
+    if rule.clear_threshold is not None:
+        spoke = f"count_over_time(({speaks})[{duration(rule.clear_window_s)}:{duration(_MINUTE)}])"
+        lingers = f"(({query}) {rule.op} {rule.clear_threshold!r}) and {spoke}"
+        speaks = f"({speaks}) or ({lingers})"
+    return speaks
 
 
 def since_query(rule: SignalRule, names: Names, since_s: float) -> str:
@@ -66,3 +84,14 @@ def _beyond(rule: SignalRule, query: str, most_gpus: int) -> str:
     if rule.expects:
         return f"({query}) < {most_gpus}"
     return f"({query}) {rule.op} {rule.threshold!r}"
+
+
+def _hold_points(hold_s: float) -> list[float]:
+    """How long ago it must have been so too: at the hold's start, and each minute since."""
+    steps = max(1, math.ceil(hold_s / _MINUTE))
+    return [hold_s * i / steps for i in range(1, steps + 1)]
+
+
+def _ago(query: str, seconds: float) -> str:
+    # `offset` takes no expression, only a subquery: this one has the single point of that second.
+    return f"last_over_time(({query})[1s:1s] offset {duration(seconds)})"
