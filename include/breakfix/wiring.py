@@ -112,9 +112,7 @@ def build_services(
     )
 
 
-def _following(
-    file: PolicyFile, ledger: PostgresLedger | None
-) -> Callable[[], tuple[Policy, str]]:
+def _following(file: PolicyFile, ledger: PostgresLedger | None) -> Callable[[], tuple[Policy, str]]:
     """The policy in force, which the ledger follows in what it counts."""
 
     def in_force() -> tuple[Policy, str]:

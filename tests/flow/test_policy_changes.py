@@ -23,9 +23,7 @@ class ChangingWorld(FlowWorld):
     def __post_init__(self):
         super().__post_init__()
         self.now_in_force, self.note = self.services.policy, ""
-        self.services = replace(
-            self.services, policies=lambda: (self.now_in_force, self.note)
-        )
+        self.services = replace(self.services, policies=lambda: (self.now_in_force, self.note))
         self.road.services = self.services
 
     def admitted(self):

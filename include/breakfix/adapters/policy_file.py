@@ -128,7 +128,9 @@ class PolicyFile:
         try:
             return self._overlay.read_text(encoding="utf-8")
         except OSError as e:
-            raise SettingsError(f"BREAKFIX_POLICY: cannot read {self._overlay}: {e.strerror}") from e
+            raise SettingsError(
+                f"BREAKFIX_POLICY: cannot read {self._overlay}: {e.strerror}"
+            ) from e
         except UnicodeDecodeError as e:
             raise SettingsError(f"BREAKFIX_POLICY: {self._overlay} is not UTF-8") from e
 

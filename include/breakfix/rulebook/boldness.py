@@ -68,9 +68,10 @@ def _rank(order: Sequence[str]) -> Judge:
     """Later in this order is bolder."""
 
     def judge(before: Any, after: Any) -> int:
-        if before not in order or after not in order:
+        ranks = [order.index(v) if v in order else -1 for v in (before, after)]
+        if max(ranks) < 0:
             return 0
-        old, new = order.index(before), order.index(after)
+        old, new = ranks
         return (new > old) - (new < old)
 
     return judge
