@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from breakfix.cli.output import ExitCode, Format, Output, print_json, print_table, say
+from breakfix.cli import policy_tests
 from breakfix.cli.policy_pages import print_changes, print_explanation, print_policy
 from breakfix.errors import SettingsError
 from breakfix.policy import Policy
@@ -135,3 +136,6 @@ def schema(output: Output = Format.JSON) -> None:
         ("key", "what"),
         ((k, v.get("description", "")) for k, v in policy_schema()["properties"].items()),
     )
+
+
+app.command("test")(policy_tests.test)
