@@ -83,7 +83,9 @@ def test_a_signal_is_explained_with_the_query_as_it_is_sent(run):
     rule = next(s for s in POLICY.signals if s.name == "nvlink_errors")
     facts = explained(run, "nvlink_errors")["facts"]
     assert facts["PromQL"] == signal_query(rule, POLICY.names, most_gpus=8)
-    assert facts["coverage"] == coverage_query(rule, POLICY.names)
+    assert facts["coverage"] == coverage_query(
+        rule, POLICY.names, stale_s=POLICY.timing.stale_sample_s
+    )
     assert facts["window"] == "5m"
     assert "nvlink_crc" in facts["shares its group with"]
 

@@ -73,15 +73,16 @@ class PolicyFile:
     def _first(self) -> Loaded:
         try:
             text = self._read()
-            self._good = (text, parse_policy(self._default, text))
+            policy = parse_policy(self._default, text)
         except SettingsError as e:
             kept = self._read_kept()
             if kept is None:
                 raise
             self._good = kept
             return Loaded(kept[1], self._note(str(e)))
+        self._good = (text, policy)
         self._keep(text)
-        return Loaded(self._good[1])
+        return Loaded(policy)
 
     def _next(self, good_text: str, good: Policy) -> Loaded:
         try:

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from breakfix.cli.output import ExitCode, Format, Output, print_json, print_table, say
 from breakfix.cli import policy_tests
+from breakfix.cli.output import ExitCode, Format, Output, print_json, print_table, say
 from breakfix.cli.policy_pages import print_changes, print_explanation, print_policy
 from breakfix.errors import SettingsError
 from breakfix.policy import Policy
@@ -138,4 +138,4 @@ def schema(output: Output = Format.JSON) -> None:
     )
 
 
-app.command("test")(policy_tests.test)
+app.command("test")(policy_tests.run_tests)

@@ -32,7 +32,7 @@ class _Run:
         return [r for r in self.results if not r.has_passed]
 
 
-def test(
+def run_tests(
     files: Annotated[list[Path], typer.Argument(help="Files of cases, or folders of them.")],
     policy: Annotated[
         str, typer.Option(help="What is tested: an overlay's file, `default`, or `current`.")
@@ -83,9 +83,7 @@ def _print(run: _Run) -> None:
 
 
 def _judged(verdict: Verdict) -> str:
-    spoke = [
-        f"{f.signal}{f':{f.key}' if f.key else ''}={f.value:.4g}" for f in verdict.findings
-    ]
+    spoke = [f"{f.signal}{f':{f.key}' if f.key else ''}={f.value:.4g}" for f in verdict.findings]
     return (
         f"{verdict.failure_class or 'no class'} at {verdict.confidence:.4g},"
         f" {verdict.recommended_action}"

@@ -78,7 +78,7 @@ def _queries(rule: SignalRule, policy: Policy) -> dict[str, Any]:
         return {"asks the API server": rule.query}
     asked = {
         "PromQL": signal_query(rule, policy.names, most_gpus=GPUS_SHOWN),
-        "coverage": coverage_query(rule, policy.names),
+        "coverage": coverage_query(rule, policy.names, stale_s=policy.timing.stale_sample_s),
     }
     if rule.expects:
         asked["note"] = f"{GPUS_SHOWN} stands for the most GPUs that a node should have"

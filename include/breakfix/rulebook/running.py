@@ -254,9 +254,7 @@ def _floors(placed: Placed) -> Mapping[str, datetime]:
 
 
 def _plain(verdict: Verdict, placed: Placed) -> Verdict:
-    return replace(
-        verdict, node=placed.plain(verdict.node), reason=placed.plain(verdict.reason)
-    )
+    return replace(verdict, node=placed.plain(verdict.node), reason=placed.plain(verdict.reason))
 
 
 def _plain_incident(incident: Incident, placed: Placed) -> Incident:
