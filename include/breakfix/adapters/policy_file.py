@@ -61,10 +61,7 @@ class PolicyFile:
     def current(self) -> Loaded:
         """The policy to judge by now. Raises SettingsError only where no good one was ever seen."""
         with self._lock:
-            if self._good is None:
-                loaded = self._first()
-            else:
-                loaded = self._next(*self._good)
+            loaded = self._first() if self._good is None else self._next(*self._good)
             if loaded.note and loaded.note != self._said:
                 log.warning("%s", loaded.note)
             self._said = loaded.note
@@ -72,17 +69,20 @@ class PolicyFile:
 
     def _first(self) -> Loaded:
         try:
-            text = self._read()
-            policy = parse_policy(self._default, text)
+            good = self._read_good()
         except SettingsError as e:
             kept = self._read_kept()
             if kept is None:
                 raise
             self._good = kept
             return Loaded(kept[1], self._note(str(e)))
-        self._good = (text, policy)
-        self._keep(text)
-        return Loaded(policy)
+        self._good = good
+        self._keep(good[0])
+        return Loaded(good[1])
+
+    def _read_good(self) -> tuple[str, Policy]:
+        text = self._read()
+        return text, parse_policy(self._default, text)
 
     def _next(self, good_text: str, good: Policy) -> Loaded:
         try:
