@@ -15,8 +15,16 @@ BLANK = 2.0**62
 
 _MINUTE = 60.0
 
-_WORD = re.compile(r"\$(window_s|window|step|node|gpu)\b")
+_WORD = re.compile(r"\$(window_s|window|step|nodename|node|gpu|kubelet)\b")
+_KSM = re.compile(r"\$ksm\(([^()]*)\)")
 _SEEN = re.compile(r"\$seen\(([^()]*)\)")
+#: Series of node exporter name a machine by `instance`; node_uname_info of the same target knows
+#: its name. The kubelet's do by kubelet_node_name, or by the target's own label.
+_NODENAME = "* on (instance) group_left (nodename) max by (instance, nodename) (node_uname_info)"
+_KUBELET = (
+    "* on (instance) group_left (node) (max by (instance, node) (kubelet_node_name)"
+    ' or on (instance) max by (instance, node) (kubelet_running_pods{node!=""} * 0 + 1))'
+)
 _AGE = f"((time() - timestamp({{0}})) and {{0}} < {BLANK:.0f} > -{BLANK:.0f})"
 
 
@@ -30,7 +38,15 @@ def fill(text: str, names: Names, window_s: float) -> str:
     expanded = _SEEN.sub(
         lambda m: f"max by ($node) (min by ($node, $gpu) ({_AGE.format(m[1])}))", text
     )
+    for label in ("node", "namespace", "pod"):
+        expanded = _KSM.sub(
+            lambda m, x=label: f'label_replace({m[0]}, "{x}", "$1", "exported_{x}", "(.+)")',
+            expanded,
+        )
+    expanded = _KSM.sub(lambda m: m[1], expanded)
     words = {
+        "nodename": _NODENAME,
+        "kubelet": _KUBELET,
         "window": duration(window_s),
         "window_s": f"{max(window_s, 0.001):.3f}",
         "step": duration(min(60.0, max(5.0, window_s / 20))),
