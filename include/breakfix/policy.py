@@ -41,7 +41,10 @@ _KUBERNETES_QUERY = re.compile(
     r"|daemon_pods_down:[a-z0-9|-]+)$"
 )
 _WORDS = frozenset(
-    {"$window", "$window_s", "$step", "$node", "$gpu", "$seen", "$ksm", "$nodename", "$kubelet"}
+    {
+        *("$window", "$window_s", "$step", "$node", "$host", "$gpu", "$seen"),
+        *("$nodename", "$kubelet", "$podnode", "$ksm", "$ksm_seen", "$changed"),
+    }
 )
 _TEXT_FIELDS = ("value", "threshold", "key", "gpu", "node", "meaning")
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
@@ -111,7 +114,10 @@ class SignalRule(_Rule):
     - `$nodename`, `$kubelet`: behind an expression of node exporter's or the kubelet's series,
       adds the node's name by the scrape target;
     - `$ksm(M)`: a selector of kube-state-metrics; what the scrape moved to `exported_node`,
-      `exported_namespace` and `exported_pod` is back in its place.
+      `exported_namespace` and `exported_pod` is back in its place; `$ksm_seen(M)` is its coverage;
+    - `$podnode`: behind an expression by namespace and pod, adds the node and the workload;
+    - `$changed(M, L)`: of a selector M, the values of label L that nodes did not have some time ago
+      (`$host`: the labels of `names` that do not change with the target).
 
     The answer's labels name the node (and GPU, and for `key_label` the key). Series whose value is
     beyond `threshold` speak; the comparison is added to the query, so that healthy series never
