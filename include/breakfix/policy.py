@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -368,6 +369,10 @@ class Approvals(_Rule):
 
     approvers: tuple[str, ...] = ()  # empty: nobody may approve
     ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
+
+    @field_serializer("ask_before")
+    def _in_order(self, value: frozenset[str]) -> list[str]:
+        return sorted(value)  # a set's own order differs by process, and with it the hash would
 
 
 class Policy(_Rule):

@@ -42,6 +42,7 @@ def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
     A node whose quarantine fails keeps its case: the case's own run, or the reconciler, goes on
     from there.
     """
+    services = services.refreshed()
     ledger = services.book
     check_ownership(services.cluster, ledger, services.settings.namespace, now=services.clock.now())
     assessment = assess(services)
