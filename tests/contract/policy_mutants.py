@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,12 +35,20 @@ class Mutant:
     path: str  # signals.ecc_dbe.weight
     before: float
     after: float
-    policy: Policy
+    place: tuple[Any, ...]
     signal: str = ""
 
     @property
     def name(self) -> str:
         return f"{self.path} {self.before:g} -> {self.after:g}"
+
+    def policy(self, plain: Mapping[str, Any]) -> Policy | None:
+        """The mutant of a dumped policy; None when the policy itself refuses it."""
+        after = int(self.after) if self.place[-1] in _WHOLE else self.after
+        try:
+            return Policy.model_validate(_with(plain, self.place, after))
+        except ValidationError:
+            return None
 
     def wanted(self) -> str:
         """What a case would need that tells this mutant from the policy."""
@@ -65,26 +72,33 @@ class Mutant:
         return f"a value that lies between {low:g} and {high:g}"
 
 
+def dumped(policy: Policy) -> Mapping[str, Any]:
+    """The policy as plain data, which mutants are made of."""
+    return policy.model_dump(mode="json", by_alias=True)
+
+
 def mutants(policy: Policy) -> Iterator[Mutant]:
-    """Every mutant that the policy itself does not refuse and that can matter."""
-    plain = policy.model_dump(mode="json", by_alias=True)
-    for path in paths(policy, plain):
-        before = float(_at(plain, path))
+    """Every mutant of a number that can matter."""
+    plain = dumped(policy)
+    for place in paths(policy, plain):
+        before = float(_at(plain, place))
+        words = [str(p) for p in place]
+        signal = ""
+        if place[0] == "signals":
+            signal = words[1] = plain["signals"][place[1]]["name"]
         for factor in FACTORS:
-            after = _scaled(path[-1], before, factor)
-            if after == before:
-                continue
-            changed = copy.deepcopy(plain)
-            _at(changed, path[:-1])[path[-1]] = int(after) if path[-1] in _WHOLE else after
-            try:
-                mutated = Policy.model_validate(changed)
-            except ValidationError:
-                continue  # the policy itself notices
-            words = [str(p) for p in path]
-            signal = ""
-            if path[0] == "signals":
-                signal = words[1] = plain["signals"][path[1]]["name"]
-            yield Mutant(".".join(words), before, after, mutated, signal)
+            after = _scaled(place[-1], before, factor)
+            if after != before:
+                yield Mutant(".".join(words), before, after, place, signal)
+
+
+def _with(plain: Any, place: tuple[Any, ...], value: object) -> Any:
+    """A copy along the way to one value; all else is shared."""
+    if not place:
+        return value
+    copied = list(plain) if isinstance(plain, list) else dict(plain)
+    copied[place[0]] = _with(plain[place[0]], place[1:], value)
+    return copied
 
 
 def paths(policy: Policy, plain: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:

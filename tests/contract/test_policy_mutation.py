@@ -17,9 +17,10 @@ import pytest
 
 from breakfix.policy import Policy, parse_policy
 from breakfix.rulebook.cases import load_cases
+from breakfix.rulebook.compare import compare
 from breakfix.rulebook.running import Result, RuleTests
 from breakfix.wiring import default_policy_text
-from tests.contract.policy_mutants import Mutant, mutants
+from tests.contract.policy_mutants import Mutant, dumped, mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "policy"
@@ -47,11 +48,13 @@ def outcomes(share: int, of: int) -> list[Outcome]:
         wrong = [r.source.case.name for r in base if not r.has_passed]
         if wrong:
             raise AssertionError(f"cases fail without any mutation: {wrong}")
-        return [_outcome(tests, base, m) for m in mine]
+        plain = dumped(policy)
+        made = ((m, m.policy(plain)) for m in mine)
+        return [_outcome(tests, base, m, changed) for m, changed in made if changed is not None]
 
 
-def _outcome(tests: RuleTests, base: Sequence[Result], mutant: Mutant) -> Outcome:
-    failed = tests.first_failure(mutant.policy, _likeliest_first(base, mutant))
+def _outcome(tests: RuleTests, base: Sequence[Result], mutant: Mutant, changed: Policy) -> Outcome:
+    failed = tests.first_failure(changed, _likeliest_first(base, mutant))
     tests.forget()
     killer = failed.source.case.name if failed is not None else ""
     return Outcome(mutant.name, killer, mutant.wanted())
@@ -109,13 +112,12 @@ def test_the_list_of_what_no_case_can_tell_holds_nothing_that_one_can(
 
 
 def test_a_mutant_differs_from_the_policy_in_one_number() -> None:
-    policy: Policy = parse_policy(default_policy_text())
-    made = list(mutants(policy))
-    assert len({m.name for m in made}) == len(made)
-    assert all(m.policy.hash != policy.hash for m in made)
-    halved = next(m for m in made if m.name.startswith("signals.ecc_dbe.weight 0.95 -> 0.475"))
-    (rule,) = [s for s in halved.policy.signals if s.name == "ecc_dbe"]
-    assert rule.weight == pytest.approx(0.475)
+    policy = parse_policy(default_policy_text())
+    made = {m.name: m for m in mutants(policy)}
+    halved = made["signals.ecc_dbe.weight 0.95 -> 0.475"].policy(dumped(policy))
+    assert halved is not None
+    (change,) = compare(policy, halved)
+    assert (change.path, change.after) == ("signals.ecc_dbe.weight", pytest.approx(0.475))
 
 
 def test_every_kind_of_number_is_mutated() -> None:
