@@ -45,6 +45,4 @@ def _follow(finding: Finding, causes: Sequence[Finding], policy: Policy) -> Find
 
 def _leads(cause: Finding, finding: Finding) -> bool:
     is_near = cause.gpu == finding.gpu or finding.failure_class in NODE_WIDE
-    return (
-        is_near and cause.weight >= finding.weight and _REACH[cause.mode] >= _REACH[finding.mode]
-    )
+    return is_near and cause.weight >= finding.weight and _REACH[cause.mode] >= _REACH[finding.mode]

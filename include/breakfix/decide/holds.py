@@ -30,9 +30,7 @@ def hold_states(findings: Sequence[Finding], grace_s: float) -> tuple[Finding, .
     """On a node that just came up, states do not count yet; what happened since the boot does."""
     why = f"the node came up less than {grace_s:.0f} s ago"
     return tuple(
-        replace(f, held=why)
-        if f.kind is SignalKind.STATE and f.mode is not SignalMode.NEVER
-        else f
+        replace(f, held=why) if f.kind is SignalKind.STATE and f.mode is not SignalMode.NEVER else f
         for f in findings
     )
 

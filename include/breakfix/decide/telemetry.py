@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from breakfix.model import (
@@ -66,7 +67,9 @@ def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, 
 
 
 def _unlike(
-    unseen: Set[str], likes: Mapping[str, tuple[str, str]], sizes: Mapping[tuple[str, str], int]
+    unseen: AbstractSet[str],
+    likes: Mapping[str, tuple[str, str]],
+    sizes: Mapping[tuple[str, str], int],
 ) -> list[str]:
     """Those of the nodes without a field whose like (same SKU and pool) nearly all have it."""
     without = Counter(likes[n] for n in unseen)
