@@ -48,21 +48,25 @@ def _is_meant(node: Node, window: Maintenance) -> bool:
 
 
 def _condition(node: Node, limits: Limits) -> str:
-    for kind, status in limits.hands_off_conditions.items():
-        found = node.condition(kind)
-        if found is not None and found.status == status:
-            return f"its condition {kind} is {status}"
+    wanted = limits.hands_off_conditions
+    for found in node.conditions:
+        if wanted.get(found.type) == found.status:
+            return f"its condition {found.type} is {found.status}"
     return ""
 
 
 def _time(node: Node, limits: Limits, now: datetime) -> str:
-    before = timedelta(seconds=limits.maintenance_before_s)
-    after = timedelta(seconds=limits.maintenance_after_s)
     for key in limits.hands_off_times:
-        begins = _moment(node.labels.get(key) or node.annotations.get(key, ""))
-        if begins is not None and begins - before <= now < begins + after:
+        text = node.labels.get(key) or node.annotations.get(key)
+        begins = _moment(text) if text else None
+        if begins is not None and _is_near(begins, limits, now):
             return f"{key} says that maintenance begins at {begins:%Y-%m-%d %H:%M} UTC"
     return ""
+
+
+def _is_near(begins: datetime, limits: Limits, now: datetime) -> bool:
+    before = timedelta(seconds=limits.maintenance_before_s)
+    return begins - before <= now < begins + timedelta(seconds=limits.maintenance_after_s)
 
 
 def _moment(text: str) -> datetime | None:
@@ -97,5 +101,5 @@ def _annotation(node: Node, limits: Limits) -> str:
 
 
 def _taint(node: Node, limits: Limits) -> str:
-    keys = {t.key for t in node.taints}
+    keys = {t.key for t in node.taints} if node.taints else set()
     return next((f"it has the taint {k}" for k in limits.hands_off_taints if k in keys), "")

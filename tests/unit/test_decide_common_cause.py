@@ -182,7 +182,7 @@ def whole(count: int, **changes: object) -> list[Node]:
         pytest.param(range(40), "fleet", id="both pools"),
     ],
 )
-def test_the_scope_that_tells_most_names_the_incident(broken: range, scope: str) -> None:
+def test_the_scope_that_tells_most_names_the_incident(broken: Iterable[int], scope: str) -> None:
     nodes = [ready_node(f"n{i:02}", rack=f"r{i // 8}", pool="h100", sku="H") for i in range(32)]
     nodes += [ready_node(f"n{i:02}", rack="r9", pool="a100", sku="A") for i in range(32, 40)]
     made = judged(*(xid(79, node=f"n{i:02}") for i in broken), nodes=nodes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from breakfix.model import FailureClass, Node, Observation, ScopeKind
 from breakfix.policy import CommonCause
@@ -31,10 +31,19 @@ class Trouble:
 
     by_class: Mapping[FailureClass, frozenset[str]]
     disruptive: frozenset[str]  # would be taken out now, or were within the window
+    _totals: dict[tuple[frozenset[FailureClass], bool], int] = field(default_factory=dict)
 
     @property
     def nodes(self) -> frozenset[str]:
         return self.disruptive.union(*self.by_class.values())
+
+    def count(self, classes: frozenset[FailureClass], *, with_disruptive: bool) -> int:
+        """Nodes of the fleet in trouble of these kinds; each question is answered once."""
+        key = (classes, with_disruptive)
+        if key not in self._totals:
+            first = self.disruptive if with_disruptive else frozenset[str]()
+            self._totals[key] = len(first.union(*(self.by_class[c] for c in classes)))
+        return self._totals[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,8 @@ class Crowd:
 
 def crowds(trouble: Trouble, observation: Observation, rule: CommonCause) -> list[Crowd]:
     """Every crowd that trips the rule, the most telling first. They may overlap."""
-    if len(trouble.nodes) < rule.min_nodes:
+    troubled = trouble.nodes
+    if len(troubled) < rule.min_nodes:
         return []
     judged = observation.judged
     hit: dict[Scope, set[str]] = defaultdict(set)
@@ -77,7 +87,7 @@ def crowds(trouble: Trouble, observation: Observation, rule: CommonCause) -> lis
     for node in judged:
         scopes = _scopes(node, observation.facts.get(node.name, {}), rule)
         sizes.update(scopes)
-        if node.name in trouble.nodes:
+        if node.name in troubled:
             for scope in scopes:
                 hit[scope].add(node.name)
     found = []
@@ -126,10 +136,9 @@ def _crowd(
     if is_mixed:
         together |= out
     if together:
-        total = trouble.disruptive if is_mixed else frozenset()
-        total = total.union(*(trouble.by_class[c] for c in shared))
-        fit = 2 * len(together) / (size + len(total))
-        yield Crowd(scope, frozenset(together), size, frozenset(shared), fit, is_mixed)
+        classes = frozenset(shared)
+        fit = 2 * len(together) / (size + trouble.count(classes, with_disruptive=is_mixed))
+        yield Crowd(scope, frozenset(together), size, classes, fit, is_mixed)
 
 
 def _is_crowd(scope: Scope, hit: int, size: int, rule: CommonCause) -> bool:
