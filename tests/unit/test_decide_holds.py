@@ -350,6 +350,14 @@ def test_a_storm_of_45_after_its_cause_is_one_incident_of_the_causes_class() -> 
     found = verdict(xid(62), *storm)
     assert (found.failure_class, found.confidence) == (C.GPU_RECOVERY, pytest.approx(0.7))
     assert found.recommended_action is A.REVIEW
+    assert {f.failure_class for f in found.findings} == {C.GPU_RECOVERY}
+    followed = [f for f in found.findings if f.key == "45"]
+    assert all("follows XID 62" in f.text and f.action is A.NONE for f in followed)
+
+
+def test_45_without_a_cause_is_the_applications() -> None:
+    found = verdict(xid(45), xid(79, gpu="GPU-b"))
+    assert [f.failure_class for f in found.findings if f.key == "45"] == [C.APP_LEVEL]
 
 
 def test_duplicates_are_one_finding() -> None:

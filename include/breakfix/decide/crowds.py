@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from breakfix.decide.sentences import shown
 from breakfix.model import FailureClass, Node, Observation, ScopeKind
 from breakfix.policy import CommonCause
 
@@ -59,7 +60,7 @@ class Crowd:
 
     @property
     def name(self) -> str:
-        kind, fact, value = self.scope
+        kind, fact, value = *self.scope[:2], shown(self.scope[2])
         if kind in {CHANGE, FACT}:
             return f"{fact}={value}" if value else fact
         return f"{kind}={value}" if value else kind
