@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -133,13 +134,25 @@ def test_nodes_taken_out_within_the_window_count() -> None:
     assert made.incidents[0].nodes == ("r0n0", "r0n1", "r0n2")
 
 
-def test_nodes_taken_out_long_ago_do_not_count() -> None:
-    from dataclasses import replace
-
-    old = replace(record(NodeState.REPAIRING), since=NOW - timedelta(hours=3))
-    records = {n: replace(old, node=n) for n in ("r0n0", "r0n1")}
+@pytest.mark.parametrize(
+    ("minutes", "is_incident"),
+    [
+        pytest.param(20, True, id="20 minutes ago"),
+        pytest.param(45, False, id="45 minutes ago"),
+        pytest.param(180, False, id="3 hours ago"),
+    ],
+)
+def test_nodes_taken_out_count_for_half_an_hour(minutes: int, is_incident: bool) -> None:
+    since = NOW - timedelta(minutes=minutes)
+    records = {n: replace(record(NodeState.REPAIRING, n), since=since) for n in ("r0n0", "r0n1")}
     made = judged(xid(79, node="r0n2"), nodes=fleet(racks=2, per_rack=6), records=records)
-    assert acted_on(made) == {"r0n2"}
+    assert bool(made.incidents) is is_incident
+    assert acted_on(made) == (set() if is_incident else {"r0n2"})
+
+
+def test_three_of_a_rack_of_sixteen_are_single_faults() -> None:
+    made = judged(*(xid(79, node=f"r0n{n}") for n in range(3)), nodes=fleet(per_rack=16))
+    assert made.incidents == ()
 
 
 def test_a_rack_whose_telemetry_is_lost_is_an_incident() -> None:

@@ -267,6 +267,13 @@ def test_an_event_after_the_boot_is_never_held() -> None:
     assert [f.signal for f in found.findings if f.held] == ["gpu_count_short"]
 
 
+@pytest.mark.parametrize(("minutes", "is_held"), [(8, True), (12, False), (15, False)])
+def test_the_grace_of_a_boot_is_ten_minutes(minutes: int, is_held: bool) -> None:
+    facts = {"gpu-1": {"boot_time": repr(NOW.timestamp() - minutes * 60)}}
+    found = verdict(reading("gpu_count_short"), facts=facts)
+    assert (found.refusal is R.COOLDOWN) is is_held
+
+
 def test_a_rack_that_boots_is_no_incident() -> None:
     nodes = [ready_node(f"n{i}", rack="r") for i in range(18)]
     facts = {n.name: {"boot_time": repr(NOW.timestamp() - 120)} for n in nodes}

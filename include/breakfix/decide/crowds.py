@@ -91,7 +91,7 @@ def crowds(trouble: Trouble, observation: Observation, rule: CommonCause) -> lis
         if node.name in troubled:
             for scope in scopes:
                 hit[scope].add(node.name)
-    found = []
+    found: list[Crowd] = []
     for scope, nodes in hit.items():
         if len(nodes) >= rule.min_nodes:
             found += _crowd(scope, nodes, sizes[scope], len(judged), trouble=trouble, rule=rule)
