@@ -309,6 +309,21 @@ def test_a_kernel_that_many_healthy_nodes_have_explains_no_rack() -> None:
     assert {made.verdict(n).failure_class for n in broken} == {C.GPU_OFF_BUS}
 
 
+@pytest.mark.parametrize(
+    ("with_it", "is_incident"),
+    [
+        pytest.param(15, False, id="most of the fleet has it"),
+        pytest.param(9, True, id="half of the fleet has it"),
+    ],
+)
+def test_a_version_that_most_have_is_no_suspect(with_it: int, is_incident: bool) -> None:
+    nodes = whole(19)
+    facts = {n.name: {"driver_version": "580"} for n in nodes[:with_it]}
+    facts |= {n.name: {"driver_version": "595"} for n in nodes[with_it:]}
+    made = judged(*(xid(48, node=f"n{i:02}") for i in range(5)), nodes=nodes, facts=facts)
+    assert bool(made.incidents) is is_incident
+
+
 # ------------------------------------------------------------------ a fault of its own
 
 

@@ -21,6 +21,7 @@ Scope = tuple[str, str, str]  # kind (of ScopeKind, CHANGE or FACT), name of the
 _PLACES = frozenset({ScopeKind.RACK.value, ScopeKind.FABRIC.value})
 _LARGE = frozenset({ScopeKind.POOL.value, ScopeKind.SKU.value, ScopeKind.FLEET.value})
 _STANDS_OUT = 2.0  # nodes with a fact fail so many times as often as the others (ours)
+_CHANCE = 1 / 8  # that so many faults all lie among the nodes with a fact (ours)
 
 #: Of crowds that explain the same trouble equally well, the one that says most about its cause.
 _TELLING = (CHANGE, FACT, "fabric", "rack", "pool", "sku", "fleet")
@@ -154,10 +155,12 @@ def _least(scope: Scope, rule: CommonCause) -> float:
 
 
 def _stands_out(scope: Scope, hit: int, size: int, everywhere: int, fleet: int) -> bool:
-    """Do nodes with this fact fail at least twice as often as the others? Where all nodes have it
-    a version tells nothing; a change of all of them does.
+    """Do nodes with this fact fail at least twice as often as the others, and so many that chance
+    would not put them all there? Where all nodes have it a version tells nothing; a change of all
+    of them does.
     """
     others = fleet - size
     if others <= 0:
         return scope[0] == CHANGE
-    return hit / size >= _STANDS_OUT * (everywhere - hit) / others
+    is_often = hit / size >= _STANDS_OUT * (everywhere - hit) / others
+    return is_often and (scope[0] == CHANGE or (size / fleet) ** hit <= _CHANCE)
