@@ -166,7 +166,9 @@ class RuleTests:
 def _together(clusters: Iterable[ReplayedCluster]) -> ReplayedCluster:
     everyone = list(clusters)
     return ReplayedCluster(
-        [n for c in everyone for n in c.nodes()], [p for c in everyone for p in c.pods()]
+        [n for c in everyone for n in c.nodes()],
+        [p for c in everyone for p in c.pods()],
+        [e for c in everyone for e in c.node_events()],
     )
 
 
