@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from breakfix.policy import KUBERNETES, Policy
+from breakfix.rulebook.partners import voices
 
 FACTORS = (2.0, 0.5)
 OF_SIGNALS = (
@@ -129,10 +130,11 @@ def paths(policy: Policy, plain: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]
         if rule.peers is not None:
             yield from (("signals", i, "peers", f) for f in OF_PEERS if _peers(plain, i)[f])
     yield from (("xids", x, "weight") for x, rule in plain["xids"].items() if _counts(rule))
+    told = {v.failure_class for v in voices(policy)}
     yield from (
         ("classes", name, "min_confidence")
         for name, rule in plain["classes"].items()
-        if rule["mode"] != "off"
+        if rule["mode"] != "off" and name in told
     )
     yield from (("common_cause", field) for field in OF_COMMON_CAUSE)
     yield from (("limits", field) for field in OF_LIMITS)
