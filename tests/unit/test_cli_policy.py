@@ -199,8 +199,10 @@ BOLDER = [
     "signals: [{name: nvlink_errors, mode: alone}]",
     "signals: [{name: gpu_count_short, is_required: false}]",
     "signals: [{name: row_remap_pending, start_at: reboot_node}]",
-    "signals: [{name: mine, query: up, coverage: up, weight: 0.5, group: mine, "
-    + "mode: corroborate, kind: state, failure_class: disk, text: t, source: s}]",
+    (
+        "signals: [{name: mine, query: up, coverage: up, weight: 0.5, group: mine,"
+        " mode: corroborate, kind: state, failure_class: disk, text: t, source: s}]"
+    ),
     "xids: {74: {weight: 0.8}}",
     "xids: {74: {mode: alone}}",
     "xids: {999: {failure_class: gsp, mode: alone, weight: 0.9, source: s}}",

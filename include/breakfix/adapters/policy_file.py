@@ -89,12 +89,10 @@ class PolicyFile:
             text = self._read()
             if text == good_text:
                 return Loaded(good)
-            why = self._why_not_yet(text, good_text)
-            policy = None if why else self._parse(text)
+            self._check_is_whole(text, good_text)
+            policy = self._parse(text)
         except SettingsError as e:
-            why, policy = str(e), None
-        if policy is None:
-            return Loaded(good, self._note(why))
+            return Loaded(good, self._note(str(e)))
         self._good = (text, policy)
         log.info("policy %s is in force now, hash %s", policy.version, policy.hash)
         self._keep(text)
@@ -110,14 +108,18 @@ class PolicyFile:
             self._refused = (text, str(e))
             raise
 
-    def _why_not_yet(self, text: str, good_text: str) -> str:
+    def _check_is_whole(self, text: str, good_text: str) -> None:
+        """Raise SettingsError for a text that may be half of one."""
         if good_text.strip() and not text.strip():
-            return "it is empty; an overlay that changes nothing is written {}"
+            raise SettingsError("it is empty; an overlay that changes nothing is written {}")
+        if self._overlay is None:
+            return
         try:
-            age_s = self._now() - self._overlay.stat().st_mtime if self._overlay else self._settle_s
+            age_s = self._now() - self._overlay.stat().st_mtime
         except OSError as e:
-            return f"it cannot be read: {e.strerror}"
-        return "it was written just now" if 0 <= age_s < self._settle_s else ""
+            raise SettingsError(f"it cannot be read: {e.strerror}") from e
+        if 0 <= age_s < self._settle_s:
+            raise SettingsError("it was written just now: it is read again at the next look")
 
     def _note(self, why: str) -> str:
         kept = f"the policy before it ({self._good[1].hash[:12]})" if self._good else "no policy"

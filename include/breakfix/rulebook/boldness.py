@@ -116,6 +116,7 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     (r"signals\.[^.]+\.(hold|also_window|peers\.(z|min_nodes))", _less),
     (r"signals\.[^.]+\.clear_window", _more),
     (r"signals\.[^.]+\.is_required", _less),
+    (r"(signals|classes)\.[^.]+\.is_change_sensitive", _less),
     (r"signals\.[^.]+\.start_at", _rank(_ACTIONS)),
     (r"app_xids", _members(-1)),
     # classes
@@ -126,12 +127,14 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     (r"limits\.out\.[^.]+\.(share|nodes)", _more),
     (r"limits\.(max_attempts|max_runs)", _more),
     (r"limits\.(headroom_gpus|cooldown|override_hold|attempts_window)", _less),
-    (r"limits\.(exclusion_labels|hands_off_labels|hands_off_annotations)(\..*)?", _members(-1)),
+    (r"limits\.maintenance_(before|after)", _less),
+    (r"limits\.(exclusion_labels|hands_off_[a-z]+|maintenance)(\..*)?", _members(-1)),
     (r"limits\.protected_(node_labels|pods)", _members(-1)),
     # common cause
-    (r"common_cause\.(min_nodes|min_share)", _more),
+    (r"common_cause\.(min_nodes|min_share|min_share_changed|surge_nodes|surge_share)", _more),
+    (r"common_cause\.part_classes", _members(1)),
     (r"common_cause\.window", _less),
-    (r"common_cause\.(scopes|facts)", _members(-1)),
+    (r"common_cause\.(scopes|facts|changes)", _members(-1)),
     # drain, timing, approvals
     (r"drain\.(evictions_per_s|may_delete_disk_empty_dir|may_delete_unmanaged|timeout)", _more),
     (r"timing\.(evidence_max_age|stale_sample)", _more),

@@ -25,8 +25,9 @@ from breakfix.replay.values import parse_notation
 from breakfix.rulebook.places import Document
 
 NONE = "none"
-_RANGE = re.compile(r"(?P<low>-?[\d.]+(?:e[+-]?\d+)?)?\s*\.\.\s*(?P<high>-?[\d.]+(?:e[+-]?\d+)?)?")
-_COMPARED = re.compile(r"(?P<op>>=|<=)\s*(?P<value>-?[\d.]+(?:e[+-]?\d+)?)")
+_VALUE = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+_RANGE = re.compile(rf"(?P<low>{_VALUE})?\s*\.\.\s*(?P<high>{_VALUE})?")
+_COMPARED = re.compile(rf"(?P<op>>=|<=)\s*(?P<value>{_VALUE})")
 _NEAR = 0.005  # a plain number means it, give or take half of its second decimal, or half a percent
 
 

@@ -90,7 +90,7 @@ def _document(case: RuleCase, prefix: str) -> dict[str, Any]:
 
 def _fleet(case: RuleCase) -> list[dict[str, Any]]:
     if not isinstance(case.fleet, int):
-        return [dict(g) for g in case.fleet]
+        return [{"gpus": case.gpus, **g} for g in case.fleet]
     names = ["node"] if case.fleet == 1 else [f"node-{i + 1}" for i in range(case.fleet)]
     return [{"names": names, "gpus": case.gpus, "rack": "r1"}]
 

@@ -15,8 +15,7 @@ from pydantic import ValidationError
 from breakfix.adapters.prometheus import PrometheusMetrics
 from breakfix.decide import judge
 from breakfix.errors import SettingsError
-from breakfix.model import Incident, NodeRecord, Observation, Verdict, digest
-from breakfix.observe import observe
+from breakfix.model import Incident, NodeRecord, Observation, Verdict
 from breakfix.policy import Policy, merge_overlay
 from breakfix.replay.caching import CachingMetrics
 from breakfix.replay.expand import expand
@@ -25,26 +24,10 @@ from breakfix.replay.server import ReplayPrometheus
 from breakfix.replay.world import ReplayedCluster, World
 from breakfix.rulebook.cases import Remembered, Source
 from breakfix.rulebook.grading import Problem, problems
+from breakfix.rulebook.looks import Looks, Sight, sight_of
 from breakfix.rulebook.placing import Placed, first_node, place
 
-GPU_NODES = "nvidia.com/gpu.present=true"
 QUERY_TIMEOUT_S = 120.0
-
-#: What of a signal decide reads: a change of it needs no new look.
-_DECIDED = frozenset(
-    {
-        "weight",
-        "mode",
-        "group",
-        "kind",
-        "failure_class",
-        "text",
-        "source",
-        "start_at",
-        "is_required",
-        "absence_weight",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +51,25 @@ class RuleTests:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.placed = place(sources)
-        self._worlds = [World(p.trace, build_fleet(p.trace), p.at) for p in self.placed]
-        self._clusters = [world.at(0.0) for world in self._worlds]
+        self._clusters = [World(p.trace, build_fleet(p.trace), p.at).at(0.0) for p in self.placed]
         self._names = [frozenset(n.name for n in c.nodes()) for c in self._clusters]
         self._server = ReplayPrometheus()
         self._client: PrometheusMetrics | None = None
-        self._metrics: CachingMetrics | None = None
+        self._looks: dict[datetime, Looks] = {}
         self._seen: dict[tuple[str, datetime], Observation] = {}
-        self._split: dict[tuple[str, int], Observation] = {}
-        self._overlaid: dict[tuple[str, str], Policy] = {}
+        self._overlaid: dict[tuple[str, int], Policy] = {}
+        self._sights: dict[str, Sight] = {}
 
     def __enter__(self) -> Self:
         self._server.start()
         self._server.write(s for p in self.placed for s in expand(p.trace, p.at))
         self._client = PrometheusMetrics(self._server.url, timeout_s=QUERY_TIMEOUT_S)
-        self._metrics = CachingMetrics(self._client)
+        metrics = CachingMetrics(self._client)
+        for at in {p.at for p in self.placed}:
+            here = [i for i, p in enumerate(self.placed) if p.at == at]
+            floors = {k: v for i in here for k, v in _floors(self.placed[i]).items()}
+            cluster = _together([self._clusters[i] for i in here])
+            self._looks[at] = Looks(metrics, cluster, at, floors)
         return self
 
     def __exit__(
@@ -95,23 +82,28 @@ class RuleTests:
             self._client.close()
         self._server.stop()
 
-    def evaluate(self, policy: Policy, *, until_failure: bool = False) -> tuple[Result, ...]:
-        """Every case under this policy, in order. Raises SettingsError, MetricsError.
+    def evaluate(self, policy: Policy) -> tuple[Result, ...]:
+        """Every case under this policy, in order. Raises SettingsError, MetricsError."""
+        return tuple(self._result(i, policy) for i in range(len(self.placed)))
 
-        `until_failure`: stop at the first case that does not pass.
-        """
-        results = []
-        for number in range(len(self.placed)):
-            results.append(self._result(number, self._policy(number, policy)))
-            if until_failure and not results[-1].has_passed:
-                break
-        return tuple(results)
+    def first_failure(self, policy: Policy, order: Iterable[int]) -> Result | None:
+        """The first of these cases, by their numbers, that does not pass under this policy."""
+        results = (self._result(i, policy) for i in order)
+        return next((r for r in results if not r.has_passed), None)
+
+    def forget(self) -> None:
+        """Drop what was seen under policies that are not asked of again; answers stay."""
+        self._seen.clear()
+        self._overlaid.clear()
+        self._sights.clear()
 
     # ------------------------------------------------------------------ one case
 
-    def _result(self, number: int, policy: Policy) -> Result:
+    def _result(self, number: int, base: Policy) -> Result:
         placed = self.placed[number]
-        observation = self._of_case(number, policy)
+        policy = self._policy(number, base)
+        everything = self._look(policy, placed.at)
+        observation = narrowed(everything, self._names[number], self._clusters[number])
         records = _records(placed, {n.name for n in observation.nodes})
         judgement = judge(observation, policy, records, placed.at)
         verdicts = {placed.plain(v.node): _plain(v, placed) for v in judgement.verdicts}
@@ -123,44 +115,21 @@ class RuleTests:
         overlay = self.placed[number].case.policy
         if not overlay:
             return policy
-        key = (policy.hash, digest(overlay))
+        key = (policy.hash, number)
         if key not in self._overlaid:
             self._overlaid[key] = _overlaid(policy, overlay, self.placed[number])
         return self._overlaid[key]
 
-    def _of_case(self, number: int, policy: Policy) -> Observation:
-        """The look at everything, narrowed to the case's nodes."""
-        look = _look_key(policy)
-        key = (look, number)
-        if key not in self._split:
-            everything = self._look(look, policy, self.placed[number].at)
-            cluster = self._clusters[number]
-            names = self._names[number]
-            self._split[key] = narrowed(everything, names, cluster)
-        return self._split[key]
-
-    def _look(self, look: str, policy: Policy, at: datetime) -> Observation:
-        if (look, at) not in self._seen:
-            if self._metrics is None:
-                raise RuntimeError("rule tests are run inside their `with` block")
-            here = [i for i, p in enumerate(self.placed) if p.at == at]
-            clusters = [self._clusters[i] for i in here]
-            floors = {k: v for i in here for k, v in _floors(self.placed[i]).items()}
-            self._seen[look, at] = observe(
-                self._metrics,
-                _together(clusters),
-                policy,
-                at=at,
-                gpu_node_selector=GPU_NODES,
-                floors=floors,
-            )
-        return self._seen[look, at]
-
-    def forget_looks(self) -> None:
-        """Drop observations, but not answers: for long series of policies."""
-        self._seen.clear()
-        self._split.clear()
-        self._overlaid.clear()
+    def _look(self, policy: Policy, at: datetime) -> Observation:
+        if not self._looks:
+            raise RuntimeError("rule tests are run inside their `with` block")
+        if policy.hash not in self._sights:
+            self._sights[policy.hash] = sight_of(policy)
+        sight = self._sights[policy.hash]
+        key = (sight.key, at)
+        if key not in self._seen:
+            self._seen[key] = self._looks[at].look(policy, sight)
+        return self._seen[key]
 
 
 def _together(clusters: Iterable[ReplayedCluster]) -> ReplayedCluster:
@@ -189,22 +158,6 @@ def narrowed(
         readings=tuple(r for r in everything.readings if r.node in names),
         coverage=coverage,
         facts={n: f for n, f in everything.facts.items() if n in names},
-    )
-
-
-def _look_key(policy: Policy) -> str:
-    """Policies with one key see the same."""
-    plain = policy.model_dump(mode="json", by_alias=True)
-    signals = [{k: v for k, v in s.items() if k not in _DECIDED} for s in plain["signals"]]
-    return digest(
-        [
-            signals,
-            plain["names"],
-            plain["facts"],
-            plain["expected_gpus"],
-            plain["timing"]["stale_sample"],
-            plain["timing"]["boot_grace"],
-        ]
     )
 
 
