@@ -173,7 +173,7 @@ class _Names:
         return self._word(value, key) if isinstance(value, str) else value
 
     def _word(self, text: str, key: str) -> str:
-        if text in self._nodes:
+        if text in self._nodes and key not in {"exporters", "per", "target_label"}:
             return self._prefix + text
         if key in {"nodes", "only"}:
             scope, is_scope, value = text.partition("=")
