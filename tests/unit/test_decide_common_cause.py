@@ -210,6 +210,23 @@ def test_the_scope_that_tells_most_names_the_incident(broken: Iterable[int], sco
     assert acted_on(made) == set()
 
 
+@pytest.mark.parametrize(
+    ("signal", "value", "scope"),
+    [
+        pytest.param("hw_slowdown", 9.0, "rack=r0", id="heat is the rack's"),
+        pytest.param("nvlink_down", 20.0, "fabric=f0", id="links are the fabric's"),
+    ],
+)
+def test_where_rack_and_fabric_are_the_same_nodes_the_trouble_tells_which(
+    signal: str, value: float, scope: str
+) -> None:
+    nodes = [
+        ready_node(f"n{i:02}", rack=f"r{i // 8}", fabric=f"f{i // 8}", pool="p") for i in range(32)
+    ]
+    made = judged(*(reading(signal, value, node=f"n{i:02}") for i in range(8)), nodes=nodes)
+    assert [i.scope for i in made.incidents] == [scope]
+
+
 def test_an_incident_keeps_its_name_as_nodes_join() -> None:
     names = set()
     for count in range(3, 9):
