@@ -48,6 +48,7 @@ class NodeNow:
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     conditions: Mapping[str, ConditionChange]
+    host_label: str = ""  # of its dcgm-exporter, where that has changed
     taints: tuple[TaintChange, ...] = ()
     is_unschedulable: bool = False
     is_there: bool = True
@@ -173,6 +174,7 @@ def _changed(now: NodeNow, change: NodeChange) -> NodeNow:
         driver=change.driver or now.driver,
         kernel=change.kernel or now.kernel,
         kubelet=change.kubelet or now.kubelet,
+        host_label=change.host_label or now.host_label,
         allocatable=now.allocatable if change.allocatable is None else change.allocatable,
         capacity=now.capacity if change.capacity is None else change.capacity,
         booted_at=change.at if change.booted else now.booted_at,

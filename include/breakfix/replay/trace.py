@@ -258,6 +258,9 @@ class NodeChange(_Selecting):
     driver: str = ""
     kernel: str = ""
     kubelet: str = ""
+    host_label: Literal["", "Hostname", "hostname", "none"] = Field(
+        "", description="What the node's dcgm-exporter calls its node label from then on"
+    )
     booted: bool = False
     created: bool = Field(default=False, description="Before this the node does not exist")
     deleted: bool = False
@@ -320,6 +323,10 @@ class Truth(_Part):
     start: Time = Field(alias="from")
     end: Time | None = Field(None, alias="to")
     is_hardware: bool = Field(default=True, description="Taking the node out is right")
+    also: tuple[FailureClass, ...] = Field((), description="Classes that are as right")
+    is_optional: bool = Field(
+        default=False, description="A true fault where waiting, or asking a person, is as right"
+    )
     detectable_at: Time | None = Field(
         None, description="When the telemetry first says enough to act upon; none: from its start"
     )
