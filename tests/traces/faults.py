@@ -45,6 +45,7 @@ UTIL = "DCGM_FI_DEV_GPU_UTIL"
 TENSOR = "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE"
 CLOCK_EVENTS = "DCGM_EXP_CLOCK_EVENTS_COUNT"
 ENERGY = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
+COUNT_S = 600.0  # after this a silent GPU is missing
 ROOT = {"device": "/dev/nvme0n1p2", "fstype": "ext4", "mountpoint": "/"}
 
 
@@ -88,11 +89,13 @@ def off_bus(s: Story, node: Machine, gpu: Gpu, at: float) -> None:
 
 
 def gone_silently(s: Story, node: Machine, gpu: Gpu, at: float) -> None:
-    """The GPU is not there any more and nobody said why; its neighbours report on."""
+    """The GPU is not there any more and nobody said why; its neighbours report on. Ten minutes make
+    it more than a gap (EKS, accelerated hardware).
+    """
     s.gap(gpu, at)
     withheld(s, node, at, chance=0.8)
     job_dies(s, node, at)
-    s.fault(node, "gpu_missing", gpu, since=at, also=["gpu_off_bus"])
+    s.fault(node, "gpu_missing", gpu, since=at, also=["gpu_off_bus"], detectable_at=at + COUNT_S)
 
 
 def double_bit(s: Story, node: Machine, gpu: Gpu, at: float) -> None:

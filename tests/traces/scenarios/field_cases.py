@@ -170,7 +170,8 @@ def f06_one_of_two_gpus_comes_back(s: Story) -> None:
     s.gap(second, s.onset)
     withheld(s, node, s.onset, gpus=2, chance=1.0)
     s.change(node, s.onset + 420.0, allocatable=node.gpu_count - 1)
-    s.fault(node, "gpu_missing", second, also=["gpu_off_bus"])
+    found = s.onset + faults.COUNT_S
+    s.fault(node, "gpu_missing", second, also=["gpu_off_bus"], detectable_at=found)
     s.only(node)
 
 
@@ -210,7 +211,10 @@ def f39_black_hole(s: Story) -> None:
         ends = [{"at": at + s.some(3, 9), "phase": "Failed", "ready": False}]
         s.pod(f"ci-{i:03d}", node.name, **{"from": at}, gpus=1, owner=f"Job/ci-{i:03d}",
               changes=ends)  # fmt: skip
-    s.fault(node, "gpu_missing", gpu, also=["gpu_off_bus", "device_plugin"])
+    found = s.onset + faults.COUNT_S
+    s.fault(
+        node, "gpu_missing", gpu, also=["gpu_off_bus", "device_plugin"], detectable_at=found
+    )
     s.only(node)
 
 
@@ -400,5 +404,5 @@ def f46_whole_exporter_is_upgraded(s: Story) -> None:
         back = at + s.some(40, 75)
         s.gap(node, at, back)
         s.restart(node, back)
-        s.add("respell", nodes=[node.name], at=back, host_label="hostname")
+        s.change(node, back, host_label="hostname")
     s.never()
