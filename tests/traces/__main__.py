@@ -21,7 +21,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=_seeds, default=range(1000, 1001), help="e.g. 1000-1040")
     parser.add_argument("--out", type=Path, help="folder to write to")
     parser.add_argument("--scenario", action="append", default=[], choices=sorted(SCENARIOS))
-    parser.add_argument("--every", type=int, default=1, help="each scenario with each nth seed only")
+    parser.add_argument(
+        "--every", type=int, default=1, help="each scenario with each nth seed only"
+    )
     parser.add_argument("--noise", metavar="NODESxDAYS", help="base-rate noise instead, e.g. 100x2")
     parser.add_argument("--corpus", action="store_true", help="write the committed corpus again")
     parser.add_argument("--list", action="store_true", help="name the scenarios")

@@ -40,9 +40,7 @@ def _flow(value: Any) -> str:
     return str(text).removesuffix("...\n").strip()
 
 
-def stories(
-    seeds: Iterable[int], names: Iterable[str] = (), every: int = 1
-) -> Iterator[Story]:
+def stories(seeds: Iterable[int], names: Iterable[str] = (), every: int = 1) -> Iterator[Story]:
     """Each scenario with each seed; with `every` n, each scenario with each nth seed by turns."""
     chosen = sorted(names) or sorted(SCENARIOS)
     for seed in seeds:

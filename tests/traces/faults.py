@@ -140,9 +140,13 @@ def contained(s: Story, node: Machine, gpu: Gpu, at: float) -> None:
     s.gain(gpu, ROWS, 1.0, at + 1.0)
     s.health(gpu, CONTAINED, at)
     s.fault(
-        node, "ecc_contained", gpu, since=at, also=["row_remap_pending", "ecc_uncorrectable"],
+        node,
+        "ecc_contained",
+        gpu,
+        since=at,
+        also=["row_remap_pending", "ecc_uncorrectable"],
         optional=True,
-    )  # fmt: skip
+    )
 
 
 def remap_failed(s: Story, node: Machine, gpu: Gpu, at: float) -> None:

@@ -8,7 +8,7 @@ part of the fleet a month, reboots and blips of the kubelet: ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
@@ -102,8 +102,7 @@ def draw_events(
     found = []
     for kind in Noise:
         expected = getattr(rates, kind.value) * len(nodes) * length_s / DAY
-        for _ in range(int(rng.poisson(expected))):
-            found.append(_draw(rng, kind, nodes, length_s))
+        found += [_draw(rng, kind, nodes, length_s) for _ in range(int(rng.poisson(expected)))]
     return sorted(found, key=lambda e: (e.since_s, e.node, e.kind))
 
 
@@ -116,66 +115,104 @@ def _draw(
     lasts = float(np.round(median * np.exp(spread * rng.standard_normal()), 1))
     codes = {Noise.APP_XID: _APP_CODES, Noise.LONE_XID: _LONE_CODES}.get(kind, (0,))
     return NoiseEvent(
-        kind, node.name, int(rng.integers(node.gpu_count)), since, since + lasts,
-        code=int(rng.choice(codes)), value=float(np.round(rng.uniform(0.2, 1.0), 3)),
-    )  # fmt: skip
+        kind,
+        node.name,
+        int(rng.integers(node.gpu_count)),
+        since,
+        since + lasts,
+        code=int(rng.choice(codes)),
+        value=float(np.round(rng.uniform(0.2, 1.0), 3)),
+    )
 
 
 def tell_noise(s: Story, events: Sequence[NoiseEvent]) -> None:
     """Write the events into a story."""
     nodes = {n.name: n for n in s.nodes}
     for event in events:
-        _tell(s, nodes[event.node], Gpu(event.node, event.gpu), event)
+        tell = _TELLERS[event.kind]
+        tell(s, nodes[event.node], Gpu(event.node, event.gpu), event)
 
 
-def _tell(s: Story, node: Machine, gpu: Gpu, e: NoiseEvent) -> None:
-    since, until = e.since_s, e.until_s
-    match e.kind:
-        case Noise.APP_XID:
-            s.xid(gpu, since, e.code)
-            if e.value > 0.5:
-                s.xid(gpu, since + 2.0, 45)
-        case Noise.LONE_XID:
-            s.xid(gpu, since, e.code)
-        case Noise.EXPORTER_GAP:
-            s.gap(node, since, until)
-            s.restart(node, until)
-        case Noise.REPLAY:
-            s.gain(gpu, faults.REPLAY, 1.0, since)
-            s.health(gpu, faults.REPLAYS, since, until + 30.0)
-        case Noise.LINK_BLIP:
-            s.health(gpu, faults.LINK_DOWN, since, since + 30.0 + min(s.every, until - since))
-        case Noise.PCIE_BURST:
-            s.grow(gpu, faults.PCIE, 0.6 + 2.0 * e.value, since, until)
-        case Noise.HOT_SPELL:
-            s.gain(node, faults.TEMP, 24.0 + 7.0 * e.value, since, until)
-        case Noise.SLOWDOWN:
-            s.set(gpu, faults.CLOCK_EVENTS, float(round(1 + 5 * e.value)), since, until,
-                  clock_event="hw_slowdown")  # fmt: skip
-        case _:
-            _tell_of_node(s, node, e)
+def _app_xid(s: Story, _node: Machine, gpu: Gpu, e: NoiseEvent) -> None:
+    s.xid(gpu, e.since_s, e.code)
+    if e.value > 0.5:
+        s.xid(gpu, e.since_s + 2.0, 45)
 
 
-def _tell_of_node(s: Story, node: Machine, e: NoiseEvent) -> None:
-    since, until = e.since_s, e.until_s
-    match e.kind:
-        case Noise.BLANK:
-            s.gap(Gpu(e.node, e.gpu), since, until, effect="sentinel",
-                  metrics=[faults.DBE_TOTAL, faults.ROWS, faults.PCIE])  # fmt: skip
-        case Noise.PORT_FLAP if s.shape.ports:
-            faults.flap(s, node, e.gpu % s.shape.ports, since, until)
-        case Noise.KUBELET_BLIP:
-            s.condition(node, since, "Ready", "Unknown", "NodeStatusUnknown")
-            s.condition(node, until, "Ready", "True", "KubeletReady")
-        case Noise.PLUGIN_RESTART:
-            s.change(node, since, allocatable=0)
-            s.change(node, until, allocatable=node.gpu_count)
-        case Noise.REBOOT:
-            s.change(node, since - 60.0, unschedulable=True)
-            back = s.reboot(node, since, until - since)
-            s.change(node, back + 30.0, unschedulable=False)
-        case _:
-            pass
+def _lone_xid(s: Story, _node: Machine, gpu: Gpu, e: NoiseEvent) -> None:
+    s.xid(gpu, e.since_s, e.code)
+
+
+def _replay(s: Story, _node: Machine, gpu: Gpu, e: NoiseEvent) -> None:
+    s.gain(gpu, faults.REPLAY, 1.0, e.since_s)
+    s.health(gpu, faults.REPLAYS, e.since_s, e.until_s + 30.0)
+
+
+def _link_blip(s: Story, _node: Machine, gpu: Gpu, e: NoiseEvent) -> None:
+    lasts = min(s.every, e.until_s - e.since_s)
+    s.health(gpu, faults.LINK_DOWN, e.since_s, e.since_s + 30.0 + lasts)
+
+
+def _pcie_burst(s: Story, _node: Machine, gpu: Gpu, e: NoiseEvent) -> None:
+    s.grow(gpu, faults.PCIE, 0.6 + 2.0 * e.value, e.since_s, e.until_s)
+
+
+def _slowdown(s: Story, _node: Machine, gpu: Gpu, e: NoiseEvent) -> None:
+    events = float(round(1 + 5 * e.value))
+    s.set(gpu, faults.CLOCK_EVENTS, events, e.since_s, e.until_s, clock_event="hw_slowdown")
+
+
+def _blank(s: Story, _node: Machine, gpu: Gpu, e: NoiseEvent) -> None:
+    metrics = [faults.DBE_TOTAL, faults.ROWS, faults.PCIE]
+    s.gap(gpu, e.since_s, e.until_s, effect="sentinel", metrics=metrics)
+
+
+def _exporter_gap(s: Story, node: Machine, _gpu: Gpu, e: NoiseEvent) -> None:
+    s.gap(node, e.since_s, e.until_s)
+    s.restart(node, e.until_s)
+
+
+def _hot_spell(s: Story, node: Machine, _gpu: Gpu, e: NoiseEvent) -> None:
+    s.gain(node, faults.TEMP, 24.0 + 7.0 * e.value, e.since_s, e.until_s)
+
+
+def _port_flap(s: Story, node: Machine, _gpu: Gpu, e: NoiseEvent) -> None:
+    if s.shape.ports:
+        faults.flap(s, node, e.gpu % s.shape.ports, e.since_s, e.until_s)
+
+
+def _kubelet_blip(s: Story, node: Machine, _gpu: Gpu, e: NoiseEvent) -> None:
+    s.condition(node, e.since_s, "Ready", "Unknown", "NodeStatusUnknown")
+    s.condition(node, e.until_s, "Ready", "True", "KubeletReady")
+
+
+def _plugin_restart(s: Story, node: Machine, _gpu: Gpu, e: NoiseEvent) -> None:
+    s.change(node, e.since_s, allocatable=0)
+    s.change(node, e.until_s, allocatable=node.gpu_count)
+
+
+def _reboot(s: Story, node: Machine, _gpu: Gpu, e: NoiseEvent) -> None:
+    s.change(node, e.since_s - 60.0, unschedulable=True)
+    back = s.reboot(node, e.since_s, e.until_s - e.since_s)
+    s.change(node, back + 30.0, unschedulable=False)
+
+
+Teller = Callable[[Story, Machine, Gpu, NoiseEvent], None]
+_TELLERS: dict[Noise, Teller] = {
+    Noise.APP_XID: _app_xid,
+    Noise.EXPORTER_GAP: _exporter_gap,
+    Noise.REPLAY: _replay,
+    Noise.LINK_BLIP: _link_blip,
+    Noise.PCIE_BURST: _pcie_burst,
+    Noise.HOT_SPELL: _hot_spell,
+    Noise.SLOWDOWN: _slowdown,
+    Noise.PORT_FLAP: _port_flap,
+    Noise.LONE_XID: _lone_xid,
+    Noise.BLANK: _blank,
+    Noise.KUBELET_BLIP: _kubelet_blip,
+    Noise.PLUGIN_RESTART: _plugin_restart,
+    Noise.REBOOT: _reboot,
+}
 
 
 def stream(

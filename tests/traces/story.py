@@ -159,9 +159,7 @@ class Story:
         more = {"count": count, "every": every} if count > 1 else {}
         self.add("xids", **_where(target), code=code, at=at, **more)
 
-    def health(
-        self, target: Target, sign: Sign, since: float, until: float | None = None
-    ) -> None:
+    def health(self, target: Target, sign: Sign, since: float, until: float | None = None) -> None:
         """DCGM's health watch does not pass; it looks every 30 seconds."""
         if "health" in self.telemetry["metrics"]:
             watch, code, value = sign

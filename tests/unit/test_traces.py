@@ -180,9 +180,13 @@ def test_no_noise_without_a_rate():
 # ------------------------------------------------------------------ the committed corpus
 def test_the_corpus_is_what_the_generator_makes_of_its_seed():
     made = corpus_files()
-    assert {p.name for p in FOLDER.glob("*.yaml")} == set(made), "run python -m tests.traces --corpus"
+    assert {p.name for p in FOLDER.glob("*.yaml")} == set(made), (
+        "run python -m tests.traces --corpus"
+    )
     for name, text in made.items():
-        assert (FOLDER / name).read_text(encoding="utf-8") == text, f"{name}: write the corpus again"
+        assert (FOLDER / name).read_text(encoding="utf-8") == text, (
+            f"{name}: write the corpus again"
+        )
 
 
 def test_a_document_says_the_same_as_yaml():

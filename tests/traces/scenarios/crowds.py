@@ -201,8 +201,12 @@ def job_with_an_odd_error_everywhere(s: Story) -> None:
 @scenario("telemetry", FLEET, false_of=("gpu_count_short",))
 def nan_across_the_fleet(s: Story) -> None:
     """An exporter release shows NaN for several fields on every node."""
-    s.gap(s.nodes, s.onset, effect="nan",
-          metrics=[faults.TEMP, faults.POWER, faults.DBE_TOTAL, faults.ACTION])  # fmt: skip
+    s.gap(
+        s.nodes,
+        s.onset,
+        effect="nan",
+        metrics=[faults.TEMP, faults.POWER, faults.DBE_TOTAL, faults.ACTION],
+    )
     s.never()
 
 
@@ -228,7 +232,9 @@ def all_exporters_are_gone(s: Story) -> None:
 def prometheus_has_holes(s: Story) -> None:
     """Prometheus itself was down for minutes, twice: nothing was scraped anywhere."""
     for at in (s.onset - 600.0, s.onset):
-        s.gap(s.nodes, at, at + s.some(100, 280), effect="silent", exporters=["dcgm", "node", "ksm"])
+        s.gap(
+            s.nodes, at, at + s.some(100, 280), effect="silent", exporters=["dcgm", "node", "ksm"]
+        )
     s.never()
 
 

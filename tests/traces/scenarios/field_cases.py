@@ -56,9 +56,12 @@ def f01_one_sample_without_a_boot(s: Story) -> None:
 
 
 @scenario(
-    "never_alone", Shape(nodes=8, gpus=4, interval_s=60), case="F02", false_of=("xid_app",),
+    "never_alone",
+    Shape(nodes=8, gpus=4, interval_s=60),
+    case="F02",
+    false_of=("xid_app",),
     warmup=10800.0,
-)  # fmt: skip
+)
 def f02_storm_of_cleanups(s: Story) -> None:
     """672 XIDs 45 on 3 nodes in 3 hours: cleanups after an application's page faults."""
     for node in s.pick(3):
@@ -115,9 +118,12 @@ def f04_exporter_silent_for_three_polls(s: Story) -> None:
 
 
 @scenario(
-    "telemetry", Shape(nodes=6, gpus=4, interval_s=30), case="F04",
-    false_of=("gpu_off_bus",), watch=1500,
-)  # fmt: skip
+    "telemetry",
+    Shape(nodes=6, gpus=4, interval_s=30),
+    case="F04",
+    false_of=("gpu_off_bus",),
+    watch=1500,
+)
 def f04_exporter_silent_for_thirty_polls(s: Story) -> None:
     """The exporter of one node misses thirty scrapes: telemetry is lost, no GPU is bad."""
     node = _unreachable(s, 30)
@@ -177,15 +183,21 @@ def f06_one_of_two_gpus_comes_back(s: Story) -> None:
 
 @scenario("telemetry", Shape(nodes=6, gpus=4), case="F06", false_of=("gpu_count_short",))
 def f06_all_gpus_vanish_and_come_back(s: Story) -> None:
-    """For a few scrapes the exporter shows no GPU at all, then all of them again, none the worse."""
+    """For a few scrapes the exporter shows no GPU at all, then all of them again, none the
+    worse.
+    """
     node = s.pick()[0]
     s.gap(node, s.onset, s.onset + s.every * s.whole(2, 4))
     s.never()
 
 
 @scenario(
-    "hardware", Shape(nodes=6, gpus=4), case="F38", true_of=("not_ready",), watch=1800,
-)  # fmt: skip
+    "hardware",
+    Shape(nodes=6, gpus=4),
+    case="F38",
+    true_of=("not_ready",),
+    watch=1800,
+)
 def f38_transition_time_starts_again(s: Story) -> None:
     """A machine is dead; its Ready condition goes to and fro between Unknown and False, and each
     time its transition time starts again.
@@ -209,12 +221,11 @@ def f39_black_hole(s: Story) -> None:
     for i in range(s.whole(20, 40)):
         at = s.onset + 20.0 * i + s.some(0, 8)
         ends = [{"at": at + s.some(3, 9), "phase": "Failed", "ready": False}]
-        s.pod(f"ci-{i:03d}", node.name, **{"from": at}, gpus=1, owner=f"Job/ci-{i:03d}",
-              changes=ends)  # fmt: skip
+        s.pod(
+            f"ci-{i:03d}", node.name, **{"from": at}, gpus=1, owner=f"Job/ci-{i:03d}", changes=ends
+        )
     found = s.onset + faults.COUNT_S
-    s.fault(
-        node, "gpu_missing", gpu, also=["gpu_off_bus", "device_plugin"], detectable_at=found
-    )
+    s.fault(node, "gpu_missing", gpu, also=["gpu_off_bus", "device_plugin"], detectable_at=found)
     s.only(node)
 
 
@@ -268,9 +279,12 @@ def f41_sxid_that_is_not_fatal(s: Story) -> None:
     message = "nvidia-nvswitch0: SXid (PCI:0000:85:00.0): 28002, Non-fatal, thermal event cleared"
     s.event(s.onset, "SXid", message, node=node.name)
     s.series(
-        "DCGM_FI_DEV_NVSWITCH_NON_FATAL_ERRORS", nodes=[node.name], per="node",
-        labels={"nvswitch": "nvswitch0"}, steps=[{"at": s.onset, "value": 28002}],
-    )  # fmt: skip
+        "DCGM_FI_DEV_NVSWITCH_NON_FATAL_ERRORS",
+        nodes=[node.name],
+        per="node",
+        labels={"nvswitch": "nvswitch0"},
+        steps=[{"at": s.onset, "value": 28002}],
+    )
     s.never()
 
 
@@ -281,9 +295,12 @@ def f41_sxid_that_is_fatal(s: Story) -> None:
     message = "nvidia-nvswitch0: SXid (PCI:0000:85:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"
     s.event(s.onset, "SXid", message, node=node.name)
     s.series(
-        "DCGM_FI_DEV_NVSWITCH_FATAL_ERRORS", nodes=[node.name], per="node",
-        labels={"nvswitch": "nvswitch0"}, steps=[{"at": s.onset, "value": 20034}],
-    )  # fmt: skip
+        "DCGM_FI_DEV_NVSWITCH_FATAL_ERRORS",
+        nodes=[node.name],
+        per="node",
+        labels={"nvswitch": "nvswitch0"},
+        steps=[{"at": s.onset, "value": 20034}],
+    )
     for gpu in node.gpus[: s.whole(2, 4)]:
         s.xid(gpu, s.onset + s.some(0, 3), 74)
         s.xid(gpu, s.onset + s.some(3, 6), 45)
@@ -302,9 +319,12 @@ def f41_xid_74_and_the_link_is_down(s: Story) -> None:
 
 
 @scenario(
-    "half_evidence", Shape(nodes=6, gpus=4, ports=4), case="F42", true_of=("ib_flap",),
+    "half_evidence",
+    Shape(nodes=6, gpus=4, ports=4),
+    case="F42",
+    true_of=("ib_flap",),
     warmup=7200.0,
-)  # fmt: skip
+)
 def f42_port_flaps_again_and_again(s: Story) -> None:
     """A port is down for half a minute again and again within hours: a cable to clean or replace."""
     node = s.pick()[0]
@@ -339,8 +359,11 @@ def f42_reboot_resets_the_counters(s: Story) -> None:
 
 
 @scenario(
-    "half_evidence", Shape(nodes=6, gpus=4, ports=4), case="F42", true_of=("ib_port_down",),
-)  # fmt: skip
+    "half_evidence",
+    Shape(nodes=6, gpus=4, ports=4),
+    case="F42",
+    true_of=("ib_port_down",),
+)
 def f42_port_drops_and_comes_back(s: Story) -> None:
     """A port is down for six minutes, its job dies, then the port is back: nobody knows why."""
     node = s.pick()[0]
@@ -364,10 +387,20 @@ def f46_values_that_are_no_numbers(s: Story) -> None:
     """NaN and DCGM's blank value in fields where they were not expected."""
     node, gpu = s.victim()
     other = s.pick()[0]
-    s.gap(gpu, s.onset, s.onset + s.some(200, 500), effect="nan",
-          metrics=[faults.DBE_TOTAL, faults.TEMP, faults.ACTION])  # fmt: skip
-    s.gap(other, s.onset, s.onset + s.some(60, 400), effect="sentinel",
-          metrics=[faults.DBE_TOTAL, faults.FAILED, faults.ROWS, faults.PCIE, faults.SRAM])  # fmt: skip
+    s.gap(
+        gpu,
+        s.onset,
+        s.onset + s.some(200, 500),
+        effect="nan",
+        metrics=[faults.DBE_TOTAL, faults.TEMP, faults.ACTION],
+    )
+    s.gap(
+        other,
+        s.onset,
+        s.onset + s.some(60, 400),
+        effect="sentinel",
+        metrics=[faults.DBE_TOTAL, faults.FAILED, faults.ROWS, faults.PCIE, faults.SRAM],
+    )
     s.never()
 
 
@@ -387,8 +420,9 @@ def f46_counters_start_again(s: Story) -> None:
 def f46_clock_of_a_node_is_off(s: Story) -> None:
     """A node's clock is minutes ahead: its boot seems to be in the future, then corrected."""
     node = s.pick()[0]
-    s.gain(node, "node_boot_time_seconds", s.some(120, 2400) + node.boot_age, s.onset,
-           s.onset + 600.0)  # fmt: skip
+    s.gain(
+        node, "node_boot_time_seconds", s.some(120, 2400) + node.boot_age, s.onset, s.onset + 600.0
+    )
     s.never()
 
 

@@ -27,24 +27,40 @@ class Ratio:
 
 
 RATIOS = {
-    "xid_74": Ratio(0.6, "NVIDIA Xid catalogue: WORKFLOW_NVLINK_ERR, read the link first; fatal for"
-                    " EKS and Azure NHC, an event for others; share ours"),
-    "xid_119": Ratio(0.6, "NVIDIA Xid 119: RESET_GPU, often a driver's bug; NCSA Delta calls the GSP"
-                     " the weakest part of the A100; share ours"),
-    "xid_94": Ratio(0.5, "NCSA Delta: 92 % of uncorrectable errors are mitigated, contained ones"
-                    " mostly for good; a fault here means that a reset or part was due; share ours"),
-    "xid_63": Ratio(0.7, "NVIDIA A100 memory error management: a reset is due; not urgent; share ours"),
+    "xid_74": Ratio(
+        0.6,
+        "NVIDIA Xid catalogue: WORKFLOW_NVLINK_ERR, read the link first; fatal for"
+        " EKS and Azure NHC, an event for others; share ours",
+    ),
+    "xid_119": Ratio(
+        0.6,
+        "NVIDIA Xid 119: RESET_GPU, often a driver's bug; NCSA Delta calls the GSP"
+        " the weakest part of the A100; share ours",
+    ),
+    "xid_94": Ratio(
+        0.5,
+        "NCSA Delta: 92 % of uncorrectable errors are mitigated, contained ones"
+        " mostly for good; a fault here means that a reset or part was due; share ours",
+    ),
+    "xid_63": Ratio(
+        0.7, "NVIDIA A100 memory error management: a reset is due; not urgent; share ours"
+    ),
     "xid_109": Ratio(0.5, "NVIDIA: RESET_GPU; the device plugin calls it an application's; ours"),
     "replays": Ratio(0.5, "DCGM: 1 a minute is FAIL; Meta GCM, Imbue: a warning; share ours"),
     "health_nvlink": Ratio(0.4, "One replay in 60 s is FAIL, and most links go on (Imbue); ours"),
     "pcie_replays": Ratio(0.35, "DCGM: WARN; EKS: an event only; share ours"),
     "slowdown": Ratio(0.5, "gpud: 0.6 events a minute is unhealthy; rooms do it, too; share ours"),
-    "port_down": Ratio(0.6, "gpud: down for 4 minutes; NVSentinel fatal; Crusoe: of InfiniBand's 34 %"
-                       " of failures 12.2 are hardware, 4.9 recoverable, 17 other"),
-    "not_ready": Ratio(0.5, "EKS and GKE repair it after 10-30 minutes; partitions look alike; ours"),
+    "port_down": Ratio(
+        0.6,
+        "gpud: down for 4 minutes; NVSentinel fatal; Crusoe: of InfiniBand's 34 %"
+        " of failures 12.2 are hardware, 4.9 recoverable, 17 other",
+    ),
+    "not_ready": Ratio(
+        0.5, "EKS and GKE repair it after 10-30 minutes; partitions look alike; ours"
+    ),
     "withheld": Ratio(0.5, "k8s-device-plugin 0.20 withholds on XIDs that are no fault, too; ours"),
     "readonly": Ratio(0.7, "node-problem-detector, Meta GCM: drain; a mount may be meant so; ours"),
-}  # fmt: skip
+}
 
 
 def _settle(
@@ -154,7 +170,7 @@ def not_ready_alone(s: Story) -> None:
 @scenario("half_evidence", SMALL, watch=1200)
 def device_withheld_alone(s: Story) -> None:
     """One GPU is not allocatable any more; every GPU reports and works."""
-    node, gpu = s.victim()
+    node, _ = s.victim()
     s.change(node, s.onset, allocatable=node.gpu_count - 1)
     _settle(s, "withheld", node, None, "device_plugin")
 

@@ -20,7 +20,7 @@ def _before(s: Story, days: float) -> float:
 @scenario("look_alike", SMALL, false_of=("gpu_off_bus",))
 def xid_79_of_days_ago(s: Story) -> None:
     """The last XID of a GPU is 79, from days ago; it was repaired, and its gauge never fell."""
-    node, gpu = s.victim()
+    _, gpu = s.victim()
     s.telemetry["metrics"] = ["basic", "xid", "remap", "pcie"]
     s.xid(gpu, _before(s, s.some(1, 9)), 79)
     s.never()
@@ -48,9 +48,14 @@ def sticky_xid_returns_after_a_gap(s: Story) -> None:
 @scenario("look_alike", SMALL, false_of=("ecc_dbe",))
 def blank_value_as_a_count(s: Story) -> None:
     """DCGM's blank value, 2^63 and a bit less, shows up as an error count."""
-    node, gpu = s.victim()
-    s.gap(gpu, s.onset, s.onset + s.some(30, 600), effect="sentinel",
-          metrics=[faults.DBE_TOTAL, faults.ROWS, faults.FAILED, faults.PENDING])  # fmt: skip
+    _, gpu = s.victim()
+    s.gap(
+        gpu,
+        s.onset,
+        s.onset + s.some(30, 600),
+        effect="sentinel",
+        metrics=[faults.DBE_TOTAL, faults.ROWS, faults.FAILED, faults.PENDING],
+    )
     s.never()
 
 
@@ -59,9 +64,14 @@ def driver_upgrade_by_the_operator(s: Story) -> None:
     """The GPU operator has the node for a driver upgrade: its GPUs vanish, on purpose."""
     node = s.pick()[0]
     label = "nvidia.com/gpu-driver-upgrade-state"
-    for wait, state in ((0, "cordon-required"), (30, "drain-required"),
-                        (90, "pod-restart-required"), (500, "validation-required"),
-                        (600, "uncordon-required"), (620, "upgrade-done")):  # fmt: skip
+    for wait, state in (
+        (0, "cordon-required"),
+        (30, "drain-required"),
+        (90, "pod-restart-required"),
+        (500, "validation-required"),
+        (600, "uncordon-required"),
+        (620, "upgrade-done"),
+    ):
         s.change(node, s.onset + wait, labels={label: state})
     s.change(node, s.onset + 10.0, unschedulable=True)
     s.gap(node, s.onset + 90.0, s.onset + 480.0)
@@ -85,7 +95,7 @@ def contained_error_that_was_one(s: Story) -> None:
 @scenario("look_alike", SMALL, false_of=("row_remap_pending", "remapped_rows"))
 def rows_remapped_long_ago(s: Story) -> None:
     """A few rows were remapped, none waits, no more come: the GPU is as good as new."""
-    node, gpu = s.victim()
+    _, gpu = s.victim()
     s.set(gpu, faults.ROWS, float(s.whole(1, 30)), -s.warmup)
     s.set(gpu, "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", float(s.whole(1, 12)), -s.warmup)
     s.never()
@@ -94,7 +104,7 @@ def rows_remapped_long_ago(s: Story) -> None:
 @scenario("look_alike", SMALL, false_of=("remapped_rows", "row_remap_failed"))
 def many_rows_remapped_but_not_too_many(s: Story) -> None:
     """Some hundred remapped rows, below the vendor's limit, and stable: a watch list."""
-    node, gpu = s.victim()
+    _, gpu = s.victim()
     s.set(gpu, faults.ROWS, float(s.whole(120, 480)), -s.warmup)
     s.never()
 
@@ -110,7 +120,7 @@ def remap_fields_vanish(s: Story) -> None:
 @scenario("look_alike", SMALL, false_of=("ecc_sbe",))
 def correctable_errors_trickle(s: Story) -> None:
     """Correctable errors by the hundred an hour: memory corrects them, that is what it does."""
-    node, gpu = s.victim()
+    _, gpu = s.victim()
     s.grow(gpu, "DCGM_FI_DEV_ECC_SBE_VOL_TOTAL", s.some(0.05, 2.0), -s.warmup)
     s.never()
 
@@ -118,18 +128,19 @@ def correctable_errors_trickle(s: Story) -> None:
 @scenario("look_alike", SMALL, false_of=("sram_threshold",))
 def sram_flag_reads_blank(s: Story) -> None:
     """The SRAM flag cannot be read for a while: DCGM's blank value, then NaN."""
-    node, gpu = s.victim()
+    _, gpu = s.victim()
     s.gap(gpu, s.onset, s.onset + 240.0, effect="sentinel", metrics=[faults.SRAM])
     s.gap(gpu, s.onset + 240.0, s.onset + 400.0, effect="nan", metrics=[faults.SRAM])
     s.never()
 
 
-@scenario("look_alike", Shape(nodes=4, gpus=4, model="Tesla-V100-SXM2-32GB"),
-          false_of=("retired_pages",))  # fmt: skip
+@scenario(
+    "look_alike", Shape(nodes=4, gpus=4, model="Tesla-V100-SXM2-32GB"), false_of=("retired_pages",)
+)
 def a_few_retired_pages(s: Story) -> None:
     """A dozen retired pages of years, none pending."""
     s.telemetry["metrics"].append("pages")
-    node, gpu = s.victim()
+    _, gpu = s.victim()
     s.set(gpu, "DCGM_FI_DEV_RETIRED_SBE", float(s.whole(2, 14)), -s.warmup)
     s.set(gpu, "DCGM_FI_DEV_RETIRED_DBE", float(s.whole(0, 4)), -s.warmup)
     s.never()
@@ -148,7 +159,7 @@ def one_nvlink_replay(s: Story) -> None:
 @scenario("look_alike", SMALL, false_of=("nvlink_crc",))
 def few_crc_errors(s: Story) -> None:
     """CRC errors now and then, some a second for a minute: links correct them."""
-    node, gpu = s.victim()
+    _, gpu = s.victim()
     s.grow(gpu, faults.CRC, s.some(0.01, 0.4), -s.warmup)
     s.grow(gpu, faults.CRC, s.some(2, 40), s.onset, s.onset + 60.0)
     s.never()
@@ -205,7 +216,9 @@ def hot_and_working(s: Story) -> None:
 
 @scenario("never_alone", SMALL, false_of=("temperature", "thermal_violation"))
 def hot_spell(s: Story) -> None:
-    """Twenty minutes of warm air: a node's GPUs are hot and a little throttled, then all is well."""
+    """Twenty minutes of warm air: a node's GPUs are hot and a little throttled, then all is
+    well.
+    """
     node = s.pick()[0]
     s.gain(node, faults.TEMP, float(s.whole(27, 31)), s.onset, s.onset + 1200.0)
     s.grow(node, faults.THERMAL, s.some(0.02, 0.3) * 1e9, s.onset, s.onset + 1200.0)
@@ -217,8 +230,14 @@ def hot_spell(s: Story) -> None:
 def slowdown_for_a_moment(s: Story) -> None:
     """A handful of slowdown events in one minute as a job starts with full load."""
     node, gpu = s.victim()
-    s.set(gpu, faults.CLOCK_EVENTS, float(s.whole(1, 5)), s.onset, s.onset + 90.0,
-          clock_event="hw_slowdown")  # fmt: skip
+    s.set(
+        gpu,
+        faults.CLOCK_EVENTS,
+        float(s.whole(1, 5)),
+        s.onset,
+        s.onset + 90.0,
+        clock_event="hw_slowdown",
+    )
     s.never()
 
 
@@ -312,10 +331,15 @@ def agents_of_every_polarity_are_well(s: Story) -> None:
     """Conditions of several agents, good ones at True, bad ones at False: nothing is wrong."""
     for node in s.nodes:
         node.conditions = {
-            "KernelDeadlock": "False", "ReadonlyFilesystem": "False", "GPUMissing": "False",
-            "NVLinkStatusInactive": "False", "AcceleratedHardwareReady": "True",
-            "KernelReady": "True", "StorageReady": "True", "NetworkingReady": "True",
-        }  # fmt: skip
+            "KernelDeadlock": "False",
+            "ReadonlyFilesystem": "False",
+            "GPUMissing": "False",
+            "NVLinkStatusInactive": "False",
+            "AcceleratedHardwareReady": "True",
+            "KernelReady": "True",
+            "StorageReady": "True",
+            "NetworkingReady": "True",
+        }
     s.never()
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tests.traces.faults import draw_fault
 from tests.traces.fleet import Shape
 from tests.traces.noise import Rates, draw_events, tell_noise
-from tests.traces.faults import draw_fault
 from tests.traces.scenarios.registry import scenario
 from tests.traces.story import Story
 

@@ -132,9 +132,12 @@ def retired_pages_at_the_limit(s: Story) -> None:
     s.gain(gpu, faults.DBE_TOTAL, 1.0, s.onset)
     s.health(gpu, ("MEM", "DCGM_FR_RETIRED_PAGES_LIMIT", 20), s.onset)
     s.fault(
-        node, "ecc_uncorrectable", gpu, also=["row_remap_failed", "row_remap_pending"],
+        node,
+        "ecc_uncorrectable",
+        gpu,
+        also=["row_remap_failed", "row_remap_pending"],
         optional=True,
-    )  # fmt: skip
+    )
 
 
 @scenario("hardware", SMALL, true_of=("nvlink_replay",))
@@ -199,9 +202,11 @@ def pcie_link_degrades(s: Story) -> None:
 
 
 @scenario(
-    "half_evidence", SMALL, true_of=("temperature", "hw_slowdown", "thermal_violation"),
+    "half_evidence",
+    SMALL,
+    true_of=("temperature", "hw_slowdown", "thermal_violation"),
     watch=1500,
-)  # fmt: skip
+)
 def one_gpu_overheats(s: Story) -> None:
     """One GPU is too hot and slowed down by hardware while its neighbours are cool."""
     node, gpu = s.victim()
@@ -280,7 +285,9 @@ def machine_dies(s: Story) -> None:
 
 @scenario("half_evidence", SMALL, true_of=("not_ready",), watch=1500)
 def kubelet_dies(s: Story) -> None:
-    """The kubelet dies and stays dead, the exporters go on: a reboot helps, after somebody looked."""
+    """The kubelet dies and stays dead, the exporters go on: a reboot helps, after somebody
+    looked.
+    """
     node = s.pick()[0]
     s.condition(node, s.onset + 40.0, "Ready", "Unknown", "NodeStatusUnknown")
     s.fault(node, "node_not_ready", optional=True)
@@ -297,8 +304,12 @@ def kernel_deadlock(s: Story) -> None:
     """The kernel is deadlocked by node-problem-detector's word, and the node stops being Ready."""
     node = s.pick()[0]
     s.condition(node, s.onset, "KernelDeadlock", "True", "DockerHung")
-    s.event(s.onset, "TaskHung", "INFO: task kubelet:812 blocked for more than 300 seconds",
-            node=node.name)  # fmt: skip
+    s.event(
+        s.onset,
+        "TaskHung",
+        "INFO: task kubelet:812 blocked for more than 300 seconds",
+        node=node.name,
+    )
     s.condition(node, s.onset + 60.0, "Ready", "Unknown", "NodeStatusUnknown")
     s.fault(node, "node_not_ready", optional=True)
 
@@ -320,9 +331,14 @@ def same_gpu_fails_every_application(s: Story) -> None:
     node, gpu = s.victim()
     for i in range(3):
         s.xid(gpu, s.onset + 240.0 * i, s.one_of(13, 31))
-        s.pod(f"job-{i}-0", node.name, gpus=1, owner=f"Job/job-{i}",
-              **{"from": s.onset + 240.0 * i - 200.0},
-              changes=[{"at": s.onset + 240.0 * i + 5.0, "phase": "Failed", "ready": False}])  # fmt: skip
+        s.pod(
+            f"job-{i}-0",
+            node.name,
+            gpus=1,
+            owner=f"Job/job-{i}",
+            **{"from": s.onset + 240.0 * i - 200.0},
+            changes=[{"at": s.onset + 240.0 * i + 5.0, "phase": "Failed", "ready": False}],
+        )
     s.fault(node, "app_level", gpu, also=["unclassified"], optional=True)
 
 

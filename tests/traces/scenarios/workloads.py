@@ -18,9 +18,11 @@ def _restarts(s: Story, pod: str, node: str, times: int, since: float, **owner: 
     steps += [{"at": since + 40.0 * i, "value": float(i + 1)} for i in range(times)]
     s.series(total, per="once", labels=labels, steps=steps)
     s.series(
-        "kube_pod_container_status_waiting_reason", per="once",
-        labels={**labels, "reason": "CrashLoopBackOff"}, steps=[{"at": since + 80.0, "value": 1.0}],
-    )  # fmt: skip
+        "kube_pod_container_status_waiting_reason",
+        per="once",
+        labels={**labels, "reason": "CrashLoopBackOff"},
+        steps=[{"at": since + 80.0, "value": 1.0}],
+    )
 
 
 @scenario("never_alone", SMALL)
@@ -55,13 +57,25 @@ def _inference(s: Story, errors: float, latency: float, sick: set[str]) -> None:
             steps = [{"at": -s.warmup, "value": 0.0, "rate": 20.0 * (share if is_sick else 1.0)}]
             if status == "5xx" and not is_sick:
                 steps[0]["rate"] = 0.02
-            s.series("http_requests_total", per="once", steps=steps,
-                     labels={**labels, "status": status, "handler": "/v1/chat", "method": "POST"})  # fmt: skip
+            s.series(
+                "http_requests_total",
+                per="once",
+                steps=steps,
+                labels={**labels, "status": status, "handler": "/v1/chat", "method": "POST"},
+            )
         slow = latency if is_sick else 1.0
-        for bound, share in (("0.5", 0.5 / slow), ("1.0", 0.9 / slow), ("2.5", 0.99), ("+Inf", 1.0)):
-            s.series("vllm:e2e_request_latency_seconds_bucket", per="once",
-                     labels={**labels, "le": bound},
-                     steps=[{"at": -s.warmup, "value": 0.0, "rate": round(20.0 * share, 3)}])  # fmt: skip
+        for bound, share in (
+            ("0.5", 0.5 / slow),
+            ("1.0", 0.9 / slow),
+            ("2.5", 0.99),
+            ("+Inf", 1.0),
+        ):
+            s.series(
+                "vllm:e2e_request_latency_seconds_bucket",
+                per="once",
+                labels={**labels, "le": bound},
+                steps=[{"at": -s.warmup, "value": 0.0, "rate": round(20.0 * share, 3)}],
+            )
 
 
 @scenario("never_alone", SMALL)
@@ -93,10 +107,21 @@ def errors_and_a_gpu_that_is_gone(s: Story) -> None:
 def pods_wait_for_room(s: Story) -> None:
     """Pods are pending for want of GPUs: the fleet is full."""
     for i in range(s.whole(8, 20)):
-        s.pod(f"queued-{i:02d}", phase="Pending", ready=False, gpus=4, owner=f"Job/queued-{i}",
-              **{"from": s.onset + 5.0 * i})  # fmt: skip
-        s.event(s.onset + 5.0 * i, "FailedScheduling", "0/6 nodes are available: Insufficient"
-                " nvidia.com/gpu", pod=f"team-a/queued-{i:02d}", source="default-scheduler")  # fmt: skip
+        s.pod(
+            f"queued-{i:02d}",
+            phase="Pending",
+            ready=False,
+            gpus=4,
+            owner=f"Job/queued-{i}",
+            **{"from": s.onset + 5.0 * i},
+        )
+        s.event(
+            s.onset + 5.0 * i,
+            "FailedScheduling",
+            "0/6 nodes are available: Insufficient nvidia.com/gpu",
+            pod=f"team-a/queued-{i:02d}",
+            source="default-scheduler",
+        )
     s.never()
 
 
@@ -106,8 +131,14 @@ def fast_failing_jobs_everywhere(s: Story) -> None:
     for i in range(24):
         node = s.nodes[i % len(s.nodes)]
         at = s.onset + 15.0 * i
-        s.pod(f"broken-{i:02d}", node.name, gpus=1, owner=f"Job/broken-{i}", **{"from": at},
-              changes=[{"at": at + 4.0, "phase": "Failed", "ready": False}])  # fmt: skip
+        s.pod(
+            f"broken-{i:02d}",
+            node.name,
+            gpus=1,
+            owner=f"Job/broken-{i}",
+            **{"from": at},
+            changes=[{"at": at + 4.0, "phase": "Failed", "ready": False}],
+        )
     s.never()
 
 
@@ -117,10 +148,18 @@ def evictions_for_disk(s: Story) -> None:
     node = s.pick()[0]
     s.condition(node, s.onset, "DiskPressure", "True", "KubeletHasDiskPressure")
     for i in range(4):
-        s.pod(f"batch-{i}", node.name, owner=f"Job/batch-{i}",
-              changes=[{"at": s.onset + 20.0 + i, "phase": "Failed", "ready": False}])  # fmt: skip
-        s.event(s.onset + 20.0 + i, "Evicted", "The node was low on resource: ephemeral-storage",
-                pod=f"team-a/batch-{i}")  # fmt: skip
+        s.pod(
+            f"batch-{i}",
+            node.name,
+            owner=f"Job/batch-{i}",
+            changes=[{"at": s.onset + 20.0 + i, "phase": "Failed", "ready": False}],
+        )
+        s.event(
+            s.onset + 20.0 + i,
+            "Evicted",
+            "The node was low on resource: ephemeral-storage",
+            pod=f"team-a/batch-{i}",
+        )
     s.condition(node, s.onset + 500.0, "DiskPressure", "False", "KubeletHasNoDiskPressure")
     s.looks(node, "app_level", also=["disk"])
     s.never()
@@ -129,9 +168,12 @@ def evictions_for_disk(s: Story) -> None:
 @scenario("never_alone", SMALL, watch=1200)
 def deploy_with_more_restarts(s: Story) -> None:
     """A deploy rolls through a service: pods restart once, errors for a minute."""
-    s.series("kube_deployment_status_observed_generation", per="once",
-             labels={"namespace": "serving", "deployment": "chat"},
-             steps=[{"at": -s.warmup, "value": 41.0}, {"at": s.onset, "value": 42.0}])  # fmt: skip
+    s.series(
+        "kube_deployment_status_observed_generation",
+        per="once",
+        labels={"namespace": "serving", "deployment": "chat"},
+        steps=[{"at": -s.warmup, "value": 41.0}, {"at": s.onset, "value": 42.0}],
+    )
     for i, node in enumerate(s.nodes):
         _restarts(s, f"chat-{i}", node.name, 1, s.onset + 30.0 * i, owner="ReplicaSet/chat-6f8")
     s.never()
