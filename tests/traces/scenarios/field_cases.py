@@ -290,7 +290,9 @@ def f41_sxid_that_is_not_fatal(s: Story) -> None:
 
 @scenario("hardware", Shape(nodes=6, gpus=4), case="F41", true_of=("fabric_manager",))
 def f41_sxid_that_is_fatal(s: Story) -> None:
-    """A switch reports SXid 20034, fatal: the fabric manager fails and GPUs report XID 74 and 45."""
+    """A switch reports SXid 20034, fatal: the fabric manager fails and GPUs report XID 74 and
+    45.
+    """
     node = s.pick()[0]
     message = "nvidia-nvswitch0: SXid (PCI:0000:85:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"
     s.event(s.onset, "SXid", message, node=node.name)
@@ -326,7 +328,9 @@ def f41_xid_74_and_the_link_is_down(s: Story) -> None:
     warmup=7200.0,
 )
 def f42_port_flaps_again_and_again(s: Story) -> None:
-    """A port is down for half a minute again and again within hours: a cable to clean or replace."""
+    """A port is down for half a minute again and again within hours: a cable to clean or
+    replace.
+    """
     node = s.pick()[0]
     number = s.whole(0, 3)
     first = -6000.0
@@ -385,7 +389,7 @@ def f46_gaps_here_and_there(s: Story) -> None:
 @scenario("telemetry", Shape(nodes=6, gpus=4), case="F46", false_of=("ecc_dbe",))
 def f46_values_that_are_no_numbers(s: Story) -> None:
     """NaN and DCGM's blank value in fields where they were not expected."""
-    node, gpu = s.victim()
+    _, gpu = s.victim()
     other = s.pick()[0]
     s.gap(
         gpu,
@@ -406,7 +410,9 @@ def f46_values_that_are_no_numbers(s: Story) -> None:
 
 @scenario("telemetry", Shape(nodes=6, gpus=4), case="F46", false_of=("pcie_replay",))
 def f46_counters_start_again(s: Story) -> None:
-    """The driver is reloaded: its counters fall to zero and grow on, which is no burst of errors."""
+    """The driver is reloaded: its counters fall to zero and grow on, which is no burst of
+    errors.
+    """
     node, gpu = s.victim()
     for metric in (faults.PCIE, faults.REPLAY, faults.CRC):
         high = float(s.whole(5_000, 90_000))
@@ -431,7 +437,7 @@ def f46_whole_exporter_is_upgraded(s: Story) -> None:
     """The exporter's DaemonSet rolls through the fleet: a gap of a minute on each node, XIDs
     forgotten, and `Hostname` becomes `hostname`.
     """
-    old, gpu = s.victim()
+    _, gpu = s.victim()
     s.xid(gpu, -s.warmup - 3 * 86400.0, s.one_of(13, 31, 43, 94))
     for i, node in enumerate(s.nodes):
         at = s.onset + 75.0 * i

@@ -229,7 +229,7 @@ def hot_spell(s: Story) -> None:
 @scenario("look_alike", SMALL, false_of=("hw_slowdown",))
 def slowdown_for_a_moment(s: Story) -> None:
     """A handful of slowdown events in one minute as a job starts with full load."""
-    node, gpu = s.victim()
+    _, gpu = s.victim()
     s.set(
         gpu,
         faults.CLOCK_EVENTS,
