@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from breakfix.cli import audit, cases, drain, judge, policy, setup, switch
+from breakfix.cli import audit, cases, drain, judge, policy, replay, setup, switch
 
 app = typer.Typer(
     name="breakfix",
@@ -21,5 +21,6 @@ app.add_typer(cases.reviews, name="review")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
+app.command("replay")(replay.replay)
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)

@@ -282,6 +282,10 @@ class PodChange(_Part):
     phase: str = ""
     ready: bool | None = None
     node: str | None = None
+    reason: str | None = Field(None, description="Of its end, e.g. Evicted")
+    waiting: str | None = Field(None, description="Why a container waits, e.g. CrashLoopBackOff")
+    unschedulable: str | None = Field(None, description="The scheduler's words")
+    exit_code: int | None = None
     deleted: bool = False
 
 
@@ -293,6 +297,9 @@ class PodSpec(_Part):
     node: str = ""
     phase: str = "Running"
     ready: bool = True
+    reason: str = ""
+    waiting: str = ""
+    unschedulable: str = ""
     gpus: int = Field(0, ge=0)
     labels: Mapping[str, str] = Field(default_factory=dict)
     annotations: Mapping[str, str] = Field(default_factory=dict)
@@ -322,14 +329,19 @@ class Truth(_Part):
     failure_class: FailureClass
     start: Time = Field(alias="from")
     end: Time | None = Field(None, alias="to")
-    is_hardware: bool = Field(default=True, description="Taking the node out is right")
     also: tuple[FailureClass, ...] = Field((), description="Classes that are as right")
+    is_hardware: bool = Field(default=True, description="Taking the node out is right")
     is_optional: bool = Field(
-        default=False, description="A true fault where waiting, or asking a person, is as right"
+        default=False, description="Waiting, or asking a person, is as right as taking it out"
     )
     detectable_at: Time | None = Field(
         None, description="When the telemetry first says enough to act upon; none: from its start"
     )
+
+    @property
+    def classes(self) -> frozenset[FailureClass]:
+        """Every class that names it rightly."""
+        return frozenset({self.failure_class, *self.also})
 
 
 class Expect(_Part):

@@ -10,7 +10,7 @@ from breakfix.errors import ClusterError, NotFound
 from breakfix.model import Budget, Condition, Node, Owner, Pod, Taint
 from breakfix.ports import Eviction, NodePatch
 from breakfix.replay.fleet import Fleet, Member, NodeNow, exporter_pod
-from breakfix.replay.pods import pod_at, pod_history
+from breakfix.replay.pods import PodNow, pod_at, pod_history
 from breakfix.replay.trace import PodSpec, Trace
 
 
@@ -31,9 +31,11 @@ class World:
             if (state := self._fleet.at(m.name, time)).is_there
         ]
         names = {n.name for n in nodes}
-        pods = [self._pod(spec, now.node, now.phase, is_ready=now.is_ready)
-                for spec, history in self._pods
-                if (now := pod_at(history, time)) is not None]  # fmt: skip
+        pods = [
+            self._pod(spec, now)
+            for spec, history in self._pods
+            if (now := pod_at(history, time)) is not None
+        ]
         if self.trace.telemetry.exporter_pod and "dcgm" in self.trace.telemetry.exporters:
             pods += [self._exporter(m) for m in self._fleet.members
                      if m.group.is_gpu and m.name in names]  # fmt: skip
@@ -67,21 +69,31 @@ class World:
             fabric=now.labels.get("nvidia.com/gpu.clique", ""),
         )
 
-    def _pod(self, spec: PodSpec, node: str, phase: str, *, is_ready: bool) -> Pod:
+    def _pod(self, spec: PodSpec, now: PodNow) -> Pod:
         kind, _, name = spec.owner.partition("/")
         owners = (Owner(kind, name, f"uid-{kind}-{name}"),) if spec.owner else ()
+        more = {
+            "reason": now.reason,
+            "changed_at": self._when(now.at),
+            "waiting": now.waiting,
+            "unschedulable": now.unschedulable,
+            "run_s": now.run_s,
+            "ended_at": None if now.ended_at is None else self._when(now.ended_at),
+            "exit_code": now.exit_code,
+        }
         return Pod(
             namespace=spec.namespace,
             name=spec.name,
             uid=f"uid-{spec.namespace}-{spec.name}",
-            node=node,
-            phase=phase,
+            node=now.node,
+            phase=now.phase,
             labels=spec.labels,
             annotations=spec.annotations,
             owners=owners,
             gpus=spec.gpus,
-            is_ready=is_ready,
+            is_ready=now.is_ready,
             created_at=self._when(-self.trace.warmup if spec.start is None else spec.start),
+            **{k: v for k, v in more.items() if k in Pod.__dataclass_fields__},
         )
 
     def _exporter(self, member: Member) -> Pod:
