@@ -237,7 +237,7 @@ def noise_story(
     """One chunk of the stream."""
     shape = Shape(nodes=nodes, gpus=gpus, racks=max(1, nodes // 8), ports=1, interval_s=every)
     about = f"{nodes} nodes x {days:g} days without a fault, with noise at its base rate"
-    s = begin(name, seed, "base_rate", about, shape, onset=(0.0, 0.0), watch=days * DAY)
+    s = begin(name, seed, "noise", about, shape, onset=(0.0, 0.0), watch=days * DAY)
     tell_noise(s, draw_events(s.rng, s.nodes, s.length, Rates()))
     s.never()
     return s

@@ -255,7 +255,9 @@ class Story:
         until: float | None = None,
         also: Iterable[str] = (),
     ) -> None:
-        """What may truthfully be said of a node whose hardware is sound."""
+        """What is true of a node that should stay in service: its job fails, a change ails it, its
+        rack is hot. A sign that means nothing has no truth at all.
+        """
         self._truth(node, failure_class, gpu, since, until)
         self.parts["truth"][-1]["is_hardware"] = False
         if also:

@@ -72,7 +72,6 @@ def _settle(
     if s.chance(RATIOS[key].fault):
         s.fault(node, failure_class, gpu, also=also, optional=True)
     else:
-        s.looks(node, failure_class, gpu, also=also)
         s.never()
 
 

@@ -11,7 +11,7 @@ from tests.traces.story import Story
 FLEET = Shape(nodes=40, gpus=2, racks=8, interval_s=60, ports=1)
 
 
-@scenario("base_rate", FLEET, onset=(0.0, 0.0), watch=14400.0)
+@scenario("dense_noise", FLEET, onset=(0.0, 0.0), watch=14400.0)
 def four_hours_of_noise(s: Story) -> None:
     """A fleet without a fault: application errors, gaps and false signals, more than usual."""
     events = draw_events(s.rng, s.nodes, s.length, Rates().times(20.0))
@@ -19,7 +19,7 @@ def four_hours_of_noise(s: Story) -> None:
     s.never()
 
 
-@scenario("base_rate", FLEET, onset=(3600.0, 7200.0), watch=3600.0)
+@scenario("dense_noise", FLEET, onset=(3600.0, 7200.0), watch=3600.0)
 def a_fault_amid_noise(s: Story) -> None:
     """The same noise, and one fault of the mix of a large training run."""
     hit = s.pick()[0]

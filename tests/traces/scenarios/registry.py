@@ -25,7 +25,7 @@ CASES = ("F01", "F02", "F03", "F04", "F05", "F06", "F38", "F39", "F41", "F42", "
 #: recommendation is wrong, but for nodes that their `expect` names.
 KINDS = (
     "hardware", "half_evidence", "look_alike", "never_alone", "common_cause", "telemetry",
-    "change", "workload", "lemon", "base_rate",
+    "change", "workload", "lemon", "dense_noise",
 )  # fmt: skip
 
 Tell = Callable[[Story], None]
