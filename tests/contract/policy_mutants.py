@@ -70,26 +70,36 @@ class Mutant:
 
     def wanted(self) -> str:
         """What a case would need that tells this mutant from the policy."""
-        field = self.path.rpartition(".")[2]
         low, high = sorted((self.before, self.after))
-        match field:
-            case "threshold" | "clear_threshold":
-                return f"a value between {low:g} and {high:g}, and `findings`"
-            case "window" | "also_window" | "clear_window" | "hold":
-                return f"something that is so only {low:g} to {high:g} s before the look"
-            case "weight" | "absence_weight":
-                return f"`confidence` exactly as weight {self.before:g} makes it"
-            case "min_confidence":
-                return f"a confidence between {low:g} and {high:g}, and `proven`"
-            case "maintenance_before" | "maintenance_after":
-                return f"maintenance that begins or began {low:g} to {high:g} s from the look"
-            case "min_nodes" | "min_share" | "min_share_changed" | "surge_nodes" | "surge_share":
-                return f"nodes in trouble between {low:g} and {high:g} of their scope or crowd"
-            case "boot_grace":
-                return f"a node that booted {low:g} to {high:g} s ago, and a state of it"
-            case "stale_sample":
-                return f"samples that end {low:g} to {high:g} s before the look"
-        return f"a value that lies between {low:g} and {high:g}"
+        field = self.path.rpartition(".")[2]
+        text = _WANTED.get(field, "a value that lies between {low:g} and {high:g}")
+        return text.format(low=low, high=high, before=self.before)
+
+
+_AGO = "something that is so only {low:g} to {high:g} s before the look"
+_SURE = "`confidence` exactly as weight {before:g} makes it"
+_MANY = "nodes in trouble between {low:g} and {high:g} of their scope or crowd"
+_MAINTENANCE = "maintenance that begins or began {low:g} to {high:g} s from the look"
+_WANTED = {
+    "threshold": "a value between {low:g} and {high:g}, and `findings`",
+    "clear_threshold": "a value between {low:g} and {high:g}, and `findings`",
+    "window": _AGO,
+    "also_window": _AGO,
+    "clear_window": _AGO,
+    "hold": _AGO,
+    "weight": _SURE,
+    "absence_weight": _SURE,
+    "min_confidence": "a confidence between {low:g} and {high:g}, and `proven`",
+    "min_nodes": _MANY,
+    "min_share": _MANY,
+    "min_share_changed": _MANY,
+    "surge_nodes": _MANY,
+    "surge_share": _MANY,
+    "maintenance_before": _MAINTENANCE,
+    "maintenance_after": _MAINTENANCE,
+    "boot_grace": "a node that booted {low:g} to {high:g} s ago, and a state of it",
+    "stale_sample": "samples that end {low:g} to {high:g} s before the look",
+}
 
 
 def dumped(policy: Policy) -> Mapping[str, Any]:
