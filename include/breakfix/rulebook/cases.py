@@ -22,7 +22,7 @@ from breakfix.model import Action, FailureClass, NodeState, RefusalReason
 from breakfix.policy import Seconds
 from breakfix.replay.trace import Length
 from breakfix.replay.values import parse_notation
-from breakfix.rulebook.places import Document
+from breakfix.rulebook.places import SAFE_LOADER, Document
 
 NONE = "none"
 _VALUE = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
@@ -186,7 +186,7 @@ def parse_selector(text: str) -> tuple[str, dict[str, str]]:
 _INT = "tag:yaml.org,2002:int"
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SAFE_LOADER):  # type: ignore[misc, valid-type]
     """YAML in which `0x40` is 41 samples, not the number 64."""
 
 

@@ -10,6 +10,9 @@ import yaml
 
 PathPart = str | int
 
+#: The one in C is ten times as fast, where PyYAML has it.
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -33,7 +36,7 @@ class Document:
     @cached_property
     def _root(self) -> yaml.Node | None:
         try:
-            return yaml.compose(self.text, Loader=yaml.SafeLoader)
+            return yaml.compose(self.text, Loader=SAFE_LOADER)
         except yaml.YAMLError:
             return None
 

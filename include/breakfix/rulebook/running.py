@@ -47,9 +47,12 @@ class Result:
 class RuleTests:
     """A context manager around a private Prometheus that holds all cases; `evaluate` may be asked
     of many policies: what was looked at once is not asked again.
+
+    `url`: a Prometheus that holds these very cases already, of another RuleTests.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], *, url: str = "") -> None:
+        self._url = url
         self.placed = place(sources)
         self._clusters = [World(p.trace, build_fleet(p.trace), p.at).at(0.0) for p in self.placed]
         self._names = [frozenset(n.name for n in c.nodes()) for c in self._clusters]
@@ -61,9 +64,10 @@ class RuleTests:
         self._sights: dict[str, Sight] = {}
 
     def __enter__(self) -> Self:
-        self._server.start()
-        self._server.write(s for p in self.placed for s in expand(p.trace, p.at))
-        self._client = PrometheusMetrics(self._server.url, timeout_s=QUERY_TIMEOUT_S)
+        if not self._url:
+            self._server.start()
+            self._server.write(s for p in self.placed for s in expand(p.trace, p.at))
+        self._client = PrometheusMetrics(self.url, timeout_s=QUERY_TIMEOUT_S)
         metrics = CachingMetrics(self._client)
         for at in {p.at for p in self.placed}:
             here = [i for i, p in enumerate(self.placed) if p.at == at]
@@ -81,6 +85,11 @@ class RuleTests:
         if self._client is not None:
             self._client.close()
         self._server.stop()
+
+    @property
+    def url(self) -> str:
+        """Where the Prometheus that holds the cases answers."""
+        return self._url or self._server.url
 
     def evaluate(self, policy: Policy) -> tuple[Result, ...]:
         """Every case under this policy, in order. Raises SettingsError, MetricsError."""
