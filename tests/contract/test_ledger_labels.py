@@ -1,4 +1,4 @@
-"""What people say of review items and cases, in every ledger, and what it keeps out of the queue."""
+"""What people say of review items and cases in every ledger, and what that keeps off the queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`case` and `review`: what is being worked on, and what waits for a person."""
+"""`case`: what is being worked on, why, and what people said of it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from breakfix.cli.actor import actor
 from breakfix.cli.output import Format, Output, print_json, print_table, say
 from breakfix.errors import SettingsError
 from breakfix.flow.case import abort_case
-from breakfix.model import Case
+from breakfix.model import Case, FailureClass, Label
 from breakfix.ports import Ledger
 from breakfix.settings import load_settings
 from breakfix.wiring import build_ledger, build_services
 
 app = typer.Typer(help="The cases: one per node and incident.", no_args_is_help=True)
-reviews = typer.Typer(help="What automation left to people.", no_args_is_help=True)
 
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit log.")]
 
@@ -138,6 +137,34 @@ def abort(
     _said(services.book.case(case.id), text, output)
 
 
+@app.command("label")
+def label(
+    case_id: Annotated[str, typer.Argument()],
+    was: Annotated[Label, typer.Argument(help="Was the fault there?")],
+    *,
+    note: Annotated[str, typer.Option(help="Kept in the audit log.")] = "",
+    failure_class: Annotated[
+        FailureClass | None, typer.Option("--class", help="What it was, where you know better.")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Say what a case was, for the learning report. It changes neither the case nor its node."""
+    ledger = build_ledger(load_settings())
+    case = known_case(ledger, case_id)
+    given = ledger.label_case(
+        case.id,
+        was,
+        actor=actor(),
+        note=note,
+        failure_class=failure_class,
+        now=SystemClock().now(),
+    )
+    if output is Format.JSON:
+        print_json(given)
+    else:
+        say(f"case {case.id} is labelled {given.label}")
+
+
 def known_case(ledger: Ledger, case_id: str) -> Case:
     """The case of that id. Raises SettingsError for one that was mistyped."""
     case = next((c for c in ledger.cases() if c.id == case_id), None)
@@ -151,24 +178,3 @@ def _said(case: Case, text: str, output: Format) -> None:
         print_json({"case": case_json(case), "text": text})
     else:
         say(text)
-
-
-@reviews.command("list")
-def list_reviews(
-    *,
-    all_: Annotated[bool, typer.Option("--all", "-a", help="Closed ones too.")] = False,
-    output: Output = Format.TABLE,
-) -> None:
-    """List what needs a person's eyes, newest first."""
-    items = build_ledger(load_settings()).reviews(open_only=not all_)
-    if output is Format.JSON:
-        print_json(items)
-        return
-    print_table(
-        "review queue",
-        ("id", "node", "first seen", "last seen", "why"),
-        (
-            (i.id, i.node, f"{i.at:%m-%d %H:%M:%S}", f"{i.last_seen:%m-%d %H:%M:%S}", i.reason)
-            for i in items
-        ),
-    )

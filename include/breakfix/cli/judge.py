@@ -166,7 +166,7 @@ def _print_plan(assessment: Assessment) -> None:
         say(f"incident {incident.scope}: {incident.reason}")
 
 
-def parse_time(text: str) -> datetime:
+def parse_time(text: str, *, option: str = "--at") -> datetime:
     """An aware UTC time from RFC 3339 or Unix seconds. Raises SettingsError."""
     try:
         if text.replace(".", "", 1).isdigit():
@@ -174,8 +174,8 @@ def parse_time(text: str) -> datetime:
         value = datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
         raise SettingsError(
-            f"--at {text!r}: write e.g. 2026-01-31T12:00:00Z or Unix seconds"
+            f"{option} {text!r}: write e.g. 2026-01-31T12:00:00Z or Unix seconds"
         ) from None
     if value.tzinfo is None:
-        raise SettingsError(f"--at {text!r} has no time zone; add Z for UTC")
+        raise SettingsError(f"{option} {text!r} has no time zone; add Z for UTC")
     return value.astimezone(UTC)
