@@ -150,6 +150,8 @@ class RefusalReason(StrEnum):
     NOT_CORROBORATED = "not_corroborated"
     COMMON_CAUSE = "common_cause"
     TELEMETRY = "telemetry"
+    MAINTENANCE = "maintenance"
+    RECENT_CHANGE = "recent_change"
     MODE_RECOMMEND = "mode_recommend"
     STALE_FENCE = "stale_fence"
     REASON_GONE = "reason_gone"
@@ -463,6 +465,7 @@ class Finding:
     source: str  # where rule and number come from
     text: str  # one sentence for a person
     key: str = ""
+    held: str = ""  # why it does not count for now; "" when it counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,6 +491,7 @@ class Incident:
     nodes: tuple[str, ...]
     failure_classes: tuple[FailureClass, ...]
     reason: str
+    cause: str = ""  # what is suspected, as a clause
 
 
 @dataclass(frozen=True, slots=True)
