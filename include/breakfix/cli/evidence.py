@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from breakfix.cli.output import print_table
+from breakfix.cli.judge import print_why
+from breakfix.cli.output import print_table, say
+from breakfix.decide.kept import kept_policy
 from breakfix.model import Labelling
+from breakfix.policy import Policy
 
 _COLUMNS = ("signal", "gpu", "value", "limit", "window s", "age s", "weight", "group", "what")
 
@@ -25,6 +28,19 @@ def print_findings(title: str, findings: Sequence[Mapping[str, Any]]) -> None:
             for f in findings
         ),
     )
+
+
+def print_kept_why(why: dict[str, Any], detail: Mapping[str, Any], policy: Policy) -> None:
+    """The explanation of a record, and whether it is by the rules that it was made under."""
+    print_why(why)
+    made_by = kept_policy(detail)
+    if made_by and made_by != policy.hash:
+        say(
+            f"made under policy {made_by[:12]}, explained by the one in force now"
+            f" ({policy.hash[:12]}): what it says of confidence may differ"
+        )
+    elif made_by:
+        say(f"policy {made_by[:12]}, which is in force")
 
 
 def said(labelling: Labelling) -> str:

@@ -16,8 +16,10 @@ from breakfix.adapters.prometheus_evidence import EvidenceSeries, node_evidence
 from breakfix.cli.output import Format, Output, print_json, print_table, say, sparkline
 from breakfix.decide.report import judgement_json
 from breakfix.errors import SettingsError
+from breakfix.evidence import answer_to
 from breakfix.flow.assessment import Assessment, assess
 from breakfix.flow.services import Services
+from breakfix.model import Labelling
 from breakfix.settings import load_settings
 from breakfix.wiring import build_services
 
@@ -37,6 +39,10 @@ def judge(
     report = judgement_json(
         assessment.observation, assessment.judgement, services.policy, node=node or None
     )
+    answers = answers_to(assessment, services)
+    for told in report["nodes"]:
+        if told["node"] in answers:
+            told["answered"] = msgspec.to_builtins(answers[told["node"]])
     if node and not report["nodes"]:
         raise SettingsError(f"no GPU node named {node!r}")
     if output is Format.JSON:
@@ -45,6 +51,19 @@ def judge(
     _print_judgement(report, is_detailed=bool(node))
     if node:
         print_series(node_evidence(settings.prometheus_url, node, at=assessment.judgement.at))
+
+
+def answers_to(assessment: Assessment, services: Services) -> dict[str, Labelling]:
+    """Node -> what a person said of just this evidence. It explains; it changes no verdict."""
+    if services.ledger is None:
+        return {}
+    at = assessment.judgement.at
+    of_node: dict[str, list[Labelling]] = defaultdict(list)
+    for given in services.ledger.labellings(standing_at=at):
+        of_node[given.node].append(given)
+    verdicts = (v for v in assessment.judgement.verdicts if v.node in of_node)
+    found = ((v.node, answer_to(v, of_node[v.node], at)) for v in verdicts)
+    return {node: answer for node, answer in found if answer is not None}
 
 
 def _print_judgement(report: dict[str, Any], *, is_detailed: bool) -> None:
@@ -58,7 +77,7 @@ def _print_judgement(report: dict[str, Any], *, is_detailed: bool) -> None:
                 n["state"],
                 n["failure_class"],
                 n["confidence"],
-                n["recommended_action"],
+                n["recommended_action"] + _answered(n),
                 len(n["unknown"]) or "",
                 n["reason"],
             )
@@ -73,6 +92,11 @@ def _print_judgement(report: dict[str, Any], *, is_detailed: bool) -> None:
         say(f"incident {incident['scope']}: {incident['reason']}")
     for warning in report["warnings"]:
         say(f"warning: {warning}")
+
+
+def _answered(node: dict[str, Any]) -> str:
+    answer = node.get("answered")
+    return f" (answered: {answer['label']})" if answer else ""
 
 
 def print_why(why: dict[str, Any]) -> None:

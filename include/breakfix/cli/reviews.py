@@ -10,9 +10,12 @@ import typer
 
 from breakfix.adapters.clock import SystemClock
 from breakfix.cli.actor import actor
-from breakfix.cli.evidence import print_findings, said
+from breakfix.cli.evidence import print_findings, print_kept_why, said
 from breakfix.cli.judge import parse_time
 from breakfix.cli.output import Format, Output, print_json, print_table, say
+from breakfix.decide.kept import verdict_of_review
+from breakfix.decide.report import why_json
+from breakfix.decide.why import explain
 from breakfix.errors import SettingsError
 from breakfix.model import FailureClass, Label
 from breakfix.policy import Learning, parse_duration
@@ -88,15 +91,21 @@ def age(since: timedelta) -> str:
 @app.command("show")
 def show(number: Number, output: Output = Format.TABLE) -> None:
     """Show one item: why it is here, its findings, what is unknown, and what was said of it."""
-    item = known_review(build_ledger(load_settings()), number)
-    if output is Format.JSON:
-        print_json(review_json(item))
-        return
+    settings = load_settings()
+    policy = load_policy(settings)
+    item = known_review(build_ledger(settings), number)
     detail = item.detail
+    verdict = verdict_of_review(item.node, item.reason, detail)
+    why = why_json(explain(verdict, policy)) if verdict else None
+    if output is Format.JSON:
+        print_json({**review_json(item), "why": why})
+        return
     say(f"review {item.id}, {item.node}: {item.topic}. {item.reason}")
     for line in _facts(item, SystemClock().now()):
         say("  " + line)
-    print_findings(f"findings on {item.node}", detail.get("findings", ()))
+    if why:
+        print_kept_why(why, detail, policy)
+        print_findings(f"findings on {item.node}", detail["findings"])
     if nodes := detail.get("nodes"):
         say("nodes: " + ", ".join(nodes))
     for answer in item.answers:
