@@ -69,7 +69,8 @@ def answers_to(assessment: Assessment, services: Services) -> dict[str, Labellin
 def _print_judgement(report: dict[str, Any], *, is_detailed: bool) -> None:
     nodes = report["nodes"]
     print_table(
-        f"{len(nodes)} GPU nodes at {report['at']}, policy {report['policy']['version']}",
+        f"{len(nodes)} GPU nodes at {report['at']}, policy {report['policy']['version']}"
+        f" ({report['policy']['hash'][:12]})",
         ("node", "state", "class", "conf.", "do", "unknown", "why"),
         (
             (

@@ -57,8 +57,10 @@ def _print_head(made: Report) -> None:
 
 
 def _print_classes(made: Report) -> None:
-    columns = ("class", "mode", "cases", "advised", "suspected", "precision", "interval", "right")
-    columns += ("known", "no label", "overrides", "false out", "people agreed", "return h")
+    columns = (
+        *("class", "mode", "cases", "advised", "suspected", "precision", "interval", "right"),
+        *("known", "no label", "overrides", "false out", "people agreed", "return h"),
+    )
     print_table(
         "failure classes: of what took nodes out, or would have",
         columns,

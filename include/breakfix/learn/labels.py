@@ -64,7 +64,7 @@ def _was_given_over(case: Case) -> bool:
 
 
 def _was_aborted_under_repair(case: Case) -> bool:
-    return case.detail.get("ending", {}).get("end") == CaseEnd.ESCALATED
+    return bool(case.detail.get("ending", {}).get("end") == CaseEnd.ESCALATED)
 
 
 def _is_escalated(case: Case) -> bool:
