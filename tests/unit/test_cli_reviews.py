@@ -82,7 +82,7 @@ def test_an_item_is_shown_with_its_evidence_and_how_sure_it_is(run, ledger):
     assert (code, err) == (0, "")
     for word in (
         *("n1 is suspect", "confidence 0.", "unknown: nvlink", "policy: 1 (policy-1)"),
-        *("first seen", "1 times", "NVIDIA Xid catalogue", "missing:", "review answer 1"),
+        *("first seen", "in 1 sweeps", "NVIDIA Xid catalogue", "missing:", "review answer 1"),
     ):
         assert word in out
     shown = read(run("review", "show", "1", "-o", "json"))

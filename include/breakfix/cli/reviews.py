@@ -126,7 +126,7 @@ def _facts(item: ReviewItem, now: datetime) -> list[str]:
         "unknown": ", ".join(detail.get("unknown", ())),
         "policy": f"{policy['version']} ({policy['hash'][:12]})" if policy else "",
         "first seen": f"{item.at:%Y-%m-%d %H:%M:%S} UTC, {age(now - item.at)} ago",
-        "last seen": f"{item.last_seen:%Y-%m-%d %H:%M:%S} UTC, {item.times_seen} times in all",
+        "last seen": f"{item.last_seen:%Y-%m-%d %H:%M:%S} UTC, in {item.times_seen} sweeps so far",
         "closed": f"{item.closed_at:%Y-%m-%d %H:%M:%S} UTC" if item.closed_at else "",
     }
     return [f"{name}: {value}" for name, value in facts.items() if value not in {None, ""}]
