@@ -267,7 +267,14 @@ def test_an_incident_is_one_item_for_its_whole_scope(ledger):
     sweep(ledger, incidents=[an_incident("n1", "n2", "n3")])
     (item,) = ledger.reviews()
     assert (item.node, item.reason) == ("rack=r9", "half of rack r9")
-    assert item.detail["nodes"] == ["n1", "n2", "n3"]
+    assert item.detail == {
+        "cause": "",
+        "nodes": ["n1", "n2", "n3"],
+        "failure_classes": ["nvlink_down"],
+        "policy": {"version": "1", "hash": "policy-1"},
+        "may_rest": True,
+        "marks": ["class:nvlink_down", "n1", "n2", "n3"],
+    }
     sweep(ledger, now=later(15))
     assert ledger.reviews() == ()
 

@@ -94,7 +94,7 @@ def test_an_item_is_shown_with_its_evidence_and_how_sure_it_is(run, ledger):
 def test_an_incident_is_shown_with_its_nodes(run, ledger):
     sweep(ledger, incidents=[an_incident("n3", "n4")])
     code, out, _ = run("review", "show", "1")
-    assert (code, "nodes: n3, n4" in out) == (0, True)
+    assert (code, "2 nodes, nvlink_down: n3, n4" in out) == (0, True)
 
 
 # --------------------------------------------------------------------------- answers

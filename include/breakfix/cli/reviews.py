@@ -107,7 +107,7 @@ def show(number: Number, output: Output = Format.TABLE) -> None:
         print_kept_why(why, detail, policy)
         print_findings(f"findings on {item.node}", detail["findings"])
     if nodes := detail.get("nodes"):
-        say("nodes: " + ", ".join(nodes))
+        say(f"{len(nodes)} nodes, {', '.join(detail['failure_classes'])}: {', '.join(nodes)}")
     for answer in item.answers:
         say(said(answer))
     if item.is_waiting:

@@ -120,6 +120,7 @@ def _wanted_incident(
     marks = tuple(storable(m) for m in marks_of_incident(incident))
     members = [verdicts[n] for n in incident.nodes if n in verdicts]
     evidence = {
+        "cause": incident.cause,
         "nodes": incident.nodes,
         "failure_classes": incident.failure_classes,
         "policy": policy,
