@@ -280,6 +280,7 @@ def test_judge_shows_what_was_said_of_the_same_evidence(run, on_fleet, ledger, m
     assert "(answered: noise)" in " ".join(run("judge")[1].split())
 
 
-def test_the_default_policy_says_how_long_noise_rests():
+def test_the_default_policy_says_what_holds_where_a_site_says_nothing():
     rules = Learning.model_validate(yaml.safe_load(default_policy_text())["learning"])
+    assert rules == Learning()
     assert 0 < rules.noise_rest_s <= rules.known_rest_s <= rules.longest_rest_s

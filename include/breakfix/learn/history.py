@@ -106,6 +106,7 @@ def episodes_of(history: History) -> tuple[Episode, ...]:
 
 
 def _end(item: ReviewItem) -> datetime:
+    """When it was over; one that is open may be older than the case that its last sweep opened."""
     return item.closed_at or item.last_seen + _FOLLOWS
 
 
@@ -145,9 +146,8 @@ def _is_override(case: Case) -> bool:
 def _of_review(item: ReviewItem, by_hand: Sequence[Case]) -> Episode:
     detail, answer = item.detail, item.answer
     truth = truth_of(answer) if answer else Truth(None, LabelSource.NONE, "nobody answered")
-    is_followed = any(
-        c.node == item.node and item.at <= c.opened_at <= _end(item) + _FOLLOWS for c in by_hand
-    )
+    until = (item.closed_at or item.last_seen) + _FOLLOWS
+    is_followed = any(c.node == item.node and item.at <= c.opened_at <= until for c in by_hand)
     recommended = detail.get("action") or detail.get("recommended_action")
     is_disruptive = recommended in DISRUPTIVE
     return Episode(
