@@ -368,6 +368,9 @@ class CommonCause(_Rule):
     )
     surge_nodes: int = Field(10, ge=2, description="So many of one kind in a pool, SKU or fleet")
     surge_share: float = Field(0.05, gt=0, le=1.0, description="are one, from this share on")
+    confidence: float = Field(
+        0.95, ge=0.0, le=1.0, description="What a class is worth that a whole crowd shows"
+    )
     window_s: Seconds = Field(1800.0, alias="window")
     scopes: tuple[ScopeKind, ...] = (
         ScopeKind.RACK,

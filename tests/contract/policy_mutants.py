@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from breakfix.policy import KUBERNETES, Policy
+from breakfix.rulebook.partners import voices
 
 FACTORS = (2.0, 0.5)
 OF_SIGNALS = (
@@ -22,10 +23,27 @@ OF_SIGNALS = (
     "absence_weight",
 )
 OF_PEERS = ("z", "min_nodes", "floor")
-OF_COMMON_CAUSE = ("min_nodes", "min_share", "window")
+OF_COMMON_CAUSE = (
+    "min_nodes",
+    "min_share",
+    "min_share_changed",
+    "surge_nodes",
+    "surge_share",
+    "window",
+)
+OF_LIMITS = ("maintenance_before", "maintenance_after")
 OF_TIMING = ("boot_grace", "stale_sample")
-_SHARES = ("weight", "absence_weight", "min_confidence", "min_share")  # 1.0 is the most of these
-_WHOLE = ("min_nodes",)
+_SHARES = (  # 1.0 is the most of these
+    "weight",
+    "absence_weight",
+    "min_confidence",
+    "min_share",
+    "min_share_changed",
+    "surge_share",
+)
+_WHOLE = ("min_nodes", "surge_nodes")
+#: Questions to Kubernetes' objects that look back over a window.
+_LOOKING_BACK = ("event:", "pods_evicted", "daemon_pods_down:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +70,36 @@ class Mutant:
 
     def wanted(self) -> str:
         """What a case would need that tells this mutant from the policy."""
-        field = self.path.rpartition(".")[2]
         low, high = sorted((self.before, self.after))
-        match field:
-            case "threshold" | "clear_threshold":
-                return f"a value between {low:g} and {high:g}, and `findings`"
-            case "window" | "also_window" | "clear_window" | "hold":
-                return f"something that is so only {low:g} to {high:g} s before the look"
-            case "weight" | "absence_weight":
-                return f"`confidence` exactly as weight {self.before:g} makes it"
-            case "min_confidence":
-                return f"a confidence between {low:g} and {high:g}, and `proven`"
-            case "min_nodes" | "min_share":
-                return f"nodes in trouble between {low:g} and {high:g} of their scope or crowd"
-            case "boot_grace":
-                return f"a node that booted {low:g} to {high:g} s ago, and a state of it"
-            case "stale_sample":
-                return f"samples that end {low:g} to {high:g} s before the look"
-        return f"a value that lies between {low:g} and {high:g}"
+        field = self.path.rpartition(".")[2]
+        text = _WANTED.get(field, "a value that lies between {low:g} and {high:g}")
+        return text.format(low=low, high=high, before=self.before)
+
+
+_AGO = "something that is so only {low:g} to {high:g} s before the look"
+_SURE = "`confidence` exactly as weight {before:g} makes it"
+_MANY = "nodes in trouble between {low:g} and {high:g} of their scope or crowd"
+_MAINTENANCE = "maintenance that begins or began {low:g} to {high:g} s from the look"
+_WANTED = {
+    "threshold": "a value between {low:g} and {high:g}, and `findings`",
+    "clear_threshold": "a value between {low:g} and {high:g}, and `findings`",
+    "window": _AGO,
+    "also_window": _AGO,
+    "clear_window": _AGO,
+    "hold": _AGO,
+    "weight": _SURE,
+    "absence_weight": _SURE,
+    "min_confidence": "a confidence between {low:g} and {high:g}, and `proven`",
+    "min_nodes": _MANY,
+    "min_share": _MANY,
+    "min_share_changed": _MANY,
+    "surge_nodes": _MANY,
+    "surge_share": _MANY,
+    "maintenance_before": _MAINTENANCE,
+    "maintenance_after": _MAINTENANCE,
+    "boot_grace": "a node that booted {low:g} to {high:g} s ago, and a state of it",
+    "stale_sample": "samples that end {low:g} to {high:g} s before the look",
+}
 
 
 def dumped(policy: Policy) -> Mapping[str, Any]:
@@ -109,14 +139,20 @@ def paths(policy: Policy, plain: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]
                 yield "signals", i, field
         if rule.peers is not None:
             yield from (("signals", i, "peers", f) for f in OF_PEERS if _peers(plain, i)[f])
-    yield from (("xids", xid, "weight") for xid in plain["xids"])
+    yield from (("xids", x, "weight") for x, rule in plain["xids"].items() if _counts(rule))
+    told = {v.failure_class for v in voices(policy)}
     yield from (
         ("classes", name, "min_confidence")
         for name, rule in plain["classes"].items()
-        if rule["mode"] != "off"
+        if rule["mode"] != "off" and name in told
     )
     yield from (("common_cause", field) for field in OF_COMMON_CAUSE)
+    yield from (("limits", field) for field in OF_LIMITS)
     yield from (("timing", field) for field in OF_TIMING)
+
+
+def _counts(rule: Mapping[str, Any]) -> bool:
+    return bool(rule["mode"] != "never")
 
 
 def _peers(plain: Mapping[str, Any], signal: int) -> Mapping[str, Any]:
@@ -127,12 +163,12 @@ def _peers(plain: Mapping[str, Any], signal: int) -> Mapping[str, Any]:
 def _is_idle(rule: Mapping[str, Any], field: str) -> bool:
     """Whether the number is in no query and no sum: then there is nothing that could change."""
     if field == "window":
-        texts = rule["query"] + rule["since_query"] + rule["coverage"]
-        return rule["query"].startswith(KUBERNETES) or not any(
-            word in texts for word in ("$window", "$step")
-        )
+        query = rule["query"]
+        if query.startswith(KUBERNETES):
+            return not query.removeprefix(KUBERNETES).startswith(_LOOKING_BACK)
+        return not any(word in query + rule["coverage"] for word in ("$window", "$step"))
     if field == "weight":
-        return rule["mode"] == "never"
+        return not _counts(rule)
     return field == "clear_window" and rule["clear_threshold"] is None
 
 

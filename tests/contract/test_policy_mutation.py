@@ -93,7 +93,7 @@ def _reason(name: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_no_number_can_be_doubled_or_halved_without_a_case_noticing(found: list[Outcome]) -> None:
     survivors = [o for o in found if not o.killer and not _reason(o.name)]
     listed = "\n".join(f"  {o.name}: wants {o.wanted}" for o in survivors)
@@ -102,7 +102,7 @@ def test_no_number_can_be_doubled_or_halved_without_a_case_noticing(found: list[
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_list_of_what_no_case_can_tell_holds_nothing_that_one_can(
     found: list[Outcome],
 ) -> None:

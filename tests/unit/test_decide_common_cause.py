@@ -101,6 +101,13 @@ def test_suspects_of_one_class_are_an_incident_before_any_of_them_may_act() -> N
     assert [i.scope for i in made.incidents] == ["rack=r2"]
 
 
+def test_what_a_crowd_shows_is_surer_than_what_one_node_shows() -> None:
+    made = judged(*(xid(119, node=f"r2n{n}") for n in range(3)), nodes=fleet())
+    assert made.verdict("r2n0").confidence == 0.95
+    one = judged(xid(119, node="r2n0"), nodes=fleet())
+    assert one.verdict("r2n0").confidence == pytest.approx(0.7)
+
+
 def test_a_bad_driver_explains_its_rack() -> None:
     new = {f"r3n{n}": {"driver_version": "595.91"} for n in range(8)}
     facts = {n.name: {"driver_version": "580.95"} for n in fleet()} | new
@@ -201,6 +208,23 @@ def test_the_scope_that_tells_most_names_the_incident(broken: Iterable[int], sco
     made = judged(*(xid(79, node=f"n{i:02}") for i in broken), nodes=nodes)
     assert [i.scope for i in made.incidents] == [scope]
     assert acted_on(made) == set()
+
+
+@pytest.mark.parametrize(
+    ("signal", "value", "scope"),
+    [
+        pytest.param("hw_slowdown", 9.0, "rack=r0", id="heat is the rack's"),
+        pytest.param("nvlink_down", 20.0, "fabric=f0", id="links are the fabric's"),
+    ],
+)
+def test_where_rack_and_fabric_are_the_same_nodes_the_trouble_tells_which(
+    signal: str, value: float, scope: str
+) -> None:
+    nodes = [
+        ready_node(f"n{i:02}", rack=f"r{i // 8}", fabric=f"f{i // 8}", pool="p") for i in range(32)
+    ]
+    made = judged(*(reading(signal, value, node=f"n{i:02}") for i in range(8)), nodes=nodes)
+    assert [i.scope for i in made.incidents] == [scope]
 
 
 def test_an_incident_keeps_its_name_as_nodes_join() -> None:

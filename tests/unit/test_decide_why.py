@@ -165,3 +165,13 @@ def test_hostile_labels_stay_data_in_every_sentence(label: str) -> None:
             label.replace("\n", "?").replace("\t", "?").replace("\N{RIGHT-TO-LEFT OVERRIDE}", "?")
             in found.reason
         )
+
+
+def test_judge_prints_it_with_labels_as_data(capsys: pytest.CaptureFixture[str]) -> None:
+    from breakfix.cli.judge import print_why
+
+    print_why(why_json(why(xid(74, gpu="[red]x[/red]"), reading("gpu_hot", 95))))
+    out = capsys.readouterr().out
+    assert "nvlink_down on GPU [red]x[/red] with confidence 0.70 of 0.90 wanted" in out
+    assert "missing: one finding of another source, any of:" in out
+    assert "seen, but adding nothing" in out

@@ -68,7 +68,7 @@ def veto_common_causes(
         explained = facts.explain(found)
         incident = _incident(found, explained, by_name)
         incidents.append(incident)
-        vetoed |= {n: _harmless(by_name[n], incident, explained) for n in found.nodes}
+        vetoed |= {n: _harmless(by_name[n], incident, explained, rule) for n in found.nodes}
         for node, own in found.exempt.items():
             if node not in vetoed:
                 attempts = records[node].attempts if node in records else 0
@@ -263,13 +263,16 @@ def _named(verdict: Verdict) -> set[FailureClass]:
     return {verdict.failure_class} if verdict.failure_class else set()
 
 
-def _harmless(verdict: Verdict, incident: Incident, explained: str) -> Verdict:
-    """No node of an incident is disrupted; a person looks at the incident."""
+def _harmless(verdict: Verdict, incident: Incident, explained: str, rule: CommonCause) -> Verdict:
+    """No node of an incident is disrupted; a person looks at the incident. What so many show is
+    surer than what one shows.
+    """
     if verdict.recommended_action is Action.NONE:
         return verdict
     return replace(
         verdict,
         failure_class=FailureClass.CHANGE_INDUCED if explained else verdict.failure_class,
+        confidence=max(verdict.confidence, rule.confidence),
         recommended_action=Action.REVIEW,
         refusal=RefusalReason.COMMON_CAUSE,
         reason=f"{incident.reason}. This node: {verdict.reason}",

@@ -23,8 +23,11 @@ _LARGE = frozenset({ScopeKind.POOL.value, ScopeKind.SKU.value, ScopeKind.FLEET.v
 _STANDS_OUT = 2.0  # nodes with a fact fail so many times as often as the others (ours)
 _CHANCE = 1 / 8  # that so many faults all lie among the nodes with a fact (ours)
 
-#: Of crowds that explain the same trouble equally well, the one that says most about its cause.
+#: Of crowds that explain the same trouble equally well, the one that says most about its cause:
+#: links share a fabric, all else power and cooling.
 _TELLING = (CHANGE, FACT, "fabric", "rack", "pool", "sku", "fleet")
+_TELLING_OF_PLACE = (CHANGE, FACT, "rack", "fabric", "pool", "sku", "fleet")
+_LINKS = frozenset({FailureClass.NVLINK_DOWN, FailureClass.FABRIC})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ class Crowd:
     @property
     def rank(self) -> tuple[float, int, int, bool, str]:
         """The most telling first."""
-        telling = _TELLING.index(self.kind)
+        order = _TELLING if self.classes & _LINKS else _TELLING_OF_PLACE
+        telling = order.index(self.kind)
         is_vague = not self.scope[2]
         return (-round(self.fit, 9), telling, -len(self.nodes), is_vague, self.name)
 

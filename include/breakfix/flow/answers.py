@@ -13,8 +13,8 @@ from breakfix.flow import questions
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage
 from breakfix.flow.validation import proof_at_this_fence
-from breakfix.model import Answer, Approval, Case, Decision, Purpose, RefusalReason
-from breakfix.plan.planning import needs_approval
+from breakfix.model import Action, Answer, Approval, Case, Decision, Purpose, RefusalReason
+from breakfix.plan.planning import asks_before_repair
 
 
 def ask_before_repair(services: Services, case: Case) -> Go:
@@ -132,7 +132,9 @@ def _asks_before_repair(services: Services, case: Case) -> bool:
     """The stricter of two policies: that of the admission, and that in force now."""
     if case.detail.get("needs_approval", True):
         return True
-    return needs_approval(case.failure_class, case.action, services.policy)
+    if case.action is Action.DRAIN_ONLY:
+        return False
+    return asks_before_repair(case.failure_class, services.policy)
 
 
 def _asks_before_return(services: Services) -> bool:

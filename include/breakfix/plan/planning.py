@@ -147,13 +147,6 @@ def make_intent(
     )
 
 
-def needs_approval(failure_class: FailureClass, action: Action, policy: Policy) -> bool:
-    """Whether policy wants a person's yes before this repair."""
-    if "repair" not in policy.approvals.ask_before or action is Action.DRAIN_ONLY:
-        return False
-    return policy.class_rule(failure_class).mode != "auto"
-
-
 def impact_of(node: Node, world: World) -> Impact:
     """What a drain of the node costs: its own pods, and the rest of every gang they belong to."""
     leaving = {
@@ -180,7 +173,14 @@ def _needs_approval(candidate: Candidate, impact: Impact, policy: Policy) -> boo
         return False
     if impact.gangs and impact.gpus_stopped > policy.approvals.gang_gpus:
         return True
-    return needs_approval(candidate.failure_class, candidate.action, policy)
+    return asks_before_repair(candidate.failure_class, policy)
+
+
+def asks_before_repair(failure_class: FailureClass, policy: Policy) -> bool:
+    """Whether policy wants a person's yes before repairs of this class."""
+    if "repair" not in policy.approvals.ask_before:
+        return False
+    return policy.class_rule(failure_class).mode != "auto"
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:

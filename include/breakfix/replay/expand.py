@@ -124,12 +124,11 @@ class Expansion:
         target.labels |= self._gpu_exporter_labels(member)
         for gpu in range(member.group.gpus):
             plains = self._gpu_plains(member, gpu, target)
-            labels = self._gpu_labels(member, gpu)
-            drivers = _by(self.fleet.histories[member.name], "driver", target.times)
+            shown = _by(self.fleet.histories[member.name], "exported", target.times)
             for mig in self._mig():
                 epochs = [
-                    ({**labels, **target.labels, **mig, "DCGM_FI_DRIVER_VERSION": driver}, where)
-                    for driver, where in drivers
+                    ({**self._gpu_labels(member, gpu, *how), **target.labels, **mig}, where)
+                    for how, where in shown
                 ]
                 yield from self._emit(plains, epochs, target)
 
@@ -165,7 +164,7 @@ class Expansion:
         restarts += _boots(self.fleet.histories[node])
         return Said(sorted(events), sorted(restarts))
 
-    def _gpu_labels(self, member: Member, gpu: int) -> dict[str, str]:
+    def _gpu_labels(self, member: Member, gpu: int, driver: str, host_label: str) -> dict[str, str]:
         spell = self._all
         labels = {
             "gpu": str(gpu),
@@ -174,8 +173,10 @@ class Expansion:
             "device": f"nvidia{gpu}",
             "modelName": member.group.sku.replace("-", " "),
         }
-        if spell.host_label != "none":
-            labels[spell.host_label] = member.name
+        labels["DCGM_FI_DRIVER_VERSION"] = driver
+        host = host_label or spell.host_label
+        if host != "none":
+            labels[host] = member.name
         if spell.workload != "none":
             prefix = "exported_" if spell.workload == "exported" else ""
             for key, value in (

@@ -52,6 +52,12 @@ class NodeNow:
     is_unschedulable: bool = False
     is_there: bool = True
     version: int = 1
+    host_label: str = ""
+
+    @property
+    def exported(self) -> tuple[str, str]:
+        """What its GPUs' series show: (driver, how the host label is spelled; "": as ever)."""
+        return self.driver, self.host_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,7 @@ def _changed(now: NodeNow, change: NodeChange) -> NodeNow:
         ),
         is_there=is_there,
         version=now.version + 1,
+        host_label=change.host_label or now.host_label,
     )
 
 

@@ -258,6 +258,9 @@ class NodeChange(_Selecting):
     driver: str = ""
     kernel: str = ""
     kubelet: str = ""
+    host_label: Literal["", "Hostname", "hostname", "none"] = Field(
+        "", description="Another exporter, which spells its node so"
+    )
     booted: bool = False
     created: bool = Field(default=False, description="Before this the node does not exist")
     deleted: bool = False

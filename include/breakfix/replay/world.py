@@ -80,7 +80,7 @@ class World:
     def _pod(self, spec: PodSpec, now: PodNow) -> Pod:
         kind, _, name = spec.owner.partition("/")
         owners = (Owner(kind, name, f"uid-{kind}-{name}"),) if spec.owner else ()
-        more = {
+        more: dict[str, Any] = {
             "reason": now.reason,
             "changed_at": self._when(now.at),
             "waiting": now.waiting,

@@ -215,6 +215,8 @@ def _ladder_said(rule: ClassRule, policy: Policy) -> Iterable[str]:
     window = seconds(policy.limits.attempts_window_s)
     yield f"Attempts within {window}: {rungs}; past the end the node is held for hardware."
     yield f"A confidence of {rule.min_confidence:g} is wanted."
+    if rule.is_change_sensitive:
+        yield "After a fresh change of the node nothing proves it: a bad change looks like it."
     yield f"A return needs diagnostics of level {rule.diag_level}."
 
 
