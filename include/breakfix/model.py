@@ -205,6 +205,14 @@ class Decision(StrEnum):
     EXPIRED = "expired"
 
 
+class Label(StrEnum):
+    """What a person says a finding, a review item or a case was."""
+
+    REAL = "real"  # the fault was there
+    NOISE = "noise"  # there was none
+    KNOWN = "known"  # there is one, and it is tracked elsewhere
+
+
 # --------------------------------------------------------------------------- the cluster as seen
 
 
@@ -727,6 +735,29 @@ class NodeRecord:
     attempts: int = 0  # repairs in the policy's look-back
     last_ended_at: datetime | None = None
     overridden_at: datetime | None = None  # when a person last took the node back
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """One person's word on a review item or a case. A later one on the same replaces it; all are
+    kept.
+
+    It speaks of `node`, `topic` and the evidence that `marks` name, and of nothing else. Until
+    `until` (None for `real`) the same evidence is not put into the queue again.
+    """
+
+    id: int
+    at: datetime
+    actor: str
+    label: Label
+    node: str
+    topic: str
+    marks: tuple[str, ...] = ()
+    note: str = ""
+    failure_class: FailureClass | None = None  # what it was, where the person knows better
+    until: datetime | None = None
+    review_id: int | None = None
+    case_id: str = ""
 
 
 # --------------------------------------------------------------------------- canonical form

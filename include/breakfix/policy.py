@@ -409,6 +409,50 @@ class Approvals(_Rule):
         return sorted(value)
 
 
+class Bar(_Rule):
+    """How many labels, and what share of them right, something asks for."""
+
+    labels: int = Field(ge=1)
+    precision: float = Field(ge=0.0, le=1.0)
+
+
+class Bars(_Rule):
+    """A bar for each mode that acts."""
+
+    approve: Bar
+    auto: Bar
+
+
+class Lemon(_Rule):
+    """When a node is a repeat offender: points for what it did within `window`."""
+
+    window_s: Seconds = Field(2592000.0, alias="window")
+    per_case: float = Field(1.0, ge=0)
+    per_failed_return: float = Field(2.0, ge=0)
+    per_other_class: float = Field(1.0, ge=0)
+    score: float = Field(5.0, gt=0, description="From so many points on it is a lemon")
+
+
+class Learning(_Rule):
+    """What is made of people's answers. Proposals only: nothing of it is applied by itself."""
+
+    noise_rest_s: Seconds = Field(259200.0, alias="noise_rest", gt=0)
+    known_rest_s: Seconds = Field(604800.0, alias="known_rest", gt=0)
+    longest_rest_s: Seconds = Field(7776000.0, alias="longest_rest", gt=0)
+    level: float = Field(0.95, gt=0, lt=1, description="Of the exact intervals, two-sided")
+    graduate: Bars = Field(
+        Bars(approve=Bar(labels=20, precision=0.8), auto=Bar(labels=80, precision=0.95)),
+        description="The low end of the interval must reach it",
+    )
+    demote: Bars = Field(
+        Bars(approve=Bar(labels=5, precision=0.7), auto=Bar(labels=5, precision=0.9)),
+        description="A share below it is too low",
+    )
+    reweigh_labels: int = Field(20, ge=1)
+    calibration_bins: int = Field(10, ge=2, le=100)
+    lemon: Lemon = Lemon()
+
+
 class Policy(_Rule):
     """The whole policy. `hash` is stored with every verdict, plan and case."""
 
@@ -421,6 +465,7 @@ class Policy(_Rule):
     drain: Drain = Drain()
     timing: Timing = Timing()
     approvals: Approvals = Approvals()
+    learning: Learning = Learning()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")
     names: Names = Names()
     facts: Mapping[str, FactRule] = Field(default_factory=dict)
