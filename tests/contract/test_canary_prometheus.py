@@ -72,7 +72,7 @@ class Scene:
         return {
             "namespace": self.name,
             "pod": f"pod-{node}",
-            "instance": f"10.0.0.{node[1:]}:8000",
+            "instance": f"{node}.{self.name}.pod:8000",
             "job": "model",
         }
 

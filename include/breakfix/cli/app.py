@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from breakfix.cli import audit, cases, drain, judge, policy, setup, switch
+from breakfix.cli import audit, canary, cases, drain, judge, policy, setup, switch
 
 app = typer.Typer(
     name="breakfix",
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
+app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
 app.add_typer(cases.app, name="case")
 app.add_typer(cases.reviews, name="review")
