@@ -64,6 +64,25 @@ class FactRule(_Rule):
     label: str = ""
 
 
+class PeerRule(_Rule):
+    """How far from its peers a value must be. The spread is robust: median and MAD.
+
+    `threshold` and `op` of the signal compare the ratio of the value to the peers' median; beside
+    it the distance must be `z` robust standard deviations (1.4826 MAD), so that neither a wide
+    spread nor a small difference in a narrow one speaks.
+    """
+
+    by: tuple[Literal["sku", "pool", "rack", "fabric"], ...] = Field(("sku", "pool"), min_length=1)
+    z: float = Field(5.0, gt=0, description="Robust standard deviations from the median")
+    min_nodes: int = Field(4, ge=3, description="Fewer nodes that report it are no crowd of peers")
+    floor: float = Field(
+        0.0,
+        ge=0.0,
+        description="In the metric's unit: a median below it counts as this much for an excess,"
+        " and as nothing to compare with for a shortfall",
+    )
+
+
 class SignalRule(_Rule):
     """One signal. `query` is PromQL, in which these words are replaced.
 
@@ -83,6 +102,10 @@ class SignalRule(_Rule):
     - `kubernetes:gpus_short`: how many GPUs fewer are allocatable than the node should have;
     - `kubernetes:gpus_unlike_peers`: how many GPUs fewer the node itself shows than most nodes of
       its SKU, pool and instance type.
+
+    `hold`, `also_window`, `clear_threshold` and `clear_window` are written into the query too: what
+    is judged at an instant depends on that instant's metrics alone, and a past one gives the same
+    answer again. With `peers` every value travels, and the comparison is made here.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -114,6 +137,24 @@ class SignalRule(_Rule):
     start_at: Action | None = Field(None, description="The rung of the ladder it begins at")
     absence_weight: float = Field(
         0.0, ge=0.0, le=1.0, description="How much its absence backs a node that is NotReady"
+    )
+    input: Literal["gpu", "node", "workload", "scheduler", "change"] = "gpu"
+    hold_s: Seconds = Field(
+        0.0,
+        alias="hold",
+        description="It must also have been so that long ago, and each minute since",
+    )
+    also_window_s: Seconds = Field(
+        0.0, alias="also_window", description="A second window over which it must be so as well"
+    )
+    clear_threshold: float | None = Field(
+        None, description="Once it spoke, it speaks until the value is no longer beyond this one"
+    )
+    clear_window_s: Seconds = Field(
+        600.0, alias="clear_window", description="How long after it spoke clear_threshold counts"
+    )
+    peers: PeerRule | None = Field(
+        None, description="The value becomes its ratio to the median of its peers"
     )
 
     @property
@@ -153,6 +194,26 @@ class SignalRule(_Rule):
             msg = f"signal {self.name} needs `coverage`: without it absence would look healthy"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SignalRule:
+        timed = self.hold_s or self.also_window_s or self.clear_threshold is not None
+        if timed and (self.is_kubernetes or self.peers):
+            what = "Kubernetes' objects" if self.is_kubernetes else "peers"
+            msg = f"hold, also_window and clear_threshold do not go with {what}: use the query"
+            raise ValueError(msg)
+        if self.peers and (self.is_kubernetes or self.expects or self.op in {"==", "!="}):
+            msg = "peers needs a query of Prometheus, no `expects`, and one of >, >= and < as op"
+            raise ValueError(msg)
+        if self.clear_threshold is not None and not self._clears_later(self.clear_threshold):
+            msg = f"clear_threshold must be on the healthy side of threshold {self.threshold:g}"
+            raise ValueError(msg)
+        return self
+
+    def _clears_later(self, clear: float) -> bool:
+        if self.op in {">", ">="}:
+            return clear < self.threshold
+        return self.op == "<" and clear > self.threshold
 
 
 class XidRule(_Rule):

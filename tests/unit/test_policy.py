@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from importlib import resources
+from typing import Any
 
 import pytest
 import yaml
@@ -188,3 +189,25 @@ def test_ladders_end_in_hardware_or_where_they_were(
     ladder: tuple[Action, ...], attempt: int, action: Action
 ) -> None:
     assert ClassRule(ladder=ladder).action_for(attempt) is action
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        pytest.param({"clear_threshold": 90}, "healthy side", id="clears beyond its threshold"),
+        pytest.param({"peers": {}, "hold": "1m"}, "do not go with peers", id="a hold beside peers"),
+        pytest.param({"peers": {}, "op": "=="}, "one of >, >= and <", id="peers and an equality"),
+        pytest.param({"peers": {"by": []}}, "at least 1 item", id="peers by nothing"),
+        pytest.param({"hold": "soon"}, "is no duration", id="a hold that is no duration"),
+    ],
+)
+def test_a_rule_whose_parts_do_not_fit_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    overlay = yaml.safe_dump({"signals": [{"name": "gpu_hot", **changes}]})
+    with pytest.raises(SettingsError, match=complaint):
+        parse_policy(default_policy_text(), overlay)
+
+
+def test_objects_of_kubernetes_have_no_hold() -> None:
+    overlay = yaml.safe_dump({"signals": [{"name": "not_ready", "hold": "1m"}]})
+    with pytest.raises(SettingsError, match="do not go with Kubernetes' objects"):
+        parse_policy(default_policy_text(), overlay)

@@ -4,6 +4,7 @@ query here.
 
 from __future__ import annotations
 
+import math
 import re
 
 from breakfix.policy import FactRule, Names, SignalRule
@@ -11,6 +12,8 @@ from breakfix.policy import FactRule, Names, SignalRule
 #: DCGM leaks "blank" values near 2^63 where a GPU does not answer; anything from 2^62 on is no
 #: measurement.
 BLANK = 2.0**62
+
+_MINUTE = 60.0
 
 _WORD = re.compile(r"\$(window_s|window|step|node|gpu)\b")
 _SEEN = re.compile(r"\$seen\(([^()]*)\)")
@@ -22,10 +25,15 @@ def duration(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def fill(text: str, names: Names, window_s: float) -> str:
-    """The words of SignalRule's docstring replaced, for one window in seconds."""
+def fill(text: str, names: Names, window_s: float, *, stale_s: float = 180.0) -> str:
+    """The words of SignalRule's docstring replaced, for one window in seconds.
+
+    A GPU whose newest sample is older than `stale_s` does not make its node's report old: it has
+    vanished, while the others still report.
+    """
     expanded = _SEEN.sub(
-        lambda m: f"max by ($node) (min by ($node, $gpu) ({_AGE.format(m[1])}))", text
+        lambda m: f"max by ($node) (min by ($node, $gpu) ({_AGE.format(m[1])}) <= {stale_s:g})",
+        text,
     )
     words = {
         "window": duration(window_s),
@@ -38,12 +46,27 @@ def fill(text: str, names: Names, window_s: float) -> str:
 
 
 def signal_query(rule: SignalRule, names: Names, *, most_gpus: int) -> str:
-    """The fleet's query: only series beyond the threshold come back.
+    """The fleet's query: only series beyond the threshold come back, of a rule with peers all.
 
     `most_gpus`: for a rule that compares with an expected count, the largest count any node should
     have.
     """
-    return _beyond(rule, fill(rule.query, names, rule.window_s), most_gpus)
+    query = fill(rule.query, names, rule.window_s)
+    if rule.peers:
+        return query
+    speaks = _beyond(rule, query, most_gpus)
+    if rule.also_window_s:
+        also = _beyond(rule, fill(rule.query, names, rule.also_window_s), most_gpus)
+        speaks = f"({speaks}) and ({also})"
+    if rule.hold_s:
+        speaks = " and ".join(
+            [f"({speaks})", *(_ago(speaks, s) for s in _hold_points(rule.hold_s))]
+        )
+    if rule.clear_threshold is not None:
+        spoke = f"count_over_time(({speaks})[{duration(rule.clear_window_s)}:{duration(_MINUTE)}])"
+        lingers = f"(({query}) {rule.op} {rule.clear_threshold!r}) and {spoke}"
+        speaks = f"({speaks}) or ({lingers})"
+    return speaks
 
 
 def since_query(rule: SignalRule, names: Names, since_s: float) -> str:
@@ -52,9 +75,9 @@ def since_query(rule: SignalRule, names: Names, since_s: float) -> str:
     return _beyond(rule, fill(text, names, min(since_s, rule.window_s)), 0)
 
 
-def coverage_query(rule: SignalRule, names: Names) -> str:
+def coverage_query(rule: SignalRule, names: Names, *, stale_s: float) -> str:
     """Who reports the signal; the value is the age of the sample in seconds."""
-    return fill(rule.coverage, names, rule.window_s)
+    return fill(rule.coverage, names, rule.window_s, stale_s=stale_s)
 
 
 def fact_query(rule: FactRule, names: Names) -> str:
@@ -66,3 +89,14 @@ def _beyond(rule: SignalRule, query: str, most_gpus: int) -> str:
     if rule.expects:
         return f"({query}) < {most_gpus}"
     return f"({query}) {rule.op} {rule.threshold!r}"
+
+
+def _hold_points(hold_s: float) -> list[float]:
+    """How long ago it must have been so too: at the hold's start, and each minute since."""
+    steps = max(1, math.ceil(hold_s / _MINUTE))
+    return [hold_s * i / steps for i in range(1, steps + 1)]
+
+
+def _ago(query: str, seconds: float) -> str:
+    # `offset` takes no expression, only a subquery: this one has the single point of that second.
+    return f"last_over_time(({query})[1s:1s] offset {duration(seconds)})"

@@ -12,6 +12,7 @@ from datetime import datetime
 from breakfix.model import Coverage, Node, Reading
 from breakfix.observe.kubernetes_signals import expected_gpus
 from breakfix.observe.labels import Missed, NodeNames, printable
+from breakfix.observe.peers import unlike_peers
 from breakfix.observe.promql import BLANK, coverage_query, signal_query
 from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
@@ -52,10 +53,10 @@ def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
     wanted = {n: expected_gpus(node, policy) for n, node in fleet.nodes.items()}
     most = max(wanted.values(), default=0)
     asked = {r.name: signal_query(r, policy.names, most_gpus=most) for r in rules}
-    covers = {r.name: coverage_query(r, policy.names) for r in rules}
+    stale_s = policy.timing.stale_sample_s
+    covers = {r.name: coverage_query(r, policy.names, stale_s=stale_s) for r in rules}
     answers = run(metrics, [*asked.values(), *covers.values()], at=at)
     gathered = Gathered()
-    stale_s = policy.timing.stale_sample_s
     read: dict[str, Seen] = {}  # several signals share one coverage query: read once, warn once
     for rule in rules:
         query = covers[rule.name]
@@ -155,6 +156,8 @@ def read_samples(
             place = (node, _gpu(rule, sample, fleet), _key(rule, sample))
             best[place] = max(value, best.get(place, -math.inf))
     doubted |= _on_two_nodes(best)
+    if rule.peers:
+        best = unlike_peers(rule, best, fleet.nodes)
     readings = tuple(
         Reading(rule.name, node, gpu, value, key)
         for (node, gpu, key), value in sorted(best.items())
@@ -181,7 +184,7 @@ def _value(
         return None
     if rule.expects:
         value = wanted[node] - value
-    return value if is_beyond(rule, value) else None
+    return value if rule.peers or is_beyond(rule, value) else None
 
 
 def _gpu(rule: SignalRule, sample: Sample, fleet: Fleet) -> str:

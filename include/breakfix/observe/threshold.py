@@ -17,5 +17,6 @@ _OPS: Mapping[str, Callable[[float, float], bool]] = {
 
 
 def is_beyond(rule: SignalRule, value: float) -> bool:
-    """Whether the value speaks by this rule."""
-    return _OPS[rule.op](value, rule.threshold)
+    """Whether the value speaks by this rule, or may still speak where it clears later."""
+    limit = rule.threshold if rule.clear_threshold is None else rule.clear_threshold
+    return _OPS[rule.op](value, limit)
