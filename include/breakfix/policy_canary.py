@@ -102,6 +102,7 @@ class CanaryRules(_Rule):
     deploy_lookback_s: Seconds = Field(3600.0, alias="deploy_lookback")
     max_changes: int = Field(20, ge=1, description="Changes looked at in one run, newest first")
     watch_returned: bool = Field(default=True, description="Compare a returned node to its peers")
+    watch_every_s: Seconds = Field(3600.0, alias="watch_every", ge=60)
     pods: str = Field("", description="Series that name a pod's node: labels namespace, pod, node")
     by: tuple[str, ...] = Field(("namespace", "pod", "instance"), min_length=1)
     sources: Mapping[str, RequestSource] = Field(default_factory=dict)

@@ -36,6 +36,26 @@ def find_fact_changes(
             yield _fact_change(fact, value, sku, pool, has, frozenset(values) - has, settling)
 
 
+def mixture(observation: Observation, facts: Iterable[str]) -> tuple[str, ...]:
+    """Values that only part of a SKU and pool have: another mixture means that something changes.
+
+    Counts are left out, so that a rollout that goes on is the same mixture until a value comes or
+    goes.
+    """
+    groups: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for node in observation.judged:
+        known = observation.facts.get(node.name, {})
+        for fact in facts:
+            if value := known.get(fact, ""):
+                groups[fact, node.sku, node.pool] |= set(value.split(","))
+    return tuple(
+        f"{fact}={value} sku={sku} pool={pool}"
+        for (fact, sku, pool), values in sorted(groups.items())
+        if len(values) > 1
+        for value in sorted(values)
+    )
+
+
 def _differs(node: str, value: str, fact: str, then: Facts) -> bool:
     was = then.get(node, {}).get(fact, "")
     return "," in value or (was not in {"", value})
