@@ -73,6 +73,9 @@ class AbsoluteLimits(_Rule):
     error_rate: float = Field(0.05, ge=0, le=1)
     success_rate: float = Field(0.95, ge=0, le=1)
     p99_s: Seconds = Field(1.0, alias="p99")
+    sick_nodes: float = Field(
+        0.5, gt=0, le=1, description="Share with findings, of at least min_nodes, unlike stable"
+    )
 
 
 class RelativeLimits(_Rule):

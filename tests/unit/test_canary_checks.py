@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+
 import pytest
 
 from breakfix.cohorts import Advice, CheckOutcome, MetricValues
@@ -164,7 +165,10 @@ HEALTH = [
     pytest.param((2, 0), (50, 0), CONTINUE, id="two nodes are too few to clear anything"),
     pytest.param((5, 1), (50, 0), CONTINUE, id="one sick node is one sick node"),
     pytest.param((50, 6), (50, 5), PROCEED, id="about as many as elsewhere"),
-    pytest.param((5, 3), (5, 0), CONTINUE, id="too few nodes to be sure"),
+    pytest.param((5, 2), (5, 0), CONTINUE, id="too few nodes to be sure"),
+    pytest.param((4, 4), (6, 0), ROLL_BACK, id="all of a small cohort, none of the rest"),
+    pytest.param((4, 4), (6, 4), PROCEED, id="all, and stable is nearly as bad"),
+    pytest.param((2, 2), (6, 0), CONTINUE, id="two nodes are no cohort"),
     pytest.param((0, 0), (50, 0), CONTINUE, id="no node of the canary could be judged"),
 ]
 
@@ -193,7 +197,9 @@ METRICS = [
     pytest.param(TOKENS, SLOW, GOOD, ROLL_BACK, id="lower is worse, on many nodes"),
     pytest.param(TOKENS, GOOD, SLOW, PROCEED, id="higher is better"),
     pytest.param(TOKENS, values(60, 61), values(100, 101, 102), CONTINUE, id="lower on two nodes"),
-    pytest.param(TOKENS, values(*[0] * 12), values(*[0.5] * 12), PROCEED, id="a baseline of nothing"),
+    pytest.param(
+        TOKENS, values(*[0] * 12), values(*[0.5] * 12), PROCEED, id="a baseline of nothing"
+    ),
     pytest.param(QUEUE, values(11), values(1, 1, 1), ROLL_BACK, id="the absolute limit by itself"),
     pytest.param(QUEUE, values(*[0.9] * 12), values(*[0] * 12), PROCEED, id="twice of the floor"),
     pytest.param(QUEUE, {}, GOOD, CONTINUE, id="the canary does not report it"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from breakfix.cohorts import Advice, CanaryReport, Change, ChangeAdvice
+from breakfix.cohorts import Advice, CanaryReport, Change, ChangeAdvice, CheckOutcome
 from breakfix.decide.canary import find_deploys, find_fact_changes
 from breakfix.flow.assessment import Assessment, assess
 from breakfix.flow.canary import check_cohorts
@@ -86,7 +86,9 @@ def find_changes(services: Services, observation: Observation) -> ChangesFound:
     """
     rules = services.policy.canary
     nodes = {n.name: n for n in observation.judged}
-    fleet = Fleet(nodes, NodeNames(services.policy.names, frozenset(n.name for n in observation.nodes)))
+    fleet = Fleet(
+        nodes, NodeNames(services.policy.names, frozenset(n.name for n in observation.nodes))
+    )
     then = [observation.at - timedelta(seconds=s) for s in (rules.window_s, rules.lookback_s)]
     (settled, odd), (before, odder) = (
         read_facts(services.metrics, fleet, services.policy, at=at) for at in then
@@ -101,7 +103,9 @@ def find_changes(services: Services, observation: Observation) -> ChangesFound:
             nodes.values(), fact, now=observation.facts, settled=settled, before=before
         )
     changes += find_deploys(observation, lookback_s=rules.deploy_lookback_s)
-    notes = [f"{fact} could not be read now or of before: not looked at" for fact in sorted(skipped)]
+    notes = [
+        f"{fact} could not be read now or of before: not looked at" for fact in sorted(skipped)
+    ]
     return ChangesFound(tuple(changes), tuple(notes), frozenset(skipped))
 
 
@@ -137,11 +141,22 @@ def _advise(
 
 
 def standing_advice(before: ChangeAdvice | None, report: CanaryReport) -> Advice:
-    """A roll-back stands until the change is cleared: seeing less does not clear it."""
-    was_bad = before is not None and before.advice is Advice.ROLL_BACK
-    if was_bad and report.advice is Advice.CONTINUE:
-        return Advice.ROLL_BACK
-    return report.advice
+    """A roll-back stands until the change is cleared: by every check that had failed, passed.
+
+    Seeing less does not clear it: a canary that was drained fails no request any more.
+    """
+    if before is None or before.advice is not Advice.ROLL_BACK:
+        return report.advice
+    passed = {c.name for c in report.checks if c.outcome is CheckOutcome.PASSED}
+    is_cleared = report.advice is Advice.PROCEED and passed >= set(_failed_before(before))
+    return Advice.PROCEED if is_cleared else Advice.ROLL_BACK
+
+
+def _failed_before(before: ChangeAdvice | None) -> list[str]:
+    """The checks for which a standing roll-back was advised."""
+    if before is None or before.advice is not Advice.ROLL_BACK:
+        return []
+    return [str(name) for name in before.detail.get("failed", ())]
 
 
 def _record(
@@ -160,13 +175,20 @@ def _record(
         advice,
         reason=reason,
         nodes=change.nodes,
-        detail=_detail(change, report),
+        detail=_detail(change, report) | {"failed": _failed(report, advice, before)},
         actor=actor,
         now=report.at,
     )
     was_overdue = before is not None and bool(before.detail.get("is_overdue"))
     if before is None or before.advice is not advice or (report.is_overdue and not was_overdue):
         services.notifier.tell(f"change {change.scope}: {advice}", _told(change, advice, reason))
+
+
+def _failed(report: CanaryReport, advice: Advice, before: ChangeAdvice | None) -> list[str]:
+    if advice is not Advice.ROLL_BACK:
+        return []
+    now = {c.name for c in report.checks if c.outcome is CheckOutcome.FAILED}
+    return sorted(now.union(_failed_before(before)))
 
 
 def _told(change: Change, advice: Advice, reason: str) -> str:

@@ -37,9 +37,7 @@ def record(
         "last_seen": now,
     }
     if before is None:
-        row = insert(change_advices).values(
-            cluster=cluster, scope=scope, first_seen=now, **values
-        )
+        row = insert(change_advices).values(cluster=cluster, scope=scope, first_seen=now, **values)
         connection.execute(row)
     else:
         mine = change_advices.c.id == before.id

@@ -143,9 +143,7 @@ def _first(pods: Iterable[Pod]) -> datetime | None:
     return min((p.created_at for p in pods if p.created_at is not None), default=None)
 
 
-def _deploy(
-    owner: str, kind: str, newest: str, revisions: Mapping[str, Iterable[Pod]]
-) -> Change:
+def _deploy(owner: str, kind: str, newest: str, revisions: Mapping[str, Iterable[Pod]]) -> Change:
     new = list(revisions[newest])
     old = [p for revision, pods in revisions.items() if revision != newest for p in pods]
     nodes = frozenset(p.node for p in new)

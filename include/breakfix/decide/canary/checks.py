@@ -108,9 +108,7 @@ def few(requests: float, rules: CanaryRules, whose: str) -> str:
     return f"{whose} has {requests:.0f} requests of the {rules.min_requests} wanted"
 
 
-def _error_limit(
-    source: SourceTraffic, canary: Count, stable: Count, rules: CanaryRules
-) -> Check:
+def _error_limit(source: SourceTraffic, canary: Count, stable: Count, rules: CanaryRules) -> Check:
     limit = rules.absolute.error_rate
     row = _row(source, "error rate", canary, stable, limit)
     if why := source.trouble or few(canary.all, rules, "the canary"):
@@ -175,9 +173,7 @@ def relative_outcome(
     return FAILED, ""
 
 
-def metric_checks(
-    values: MetricValues, rule: BusinessMetric, alpha: float
-) -> Iterator[Check]:
+def metric_checks(values: MetricValues, rule: BusinessMetric, alpha: float) -> Iterator[Check]:
     """The median of the nodes or pods against the limit, and against stable's."""
     canary, stable = list(values.canary.values()), list(values.stable.values())
     here, there = (median(canary) if canary else None), (median(stable) if stable else None)
@@ -223,10 +219,12 @@ def _metric_ratio(
     return settled(row, *relative_outcome(_is_worse(here, limit, rule), True, p, alpha), p)
 
 
-def health_check(
-    health: tuple[NodeHealth, NodeHealth], rules: CanaryRules, alpha: float
-) -> Check:
-    """Nodes with findings of their own, in the cohort against the rest: needs no request at all."""
+def health_check(health: tuple[NodeHealth, NodeHealth], rules: CanaryRules, alpha: float) -> Check:
+    """Nodes with findings of their own, in the cohort against the rest: needs no request at all.
+
+    Where most of a small cohort is sick and stable is not, that speaks without a test: four of four
+    nodes would never be enough for the test's share of alpha.
+    """
     canary, stable = health
     here = Count(float(len(canary.sick)), float(canary.judged))
     there = Count(float(len(stable.sick)), float(stable.judged))
@@ -245,6 +243,9 @@ def health_check(
         return settled(row, UNKNOWN, why)
     p = rate_p_value(here.bad, here.all, there.bad, there.all)
     is_of_many = here.bad > 1
+    most = here.bad >= rules.min_nodes and here.share > rules.absolute.sick_nodes
+    if most and here.share > limit:
+        return settled(row, FAILED, "most of the canary", p)
     return settled(row, *relative_outcome(here.share > limit, is_of_many, p, alpha), p)
 
 

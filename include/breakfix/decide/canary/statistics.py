@@ -13,7 +13,9 @@ from collections.abc import Sequence
 EXACT_UP_TO = 200_000
 
 
-def rate_p_value(canary_bad: float, canary_all: float, stable_bad: float, stable_all: float) -> float:
+def rate_p_value(
+    canary_bad: float, canary_all: float, stable_bad: float, stable_all: float
+) -> float:
     """How likely the canary's share of bad ones is by chance, were both cohorts alike.
 
     Fisher's exact test; pooled two-proportion z-test for large counts. Counts of Prometheus are

@@ -59,9 +59,7 @@ def _checks(evidence: Evidence, rules: CanaryRules, alpha: float) -> Iterator[Ch
         yield health_check(evidence.health, rules, alpha)
 
 
-def _answer(
-    evidence: Evidence, checks: Sequence[Check], rules: CanaryRules
-) -> tuple[Advice, str]:
+def _answer(evidence: Evidence, checks: Sequence[Check], rules: CanaryRules) -> tuple[Advice, str]:
     failed = [c for c in checks if c.outcome is CheckOutcome.FAILED]
     if failed:
         return Advice.ROLL_BACK, _failure(failed)

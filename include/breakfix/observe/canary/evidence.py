@@ -196,9 +196,7 @@ def _merged(parts: list[dict[float, float]]) -> tuple[tuple[float, float], ...]:
     return tuple((b, sum(p[b] for p in whole)) for b in bounds)
 
 
-def _metric(
-    rule: BusinessMetric, asked: Asked, answers: Answers, places: Places
-) -> MetricValues:
+def _metric(rule: BusinessMetric, asked: Asked, answers: Answers, places: Places) -> MetricValues:
     found = [answers[asked.query(rule.query, c)] for c in asked.cohorts]
     trouble = next((t for a in found if (t := trouble_of(a))), "")
     if trouble:

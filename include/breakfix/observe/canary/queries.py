@@ -59,7 +59,5 @@ def parse_matchers(text: str) -> str:
         else:
             break
     if not found or inner[at:].strip():
-        raise SettingsError(
-            f'{text!r} are no label matchers; write e.g. app="chat",version=~"2.*"'
-        )
+        raise SettingsError(f'{text!r} are no label matchers; write e.g. app="chat",version=~"2.*"')
     return ",".join(found)
