@@ -99,7 +99,7 @@ class NodeHealth:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything that one comparison rests on. `health`: (canary, stable), None if not looked at."""
+    """Everything that one comparison rests on. `health`: (canary, stable), or not looked at."""
 
     at: datetime
     window_s: float

@@ -22,8 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from breakfix.durations import Seconds
-from breakfix.durations import parse_duration as parse_duration
+from breakfix.durations import Seconds as Seconds  # noqa: PLC0414 - part of this module's words
+from breakfix.durations import parse_duration as parse_duration  # noqa: PLC0414
 from breakfix.errors import SettingsError
 from breakfix.model import (
     DISRUPTIVE,

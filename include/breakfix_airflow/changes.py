@@ -95,7 +95,7 @@ def start_when_changed(built: Services, api: AirflowApi, observation: Observatio
     if not mixed:
         return False
     run_id = f"seen.{digest(mixed)[:16]}"
-    body = {
+    body: dict[str, Any] = {
         "dag_run_id": run_id,
         "logical_date": None,
         "conf": {},

@@ -21,7 +21,7 @@ MAX_MINUTES = 24 * 60
 Canary = Annotated[
     str,
     typer.Option(
-        help='What is new: node labels (a=b), pods:NAMESPACE/a=b, or label matchers (a="b",c=~"d.*").'
+        help='What is new: node labels (a=b), pods:NAMESPACE/a=b, or label matchers (a="b").'
     ),
 ]
 Stable = Annotated[str, typer.Option(help="What it is compared with, in the same words.")]

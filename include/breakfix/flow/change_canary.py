@@ -136,7 +136,7 @@ def _advise(
     advice = standing_advice(before, report)
     is_new = before is None or before.advice is not advice
     if not is_dry_run:
-        _record(services, change, report, advice, before, actor)
+        _record(services, change, report, advice, before=before, actor=actor)
     return Advised(change, report, advice, is_new)
 
 
@@ -164,6 +164,7 @@ def _record(
     change: Change,
     report: CanaryReport,
     advice: Advice,
+    *,
     before: ChangeAdvice | None,
     actor: str,
 ) -> None:

@@ -45,9 +45,9 @@ def record(
     if before is None or before.advice is not advice:
         told = {"advice": advice, "reason": reason, "nodes": sorted(nodes)}
         audit.append(connection, cluster, ADVISED, scope, actor=actor, detail=told, now=now)
-    after = _open(connection, cluster, scope)
-    assert after is not None  # written in this transaction
-    return _advice(after)
+    mine_now = (change_advices.c.cluster == cluster, change_advices.c.scope == scope)
+    query = select(change_advices).where(*mine_now, change_advices.c.closed_at.is_(None))
+    return _advice(connection.execute(query).one())
 
 
 def close(

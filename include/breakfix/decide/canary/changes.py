@@ -11,6 +11,7 @@ from breakfix.model import Node, Observation, Pod
 
 Facts = Mapping[str, Mapping[str, str]]  # node -> fact -> value
 DEPLOY = "deploy"
+_LONGEST_NUMBER = 18  # digits; longer ones are names, and int() would refuse very long ones
 #: Which of the fleet's pods are of one revision of their owner, the first that is there.
 REVISIONS = ("rollouts-pod-template-hash", "pod-template-hash", "controller-revision-hash")
 
@@ -30,10 +31,22 @@ def find_fact_changes(
         groups[node.sku, node.pool].append(node.name)
     for (sku, pool), names in sorted(groups.items()):
         values = {n: v for n in sorted(names) if (v := now.get(n, {}).get(fact, ""))}
+        place = f"sku={sku} pool={pool}"
         settling = frozenset(n for n, v in values.items() if _differs(n, v, fact, settled))
         for value in _new_values(values, fact, before):
             has = frozenset(n for n, v in values.items() if v == value)
-            yield _fact_change(fact, value, sku, pool, has, frozenset(values) - has, settling)
+            rest = frozenset(values) - has
+            yield Change(
+                scope=f"{fact}={value} {place}",
+                what=fact,
+                value=value,
+                canary=Cohort(f"{place} with {fact} {value}", nodes=has - settling),
+                stable=Cohort(f"{place} without {fact} {value}", nodes=rest - settling),
+                nodes=has,
+                sku=sku,
+                pool=pool,
+                settling=settling,
+            )
 
 
 def mixture(observation: Observation, facts: Iterable[str]) -> tuple[str, ...]:
@@ -79,32 +92,9 @@ def version_key(text: str) -> tuple[tuple[int, int | str], ...]:
     """Numbers compare as numbers: 580.9 is before 580.95."""
     parts: list[tuple[int, int | str]] = []
     for word in text.replace("-", ".").split("."):
-        is_number = word.isascii() and word.isdigit() and len(word) < 19
+        is_number = word.isascii() and word.isdigit() and len(word) <= _LONGEST_NUMBER
         parts.append((1, int(word)) if is_number else (0, word))
     return tuple(parts)
-
-
-def _fact_change(
-    fact: str,
-    value: str,
-    sku: str,
-    pool: str,
-    has: frozenset[str],
-    rest: frozenset[str],
-    settling: frozenset[str],
-) -> Change:
-    place = f"sku={sku} pool={pool}"
-    return Change(
-        scope=f"{fact}={value} {place}",
-        what=fact,
-        value=value,
-        canary=Cohort(f"{place} with {fact} {value}", nodes=has - settling),
-        stable=Cohort(f"{place} without {fact} {value}", nodes=rest - settling),
-        nodes=has,
-        sku=sku,
-        pool=pool,
-        settling=settling,
-    )
 
 
 def find_deploys(observation: Observation, *, lookback_s: float) -> Iterator[Change]:
@@ -122,7 +112,7 @@ def find_deploys(observation: Observation, *, lookback_s: float) -> Iterator[Cha
         if revision and pod.node in gpu_nodes and not pod.is_finished:
             owners[pod.namespace, *owner][revision].append(pod)
     for (namespace, kind, name), revisions in sorted(owners.items()):
-        if len(revisions) < 2:
+        if len(revisions) == 1:
             continue
         newest = max(sorted(revisions), key=lambda r: _first(revisions[r]) or since)
         born = _first(revisions[newest])

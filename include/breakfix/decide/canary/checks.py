@@ -52,10 +52,12 @@ def failures_of(unit: Traffic) -> Count | None:
 
 
 def counts(units: Sequence[Traffic], of: Callable[[Traffic], Count | None]) -> list[Count]:
+    """Those of the units that could be told."""
     return [c for u in units if (c := of(u)) is not None]
 
 
 def summed(parts: Sequence[Count]) -> Count:
+    """The cohort's count."""
     return Count(sum(c.bad for c in parts), sum(c.all for c in parts))
 
 
