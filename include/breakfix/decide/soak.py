@@ -1,4 +1,4 @@
-"""A node under watch that does worse than its peers: a finding for people, never an action. Pure."""
+"""A node under watch that does worse than its peers: a finding for people, no action. Pure."""
 
 from __future__ import annotations
 
