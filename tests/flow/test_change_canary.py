@@ -230,6 +230,55 @@ def test_only_some_changes_are_asked_for(world):
     assert len(world.look(only="driver_version=B").advised) == 1
 
 
+@pytest.mark.parametrize(
+    ("ago", "is_found"),
+    [
+        pytest.param(timedelta(hours=20), True, id="twenty hours ago"),
+        pytest.param(timedelta(hours=30), False, id="thirty hours ago: no longer new"),
+    ],
+)
+def test_a_driver_is_new_for_a_day(world, ago, is_found):
+    world.drive_to("BBBAAAAAAA")
+    world.served.changed_at = world.clock.now() - ago
+    assert bool(world.look().advised) is is_found
+
+
+@pytest.mark.parametrize(
+    ("ago", "sizes"),
+    [
+        pytest.param(timedelta(minutes=7), (0, 7), id="within the window: in neither cohort"),
+        pytest.param(timedelta(minutes=15), (3, 7), id="before it"),
+    ],
+)
+def test_a_node_counts_once_the_whole_window_lies_after_its_change(world, ago, sizes):
+    world.drive_to("BBBAAAAAAA")
+    world.served.changed_at = world.clock.now() - ago
+    (seen,) = world.look().advised
+    assert (seen.report.canary_size, seen.report.stable_size) == sizes
+
+
+@pytest.mark.parametrize(
+    ("hours", "times"), [(5, 1), (7, 2)], ids=["before the deadline", "after it"]
+)
+def test_people_are_told_after_six_hours_without_an_answer(world, hours, times):
+    world.drive_to("BBBAAAAAAA")
+    world.served.requests = dict.fromkeys(NAMES, 10.0)
+    world.look()
+    world.clock.sleep(hours * 3600)
+    world.look()
+    assert world.subjects() == [f"change {SCOPE}: continue"] * times
+
+
+def test_more_changes_than_one_run_looks_at_are_said(world):
+    world.drive_to("BCDAAAAAAA")
+    few = world.services.policy.canary.model_copy(update={"max_changes": 2})
+    policy = world.services.policy.model_copy(update={"canary": few})
+    result = advise_on_changes(replace(world.services, policy=policy))
+    assert len(result.advised) == 2
+    assert result.notes == ("1 more changes than are looked at in one run",)
+    assert result.gone == ()
+
+
 # --------------------------------------------------------------------------- the soak
 
 

@@ -11,7 +11,7 @@ from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.decide.canary import find_deploys, find_fact_changes, hold_changes, mixture
 from breakfix.decide.canary.changes import version_key
 from breakfix.model import DISRUPTIVE, Action, FailureClass, Owner, Pod, RefusalReason
-from tests.observations import NOW, judged, observation, ready_node, xid
+from tests.observations import NOW, POLICY, judged, observation, ready_node, xid
 
 NAMES = tuple(f"n{i}" for i in range(6))
 NODES = [ready_node(n, sku="h100", pool="train") for n in NAMES]
@@ -134,6 +134,15 @@ def test_the_newest_pods_of_a_rollout_are_the_canary():
     assert found.canary.pods == {("ai", "chat-bbb-0")}
     assert found.stable.pods == {("ai", "chat-aaa-0"), ("ai", "chat-aaa-1")}
     assert found.nodes == {"n3"}
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(45, 1), (90, 0)])
+def test_a_rollout_is_new_for_an_hour(minutes, found):
+    old = pods("ReplicaSet", "chat", "aaa", ["n1", "n2"], age_s=90000)
+    new = pods("ReplicaSet", "chat", "bbb", ["n3"], age_s=minutes * 60)
+    seen = replace(observation(nodes=NODES), pods=(*old, *new))
+    looked = find_deploys(seen, lookback_s=POLICY.canary.deploy_lookback_s)
+    assert len(list(looked)) == found
 
 
 def test_of_a_daemon_set_the_nodes_are_compared():
