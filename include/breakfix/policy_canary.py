@@ -103,7 +103,9 @@ class CanaryRules(_Rule):
     facts: tuple[str, ...] = ("driver_version", "kernel_version")
     lookback_s: Seconds = Field(86400.0, alias="lookback")
     deploy_lookback_s: Seconds = Field(3600.0, alias="deploy_lookback")
-    max_changes: int = Field(20, ge=1, description="Changes looked at in one run; facts come before deploys")
+    max_changes: int = Field(
+        20, ge=1, description="Changes looked at in one run; facts come before deploys"
+    )
     watch_returned: bool = Field(default=True, description="Compare a returned node to its peers")
     watch_every_s: Seconds = Field(3600.0, alias="watch_every", ge=60)
     pods: str = Field("", description="Series that name a pod's node: labels namespace, pod, node")
