@@ -9,9 +9,9 @@ import pytest
 
 from breakfix.cohorts import Advice
 from breakfix.decide.soak import SIGNAL, soak_of
-from breakfix.errors import LedgerError
+from breakfix.errors import LedgerError, SettingsError
 from breakfix.flow.assessment import assess
-from breakfix.flow.change_canary import advise_on_changes
+from breakfix.flow.change_canary import accept_change, advise_on_changes
 from breakfix.flow.services import Services
 from breakfix.flow.sweep import sweep
 from breakfix.model import CaseEnd, NodeState, RefusalReason
@@ -277,6 +277,61 @@ def test_more_changes_than_one_run_looks_at_are_said(world):
     assert len(result.advised) == 2
     assert result.notes == ("1 more changes than are looked at in one run",)
     assert result.gone == ()
+
+
+def test_a_driver_that_silences_its_nodes_is_neither_gone_nor_cleared_by_the_survivors(world):
+    world.drive_to("BBBBBAAAAA")
+    world.fail("a1", "a2", "a3")
+    world.look()
+    assert world.advice().advice is Advice.ROLL_BACK
+    for name in ("a1", "a2", "a3"):
+        del world.served.drivers[name]
+        del world.served.requests[name]
+        world.metrics.below.silent.add(name)
+    world.served.errors = {}
+    world.clock.sleep(3600)
+    (seen,) = world.look().advised
+    assert seen.report.canary_size == 5
+    assert seen.report.advice is not Advice.PROCEED
+    assert "2 of 5 nodes could be judged" in str(seen.report.checks)
+    for name in ("a4", "a5"):
+        del world.served.drivers[name]
+    world.clock.sleep(3600)
+    assert world.look().gone == ()
+    assert world.advice().advice is Advice.ROLL_BACK
+    assert len(world.advice().nodes) == 5
+
+
+def test_what_a_person_accepts_holds_repairs_no_more_until_something_else_fails(world):
+    world.drive_to("BBBAAAAAAA")
+    world.fail("a1", "a2", "a3", share=0.04)
+    world.look()
+    accept_change(world.services, SCOPE, actor="cli:ann", reason="known, fixed in 581")
+    world.break_node("a1")
+    assert [c.node for c in sweep(world.services).cases] == ["a1"]
+    for _ in range(2):
+        world.clock.sleep(3600)
+        world.look()
+        assert world.advice().advice is Advice.CONTINUE
+    assert world.advice().detail["accepted"]["by"] == "cli:ann"
+    assert world.advice().reason.startswith("a person accepted this: vllm error rate")
+    world.fail("a1", "a2", "a3", share=0.2)
+    world.look()
+    assert world.advice().advice is Advice.ROLL_BACK
+    told = [e for e in world.ledger.audit_entries() if e.event == "change.advised"]
+    assert [(e.actor, e.detail["advice"]) for e in told] == [
+        ("change_canary", "roll_back"),
+        ("cli:ann", "continue"),
+        ("change_canary", "roll_back"),
+    ]
+
+
+def test_only_a_change_to_be_rolled_back_is_accepted(world):
+    world.drive_to("BBBAAAAAAA")
+    world.look()
+    for scope in (SCOPE, "driver_version=Z"):
+        with pytest.raises(SettingsError, match="is to be rolled back"):
+            accept_change(world.services, scope, actor="cli:ann", reason="")
 
 
 # --------------------------------------------------------------------------- the soak

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from breakfix.cli import audit, canary, cases, drain, judge, policy, setup, switch
+from breakfix.cli import audit, canary, cases, changes, drain, judge, policy, setup, switch
 
 app = typer.Typer(
     name="breakfix",
@@ -19,6 +19,7 @@ app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
 app.add_typer(cases.app, name="case")
 app.add_typer(cases.reviews, name="review")
+app.add_typer(changes.app, name="change")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")

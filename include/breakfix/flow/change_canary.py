@@ -6,7 +6,7 @@ until it is cleared or gone: what looks like many broken nodes is then one bad c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from breakfix.cohorts import Advice, CanaryReport, Change, ChangeAdvice, CheckOutcome
-from breakfix.decide.canary import find_deploys, find_fact_changes
+from breakfix.decide.canary import find_deploys, find_fact_changes, last_known
+from breakfix.errors import SettingsError
 from breakfix.flow.assessment import Assessment, assess
 from breakfix.flow.canary import check_cohorts
 from breakfix.flow.services import Services
@@ -64,8 +65,8 @@ def advise_on_changes(
     nothing. Raises what observing raises: on half a look nothing is advised.
     """
     assessment = assess(services)
-    found = find_changes(services, assessment.observation)
     open_now = {} if services.ledger is None else {a.scope: a for a in services.ledger.advices()}
+    found = find_changes(services, assessment.observation, open_now.values())
     wanted = [c for c in found.changes if only in c.scope]
     notes = list(found.notes)
     most = services.policy.canary.max_changes
@@ -79,10 +80,13 @@ def advise_on_changes(
     return Result(advised, gone, tuple(notes), assessment.observation.at)
 
 
-def find_changes(services: Services, observation: Observation) -> ChangesFound:
+def find_changes(
+    services: Services, observation: Observation, known: Iterable[ChangeAdvice] = ()
+) -> ChangesFound:
     """Facts that spread over part of the fleet, then deploys.
 
-    A fact whose past cannot be read is skipped, not guessed at.
+    A fact whose past cannot be read is skipped, not guessed at. A node that is silent is taken to
+    have what it told before, `known` changes included.
     """
     rules = services.policy.canary
     nodes = {n.name: n for n in observation.judged}
@@ -99,14 +103,25 @@ def find_changes(services: Services, observation: Observation) -> ChangesFound:
         if any(_is_about(fact, w) for w in (*observation.warnings, *odd, *odder)):
             skipped.add(fact)
             continue
-        changes += find_fact_changes(
-            nodes.values(), fact, now=observation.facts, settled=settled, before=before
+        told = last_known(
+            nodes.values(),
+            fact,
+            now=observation.facts,
+            settled=settled,
+            remembered=_remembered(fact, known),
         )
+        changes += find_fact_changes(nodes.values(), fact, now=told, settled=settled, before=before)
     changes += find_deploys(observation, lookback_s=rules.deploy_lookback_s)
     notes = [
         f"{fact} could not be read now or of before: not looked at" for fact in sorted(skipped)
     ]
     return ChangesFound(tuple(changes), tuple(notes), frozenset(skipped))
+
+
+def _remembered(fact: str, known: Iterable[ChangeAdvice]) -> dict[str, str]:
+    """Node -> the value that an open change says it has; of several the newest."""
+    mine = [a for a in known if a.detail.get("what") == fact]
+    return {n: str(a.detail.get("value", "")) for a in mine for n in a.nodes}
 
 
 def _is_about(fact: str, warning: str) -> bool:
@@ -143,13 +158,47 @@ def _advise(
 def standing_advice(before: ChangeAdvice | None, report: CanaryReport) -> Advice:
     """A roll-back stands until the change is cleared: by every check that had failed, passed.
 
-    Seeing less does not clear it: a canary that was drained fails no request any more.
+    Seeing less does not clear it: a canary that was drained fails no request any more. What a
+    person has accepted is advised against no more, until another check fails.
     """
+    failed = {c.name for c in report.checks if c.outcome is CheckOutcome.FAILED}
+    if failed and failed <= set(accepted_checks(before)):
+        return Advice.CONTINUE
     if before is None or before.advice is not Advice.ROLL_BACK:
         return report.advice
     passed = {c.name for c in report.checks if c.outcome is CheckOutcome.PASSED}
     is_cleared = report.advice is Advice.PROCEED and passed >= set(_failed_before(before))
     return Advice.PROCEED if is_cleared else Advice.ROLL_BACK
+
+
+def accepted_checks(before: ChangeAdvice | None) -> list[str]:
+    """The checks whose failure a person has accepted for this change."""
+    if before is None:
+        return []
+    return [str(name) for name in before.detail.get("accepted", {}).get("checks", ())]
+
+
+def accept_change(services: Services, scope: str, *, actor: str, reason: str) -> ChangeAdvice:
+    """A person accepts what a change does: its nodes are repaired again from now on.
+
+    Another check that fails is advised against as ever. Raises SettingsError for a change that is
+    not to be rolled back.
+    """
+    before = next((a for a in services.book.advices() if a.scope == scope), None)
+    if before is None or before.advice is not Advice.ROLL_BACK:
+        raise SettingsError(f"no change {scope!r} is to be rolled back; see `breakfix change list`")
+    now = services.clock.now()
+    checks = sorted({*accepted_checks(before), *_failed_before(before)})
+    accepted = {"by": actor, "reason": reason, "at": now.isoformat(), "checks": checks}
+    return services.book.record_advice(
+        scope,
+        Advice.CONTINUE,
+        reason=f"accepted by {actor}: {reason or 'no reason given'}",
+        nodes=before.nodes,
+        detail={**before.detail, "accepted": accepted, "failed": []},
+        actor=actor,
+        now=now,
+    )
 
 
 def _failed_before(before: ChangeAdvice | None) -> list[str]:
@@ -169,14 +218,18 @@ def _record(
     actor: str,
 ) -> None:
     reason = report.reason
-    if advice is not report.advice and before is not None:
+    if advice is Advice.CONTINUE and report.advice is Advice.ROLL_BACK:
+        reason = f"a person accepted this: {reason}"
+    elif advice is not report.advice and before is not None:
         reason = f"{before.reason.partition('. Since then: ')[0]}. Since then: {reason}"
     services.book.record_advice(
         change.scope,
         advice,
         reason=reason,
         nodes=change.nodes,
-        detail=_detail(change, report) | {"failed": _failed(report, advice, before)},
+        detail=_detail(change, report)
+        | {"failed": _failed(report, advice, before)}
+        | ({"accepted": before.detail["accepted"]} if accepted_checks(before) and before else {}),
         actor=actor,
         now=report.at,
     )

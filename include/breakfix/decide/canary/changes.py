@@ -49,6 +49,22 @@ def find_fact_changes(
             )
 
 
+def last_known(
+    nodes: Iterable[Node], fact: str, *, now: Facts, settled: Facts, remembered: Mapping[str, str]
+) -> Facts:
+    """The fact of each node now; of one that is silent, what it told a window ago or ever.
+
+    A change that silences the nodes it breaks would otherwise be judged by the survivors, and be
+    gone with the last of them.
+    """
+    told: dict[str, dict[str, str]] = {}
+    for node in nodes:
+        known = now.get(node.name, {}).get(fact, "") or settled.get(node.name, {}).get(fact, "")
+        if value := known or remembered.get(node.name, ""):
+            told[node.name] = {fact: value}
+    return told
+
+
 def mixture(observation: Observation, facts: Iterable[str]) -> tuple[str, ...]:
     """Values that only part of a SKU and pool have: another mixture means that something changes.
 
