@@ -525,8 +525,9 @@ class Impact:
     """What taking the node out costs."""
 
     pods_evicted: int
-    gpus_stopped: int
+    gpus_stopped: int  # of the node's pods and of every gang that one of them belongs to
     gpus_free_after: int  # schedulable GPUs of its SKU and pool that stay free
+    gangs: tuple[str, ...] = ()  # what stops elsewhere too, each in words
 
 
 @dataclass(frozen=True, slots=True)

@@ -334,6 +334,9 @@ class Approvals(_Rule):
 
     approvers: tuple[str, ...] = ()  # empty: nobody may approve
     ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
+    gang_gpus: int = Field(
+        0, ge=0, description="A gang on several nodes that is larger is asked about in every mode"
+    )
 
 
 class Policy(_Rule):

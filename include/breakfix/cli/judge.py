@@ -157,6 +157,9 @@ def _print_plan(assessment: Assessment) -> None:
             for i in made.intents
         ),
     )
+    for i in made.intents:
+        for gang in i.impact.gangs:
+            say(f"{i.node}: stops as a whole: {gang}")
     print_table(
         "not done",
         ("node", "class", "guardrail", "why"),
