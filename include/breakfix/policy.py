@@ -40,9 +40,16 @@ from breakfix.policy_canary import CanaryRules
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
-    r"^kubernetes:(gpus_short|gpus_unlike_peers|condition:[A-Za-z0-9./_-]+!?=[A-Za-z]+)$"
+    r"^kubernetes:(gpus_short|gpus_unlike_peers|condition:[A-Za-z0-9./_|-]+!?=[A-Za-z]+"
+    r"|event:[A-Za-z0-9_|]+|pods_(evicted|failing_fast|crash_looping|stuck)"
+    r"|daemon_pods_down:[a-z0-9|-]+)$"
 )
-_WORDS = frozenset({"$window", "$window_s", "$step", "$node", "$gpu", "$seen"})
+_WORDS = frozenset(
+    {
+        *("$window", "$window_s", "$step", "$node", "$host", "$gpu", "$seen"),
+        *("$nodename", "$kubelet", "$podnode", "$ksm", "$ksm_seen", "$changed"),
+    }
+)
 _TEXT_FIELDS = ("value", "threshold", "key", "gpu", "node", "meaning")
 
 
@@ -91,7 +98,14 @@ class SignalRule(_Rule):
     - `$window`: the window, as a PromQL duration; `$window_s`: the same as a number of seconds;
     - `$step`: a twentieth of the window, between 5 s and a minute, for subqueries;
     - `$node`, `$gpu`: the labels of `names`, for `by (...)` and `on (...)`;
-    - `$seen(M)`: of a plain selector M, per node, the age in seconds of the oldest fresh sample.
+    - `$seen(M)`: of a plain selector M, per node, the age in seconds of the oldest fresh sample;
+    - `$nodename`, `$kubelet`: behind an expression of node exporter's or the kubelet's series,
+      adds the node's name by the scrape target;
+    - `$ksm(M)`: a selector of kube-state-metrics; what the scrape moved to `exported_node`,
+      `exported_namespace` and `exported_pod` is back in its place; `$ksm_seen(M)` is its coverage;
+    - `$podnode`: behind an expression by namespace and pod, adds the node and the workload;
+    - `$changed(M, L)`: of a selector M, the values of label L that nodes did not have some time ago
+      (`$host`: the labels of `names` that do not change with the target).
 
     The answer's labels name the node (and GPU, and for `key_label` the key). Series whose value is
     beyond `threshold` speak; the comparison is added to the query, so that healthy series never
@@ -100,7 +114,12 @@ class SignalRule(_Rule):
 
     A query `kubernetes:NAME` asks the API server's objects instead and needs no coverage:
     - `kubernetes:condition:TYPE=STATUS` or `TYPE!=STATUS`: for how many seconds the node's
-      condition is so;
+      condition is so; of several, `TYPE|TYPE=STATUS`, each is a key;
+    - `kubernetes:event:REASON|REASON`: how often an event of the node said so within the window;
+    - `kubernetes:pods_failing_fast`, `pods_crash_looping`, `pods_stuck`: how many workloads have
+      such pods here and live elsewhere; `pods_evicted`: how many pods, within the window;
+    - `kubernetes:daemon_pods_down:PATTERN`: for how many seconds a matching DaemonSet's pod here
+      has not been ready, beyond the window, while most of the others are;
     - `kubernetes:gpus_short`: how many GPUs fewer are allocatable than the node should have;
     - `kubernetes:gpus_unlike_peers`: how many GPUs fewer the node itself shows than most nodes of
       its SKU, pool and instance type.
@@ -188,8 +207,9 @@ class SignalRule(_Rule):
         if self.is_kubernetes:
             if not _KUBERNETES_QUERY.match(self.query):
                 msg = (
-                    f"{self.query!r} is none of kubernetes:condition:TYPE=STATUS,"
-                    " kubernetes:gpus_short and kubernetes:gpus_unlike_peers"
+                    f"{self.query!r} is none of kubernetes:condition:TYPE=STATUS, event:REASON,"
+                    " gpus_short, gpus_unlike_peers, pods_evicted, pods_failing_fast,"
+                    " pods_crash_looping, pods_stuck and daemon_pods_down:PATTERN"
                 )
                 raise ValueError(msg)
         elif not self.coverage:

@@ -12,6 +12,7 @@ from breakfix.cli import (
     drain,
     judge,
     policy,
+    replay,
     report,
     reviews,
     setup,
@@ -35,6 +36,7 @@ app.add_typer(changes.app, name="change")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
+app.command("replay")(replay.replay)
 app.command("report")(report.report)
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)
