@@ -10,13 +10,12 @@ import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -25,6 +24,8 @@ from pydantic import (
     model_validator,
 )
 
+from breakfix.durations import Seconds as Seconds  # noqa: PLC0414 - part of this module's words
+from breakfix.durations import parse_duration as parse_duration  # noqa: PLC0414
 from breakfix.errors import SettingsError
 from breakfix.model import (
     DISRUPTIVE,
@@ -35,6 +36,7 @@ from breakfix.model import (
     SignalMode,
     digest,
 )
+from breakfix.policy_canary import CanaryRules
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
@@ -49,22 +51,6 @@ _WORDS = frozenset(
     }
 )
 _TEXT_FIELDS = ("value", "threshold", "key", "gpu", "node", "meaning")
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_duration(value: object) -> float:
-    """Seconds from `90`, `"90s"`, `"15m"`, `"24h"`; ValueError says what is wanted."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    match = _DURATION.match(str(value))
-    if match is None:
-        msg = f"{value!r} is no duration; write e.g. 90s, 15m or 24h"
-        raise ValueError(msg)
-    return float(match[1]) * _UNIT_S[match[2]]
-
-
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
 
 
 class _Rule(BaseModel):
@@ -485,6 +471,7 @@ class Policy(_Rule):
     drain: Drain = Drain()
     timing: Timing = Timing()
     approvals: Approvals = Approvals()
+    canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")
     names: Names = Names()

@@ -6,7 +6,9 @@ import typer
 
 from breakfix.cli import (
     audit,
+    canary,
     cases,
+    changes,
     drain,
     judge,
     policy,
@@ -26,9 +28,11 @@ app = typer.Typer(
 )
 app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
+app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
 app.add_typer(cases.app, name="case")
 app.add_typer(reviews.app, name="review")
+app.add_typer(changes.app, name="change")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")

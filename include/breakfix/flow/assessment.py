@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from breakfix.act.guard import halt_level
+from breakfix.cohorts import ChangeAdvice
 from breakfix.decide import judge
+from breakfix.decide.canary import hold_changes
+from breakfix.decide.soak import heed_soaks
 from breakfix.flow.services import Services
 from breakfix.model import DISRUPTIVE, Case, HaltLevel, Judgement, NodeRecord, Observation, Plan
 from breakfix.observe import observe
@@ -47,7 +50,8 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
     if services.policy_note:
         warnings = (services.policy_note, *observation.warnings)
         observation = replace(observation, warnings=warnings)
-    judgement = judge(observation, services.policy, records, now)
+    judged = judge(observation, services.policy, records, now)
+    judgement = hold_changes(heed_soaks(judged, cases), observation, advices_of(services))
     accused = [v.node for v in judgement.verdicts if v.recommended_action in DISRUPTIVE]
     plan = make_plan(
         observation,
@@ -72,6 +76,11 @@ def remembered(services: Services) -> tuple[Mapping[str, NodeRecord], tuple[Case
         return {}, (), halt
     records = services.ledger.node_records(now=services.clock.now())
     return records, tuple(services.ledger.cases(open_only=True)), halt
+
+
+def advices_of(services: Services) -> tuple[ChangeAdvice, ...]:
+    """Open advice on changes; nothing where there is no ledger."""
+    return () if services.ledger is None else tuple(services.ledger.advices())
 
 
 def world_of(services: Services, assessment: Assessment) -> World:
