@@ -20,7 +20,14 @@ import numpy as np
 
 from breakfix.decide import judge
 from breakfix.errors import MetricsError
-from breakfix.model import Coverage, FailureClass, Node, NodeRecord, Observation
+from breakfix.model import (
+    Coverage,
+    FailureClass,
+    Judgement,
+    Node,
+    NodeRecord,
+    Observation,
+)
 from breakfix.observe import observe
 from breakfix.observe.promql import coverage_query, fact_query, signal_query
 from breakfix.policy import Policy
@@ -40,6 +47,7 @@ from breakfix.replay.world import World
 
 _PEERS = 5  # quiet nodes beside one that is compared with its peers
 _LIKE = 2  # quiet nodes of its kind beside any: so many agree on what is usual
+_FEW = 8  # quiet nodes in the small fleet that is judged first
 _QUIET_LOOKS = 12  # instants at which a quiet node is looked at
 _TIMED_S = 2400.0  # so long the age of a change may matter: boot grace, holds, NotReady
 
@@ -99,9 +107,8 @@ class _Direct:
                 else:
                     held[name] = sight
             if number == 0 or fresh:
-                seen = self._whole(at, held)
-                judged = judge(seen, self.policy, records, seen.at)
-                records = remember(records, judged)
+                seen, judged = self._judge(at, held, records)
+                records = {**records, **remember(records, judged)}
                 before = {who: len(calls) for who, calls in notes.calls.items()}
                 notes.add(at, seen, judged)
                 notes.accuse(THRESHOLDS, at, by_thresholds(seen, self.policy))
@@ -113,33 +120,52 @@ class _Direct:
                     notes.calls[who] += [replace(c, at=at) for c in calls]
         return notes
 
-    def _whole(self, at: float, held: Mapping[str, Sight]) -> Observation:
-        """The fleet: looked-at nodes as they were seen, all others as the quiet one."""
-        nodes = dict(self._still)
-        facts = dict(self._quiet_facts)
+    def _judge(
+        self, at: float, held: Mapping[str, Sight], records: Mapping[str, NodeRecord]
+    ) -> tuple[Observation, Judgement]:
+        """The verdicts about the whole fleet.
+
+        Quiet nodes count only where nodes are compared, in a common cause. So first a small fleet
+        is judged, and the whole one when so many of it are in trouble that there may be one.
+        """
+        quiet = [m.name for m in self.judged if m.name not in held]
+        few = frozenset(held) | set(quiet[: max(_FEW, 2 * len(held))])
+        seen = self._whole(at, held, few)
+        judged = judge(seen, self.policy, records, seen.at)
+        troubled = sum(v.failure_class is not None for v in judged.verdicts)
+        if troubled < self.policy.common_cause.min_nodes and not judged.incidents:
+            return seen, judged
+        seen = self._whole(at, held, frozenset(m.name for m in self.judged))
+        return seen, judge(seen, self.policy, records, seen.at)
+
+    def _whole(self, at: float, held: Mapping[str, Sight], names: frozenset[str]) -> Observation:
+        """These nodes: looked-at ones as they were seen, all others as the quiet one."""
+        nodes = {n: node for n, node in self._still.items() if n in names}
+        facts = {n: self._quiet_facts[n] for n in names}
         for name, sight in held.items():
             nodes.pop(name, None)
             nodes |= {n.name: n for n in sight.seen.nodes if n.name == name}
             facts[name] = {**facts.get(name, {}), **sight.seen.facts.get(name, {})}
-        coverage = dict(self._quiet_coverage)
-        for signal in {s for sight in held.values() for s in sight.unlike}:
-            coverage[signal] = self._cover(signal, held)
+        unlike = {s for sight in held.values() for s in sight.unlike}
+        coverage = {
+            s: self._cover(s, held if s in unlike else {}, names) for s in self._quiet_coverage
+        }
         readings = [r for n, s in held.items() for r in s.seen.readings if r.node == n]
         everyone = tuple(nodes[name] for name in sorted(nodes))
         return Observation(
             at=self.origin + timedelta(seconds=at),
             nodes=everyone,
-            gpu_nodes=frozenset(m.name for m in self.judged) & nodes.keys(),
+            gpu_nodes=names & nodes.keys(),
             readings=tuple(sorted(readings, key=lambda r: (r.node, r.signal, r.gpu, r.key))),
             coverage=coverage,
             facts=facts,
         )
 
-    def _cover(self, signal: str, held: Mapping[str, Sight]) -> Coverage:
+    def _cover(self, signal: str, held: Mapping[str, Sight], names: frozenset[str]) -> Coverage:
         quiet = self._quiet_coverage[signal]
         unlike = {n for n, s in held.items() if signal in s.unlike}
-        seen = quiet.nodes_seen ^ unlike
-        return Coverage(signal, frozenset(seen), quiet.nodes_expected, 0.0 if seen else None)
+        seen = (quiet.nodes_seen & names) ^ unlike
+        return Coverage(signal, seen, len(names), 0.0 if seen else None)
 
     # ------------------------------------------------------------------ quiet nodes
 
@@ -320,7 +346,7 @@ class Queries:
     def __init__(self, policy: Policy, most: int) -> None:
         self._policy = policy
         stale_s = policy.timing.stale_sample_s
-        self._of_signal = {
+        self._of_signal: dict[str, tuple[str, ...]] = {
             r.name: ()
             if r.is_kubernetes
             else (
@@ -359,10 +385,10 @@ class Queries:
 
     def by_reader(self, policy: Policy) -> list[tuple[frozenset[str], list[str]]]:
         """(metrics, queries) of each signal and fact that asks Prometheus."""
-        asked = [self._of_signal[s.name] for s in policy.signals]
+        asked: list[tuple[str, ...]] = [self._of_signal[s.name] for s in policy.signals]
         asked += [(self._of_fact[n],) for n in policy.facts]
         return [
-            (frozenset().union(*(metrics_of(parse(q)) for q in queries)), list(queries))
+            (frozenset(m for q in queries for m in metrics_of(parse(q))), list(queries))
             for queries in asked
             if queries
         ]

@@ -61,10 +61,13 @@ def _all(trace: Trace) -> Iterable[tuple[Sequence[str], Touch]]:
 
 
 def _of_series(series: Series) -> Touch:
-    """Until its last step: a constant from there on is a state that lasts."""
+    """Until a last step that leaves the baseline as it was; else it is a state that lasts."""
     if series.values or not series.steps:
         return Touch(-math.inf, math.inf, (series.metric,))
-    return Touch(series.steps[0].at, math.inf, (series.metric,))
+    last = series.steps[-1]
+    nothing = {"plus": 0.0, "times": 1.0}.get(series.how)
+    is_over = last.value == nothing and last.rate == 0 and last.noise == 0
+    return Touch(series.steps[0].at, last.at if is_over else math.inf, (series.metric,))
 
 
 def _of_gap(gap: Gap) -> Touch:

@@ -89,7 +89,7 @@ def _set(node: Binary, left: Vector, right: Vector) -> Vector:
     kept = []
     for e in left:
         match = there.get(_signature(node, e.labels), nowhere)
-        is_kept = e.there & (match if node.op == "and" else ~match)
+        is_kept = np.asarray(e.there & (match if node.op == "and" else ~match), np.bool_)
         if is_kept.any():
             kept.append(Element(e.labels, e.values, is_kept))
     return kept
@@ -185,7 +185,7 @@ def _group(node: Aggregation, labels: Labels) -> Signature:
 def _aggregated(name: str, labels: Labels, members: Vector) -> Element:
     there = np.array([e.there for e in members])
     values = np.array([e.values for e in members])
-    any_there = there.any(axis=0)
+    any_there = np.asarray(there.any(axis=0), np.bool_)
     count = there.sum(axis=0)
     match name:
         case "max":

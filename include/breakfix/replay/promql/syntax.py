@@ -35,16 +35,22 @@ class NotPromql(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Number:
+    """A number."""
+
     value: float
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
+    """A string."""
+
     value: str
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
+    """Series of a metric: an instant vector, or with a range a range vector."""
+
     metric: str
     matchers: tuple[tuple[str, str, str], ...]  # label, operator, value
     range_s: float = 0.0  # 0: an instant vector
@@ -53,6 +59,8 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Subquery:
+    """An expression at steps of a range."""
+
     of: Node
     range_s: float
     step_s: float
@@ -61,12 +69,16 @@ class Subquery:
 
 @dataclass(frozen=True, slots=True)
 class Call:
+    """A function."""
+
     name: str
     arguments: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregation:
+    """An aggregation by some labels, or without them."""
+
     name: str
     of: Node
     labels: tuple[str, ...]
@@ -76,6 +88,8 @@ class Aggregation:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
+    """An operator between two expressions."""
+
     op: str
     left: Node
     right: Node

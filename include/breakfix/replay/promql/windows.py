@@ -38,17 +38,17 @@ class Window:
     def _at(self, places: np.ndarray) -> Floats:
         if len(self.values) == 0:
             return np.zeros(len(self.ends))
-        return self.values[np.clip(places, 0, len(self.values) - 1)]
+        return np.asarray(self.values[np.clip(places, 0, len(self.values) - 1)], np.float64)
 
     def when(self, places: np.ndarray) -> Millis:
-        return self.times[np.clip(places, 0, max(len(self.times) - 1, 0))]
+        return np.asarray(self.times[np.clip(places, 0, max(len(self.times) - 1, 0))], np.int64)
 
     def between(self, marks: Floats) -> Floats:
         """The sum of what lies between neighbours within each window; marks[i]: from i-1 to i."""
         total = np.concatenate([[0.0], np.cumsum(marks)])
         high = np.maximum(self.high, self.low + 1)
         first = np.clip(self.low + 1, 0, len(total) - 1)
-        return total[np.clip(high, 0, len(total) - 1)] - total[first]
+        return np.asarray(total[np.clip(high, 0, len(total) - 1)] - total[first], np.float64)
 
 
 Answer = tuple[Floats, Bools]
