@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -39,7 +39,7 @@ from breakfix.replay.load import Source
 from breakfix.replay.outcome import Call, Replayed
 from breakfix.replay.promql import metrics_of, parse, reach_s
 from breakfix.replay.promql.vectors import Store
-from breakfix.replay.run import Notes, remember
+from breakfix.replay.run import Notes, Progress, in_processes, remember
 from breakfix.replay.stage import FIRST, GPU_NODES
 from breakfix.replay.touches import KUBERNETES, Touch, is_touched, touches_of
 from breakfix.replay.trace import Trace
@@ -74,6 +74,25 @@ def replay_directly(source: Source, policy: Policy, *, is_whole: bool = True) ->
     hours = math.ceil(trace.warmup / 3600)
     notes = _Direct(trace, policy, FIRST + timedelta(hours=hours)).run(is_whole=is_whole)
     return notes.replayed_of(trace, time.monotonic() - began)
+
+
+def replay_all_directly(
+    sources: Sequence[Source],
+    policy: Policy,
+    *,
+    jobs: int = 1,
+    is_whole: bool = False,
+    progress: Progress = lambda _: None,
+) -> tuple[Replayed, ...]:
+    """Every trace, in the order given, by so many processes. Raises MetricsError."""
+    work = partial(replay_directly, is_whole=is_whole)
+    if jobs > 1 and len(sources) > 1:
+        return in_processes(work, sources, policy, jobs=jobs, progress=progress)
+    replayed = []
+    for source in sources:
+        replayed.append(work(source, policy))
+        progress(replayed[-1])
+    return tuple(replayed)
 
 
 class _Direct:

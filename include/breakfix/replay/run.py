@@ -39,7 +39,9 @@ def replay_all(
     if jobs <= 1 or len(sources) <= 1:
         with Stage() as stage:
             return tuple(_told(replay(stage.load(s), policy), progress) for s in sources)
-    return _in_processes(sources, policy, jobs, progress)
+    return in_processes(
+        _replay_here, sources, policy, jobs=jobs, progress=progress, prepare=_open_stage
+    )
 
 
 def _told(done: Replayed, progress: Progress) -> Replayed:
@@ -138,13 +140,20 @@ def call_of(trace: str, at: float, verdict: Verdict) -> Call:
 _stage: Stage | None = None  # of this worker process
 
 
-def _in_processes(
-    sources: Sequence[Source], policy: Policy, jobs: int, progress: Progress
+def in_processes(
+    work: Callable[[Source, Policy], Replayed],
+    sources: Sequence[Source],
+    policy: Policy,
+    *,
+    jobs: int,
+    progress: Progress,
+    prepare: Callable[[], None] | None = None,
 ) -> tuple[Replayed, ...]:
+    """`work` on each trace, by so many processes, each `prepare`d once; in the order given."""
     context = multiprocessing.get_context("spawn")
     done: dict[str, Replayed] = {}
-    with ProcessPoolExecutor(min(jobs, len(sources)), context, initializer=_open_stage) as pool:
-        futures = [pool.submit(_replay_here, s, policy) for s in _largest_first(sources)]
+    with ProcessPoolExecutor(min(jobs, len(sources)), context, initializer=prepare) as pool:
+        futures = [pool.submit(work, s, policy) for s in _largest_first(sources)]
         try:
             for future in as_completed(futures):
                 result = future.result()

@@ -107,13 +107,13 @@ def _matched(node: Binary, left: Vector, right: Vector) -> Vector:
     for e in many:
         for other in ones.get(_signature(node, e.labels), ()):
             both = e.there & other.there
-            if both.any():
+            if np.any(both):
                 made.append(_pair(node, e, other, both))
     return made
 
 
 def _only_one(vector: Sequence[Element]) -> None:
-    if len(vector) > 1 and (sum(e.there.astype(np.int64) for e in vector) > 1).any():
+    if len(vector) > 1 and np.sum([e.there for e in vector], axis=0).max() > 1:
         raise NotPromql("several series match where one is wanted")
 
 
