@@ -97,7 +97,7 @@ def test_many_traces_keep_their_order():
     [
         pytest.param(
             {"gaps": [{"nodes": "n-001", "from": 60, "to": 120}]},
-            "n-001", "DCGM_FI_DEV_GPU_UTIL", (60, 120), id="a gap is in all metrics of its exporter",
+            "n-001", "DCGM_FI_DEV_GPU_UTIL", (60, 120), id="a gap is in all its exporter shows",
         ),
         pytest.param(
             {"series": [{"metric": "DCGM_FI_DEV_GPU_TEMP", "nodes": "n-001", "how": "plus",
