@@ -17,8 +17,12 @@ from breakfix.cli.app import app
 from breakfix.errors import MetricsError, SettingsError
 from breakfix.model import Action, FailureClass
 from breakfix.policy import Policy, parse_policy
+from breakfix.replay.direct import Queries, compare, replay_directly
+from breakfix.replay.expand import expand
 from breakfix.replay.load import Source, load_file, make_trace
 from breakfix.replay.outcome import OURS
+from breakfix.replay.promql import Evaluator, parse
+from breakfix.replay.promql.vectors import Store
 from breakfix.replay.remote_write import WrittenSeries
 from breakfix.replay.run import replay, replay_all
 from breakfix.replay.server import ReplayPrometheus
@@ -169,3 +173,82 @@ def test_the_command_prints_numbers_and_leaves_by_the_floors(tmp_path, monkeypat
     missed = CliRunner().invoke(app, ["replay", str(path), "--require", "precision=1.1"])
     assert missed.exit_code == 5
     assert "MISSED: precision" in missed.stdout
+
+
+# ------------------------------------------------------------------ direct replays
+
+NOISE = """
+name: a-noisy-hour
+about: Everything that noise touches, in one hour.
+kind: noise
+every: 60s
+length: 1h
+warmup: 1h
+fleet: [{prefix: gpu-a-, count: 6, racks: 3, gpus: 2}]
+telemetry:
+  metrics: [basic, xid, xid_count, xid_total, remap, pcie, ecc, nvlink, health]
+  infiniband: 1
+xids:
+  - {nodes: gpu-a-001, gpus: 0, code: 31, at: 7m}
+  - {nodes: gpu-a-002, gpus: 1, code: 94, at: 9m}
+gaps:
+  - {nodes: gpu-a-003, from: 12m, to: 17m}
+  - {nodes: gpu-a-004, gpus: 0, metrics: [DCGM_FI_DEV_ECC_DBE_VOL_TOTAL], effect: sentinel,
+     from: 20m, to: 22m}
+  - {nodes: gpu-a-005, exporters: [node, dcgm], from: 30m, to: 41m}
+health:
+  - {nodes: gpu-a-001, gpus: 1, watch: NVLINK, code: DCGM_FR_NVLINK_DOWN, from: 26m, to: 27m}
+series:
+  - metric: DCGM_FI_DEV_GPU_TEMP
+    nodes: gpu-a-002
+    how: plus
+    steps: [{at: 5m, value: 30}, {at: 25m, value: 0}]
+nodes:
+  - {nodes: gpu-a-005, at: 30m, conditions: {Ready: Unknown}}
+  - {nodes: gpu-a-005, at: 41m, booted: true}
+  - {nodes: gpu-a-005, at: 42m, conditions: {Ready: "True"}}
+  - {nodes: gpu-a-006, at: 15m, allocatable: 0}
+  - {nodes: gpu-a-006, at: 16m, allocatable: 2}
+restarts: [{nodes: gpu-a-005, at: 41m}]
+"""
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    path = tmp_path_factory.mktemp("noise") / "noise.trace.yaml"
+    path.write_text(NOISE)
+    return next(load_file(path))
+
+
+@pytest.mark.slow
+def test_direct_verdicts_are_those_of_a_real_prometheus(stage, noise, policy):
+    real = replay(stage.load(noise), policy)
+    direct = replay_directly(noise, policy)
+    assert compare(direct, real) == []
+    assert {c.node for c in real.calls[OURS]} >= {
+        "gpu-a-001",
+        "gpu-a-002",
+        "gpu-a-003",
+        "gpu-a-005",
+    }
+
+
+@pytest.mark.slow
+def test_every_query_of_the_policy_means_the_same_in_both(stage, noise, policy):
+    scene = stage.load(noise)
+    store = Store()
+    for series in expand(noise.trace, scene.origin):
+        store.add(series.labels, series.times, series.values)
+    instants = [scene.instant(t) for t in noise.trace.sweeps]
+    millis = np.array([round(t.timestamp() * 1000) for t in instants], np.int64)
+    rules = Queries(policy, most=2)
+    for query in rules.queries(policy):
+        vector = Evaluator(store).vector(parse(query), millis)
+        for place, at in enumerate(instants):
+            real = {_key(s.labels): s.value for s in scene.metrics.query(query, at=at).samples}
+            ours = {_key(e.labels): float(e.values[place]) for e in vector if e.there[place]}
+            assert ours == pytest.approx(real, rel=1e-9, abs=1e-6, nan_ok=True), (query, at)
+
+
+def _key(labels):
+    return tuple(sorted(labels.items()))

@@ -14,13 +14,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from breakfix.cli.output import ExitCode, Format, Output, complain, print_json, print_table, say
 from breakfix.errors import SettingsError
 from breakfix.policy import Policy, parse_policy
 from breakfix.replay.baselines import FATAL_EVENTS, THRESHOLDS
+from breakfix.replay.direct import compare, replay_all_directly
 from breakfix.replay.floors import Floor, check_floors
-from breakfix.replay.load import load_paths
+from breakfix.replay.load import Source, load_paths
 from breakfix.replay.outcome import OURS, Replayed
 from breakfix.replay.publish import Publication, numbers, publication, score_rows
 from breakfix.replay.run import Progress as Tell
@@ -32,13 +34,20 @@ from breakfix.wiring import default_policy_text, load_policy
 AUTOMATIONS = (OURS, THRESHOLDS, FATAL_EVENTS)
 
 
-def replay(  # noqa: PLR0917 - typer reads them by keyword
+def replay(
     paths: Annotated[list[Path], typer.Argument(help="Trace files, or folders of *.trace.yaml.")],
+    *,
     output: Output = Format.TABLE,
     policy: Annotated[
         Path | None, typer.Option(help="A policy overlay; default: BREAKFIX_POLICY.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes, a Prometheus each.")] = 1,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Without a Prometheus: for many days of noise.")
+    ] = False,
+    compare_direct: Annotated[
+        bool, typer.Option("--compare-direct", help="Both ways; exit 5 where verdicts differ.")
+    ] = False,
     require: Annotated[
         str, typer.Option(help="Floors, e.g. precision=0.99,recall=0.95; exit 5 below one.")
     ] = "",
@@ -51,7 +60,11 @@ def replay(  # noqa: PLR0917 - typer reads them by keyword
     sources = load_paths(paths)
     rules = _policy(policy)
     with _progress(len(sources)) as tell:
-        replayed = replay_all(sources, rules, jobs=jobs, progress=tell)
+        if direct:
+            replayed = replay_all_directly(sources, rules, jobs=jobs, progress=tell)
+        else:
+            replayed = replay_all(sources, rules, jobs=jobs, progress=tell)
+    differences = _differences(sources, rules, replayed, jobs) if compare_direct else []
     scores = [score(replayed, who) for who in AUTOMATIONS]
     floors = check_floors(require, scores[0])
     if write is not None:
@@ -61,9 +74,30 @@ def replay(  # noqa: PLR0917 - typer reads them by keyword
         print_json(numbers(rules, replayed, scores, floors))
     else:
         _print(replayed, scores, floors)
+    if differences:
+        sys.exit(complain(f"{len(differences)} verdicts differ", ExitCode.UNSOUND))
     missed = [f for f in floors if not f.is_kept]
     if missed:
         sys.exit(complain("below the floor: " + "; ".join(map(str, missed)), ExitCode.UNSOUND))
+
+
+def _differences(
+    sources: Sequence[Source], policy: Policy, replayed: Sequence[Replayed], jobs: int
+) -> Sequence[str]:
+    """Where the direct path says something else than the real Prometheus; told to people."""
+    ours = replay_all_directly(sources, policy, jobs=jobs, is_whole=True)
+    lines = [
+        f"{a.trace.name}: {line}"
+        for a, b in zip(ours, replayed, strict=True)
+        for line in compare(a, b)
+    ]
+    verdicts = sum(len(r.trace.sweeps) * len(r.trace.node_names) for r in replayed)
+    Console(stderr=True).print(
+        Text(f"direct and Prometheus: {len(lines)} of {verdicts} verdicts differ")
+    )
+    for line in lines[:20]:
+        Console(stderr=True).print(Text(line))
+    return lines
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

@@ -124,11 +124,11 @@ class Plain:
     relabel: Mapping[str, str] = field(default_factory=dict)
 
 
-def gpu_series(trace: Trace, moment: Moment) -> Iterator[Plain]:
-    """The healthy series of one GPU, XIDs aside."""
-    for group in trace.telemetry.metrics:
-        for metric, make in GROUPS.get(group, {}).items():
-            yield Plain(metric, {}, Track(make(moment, metric), _held(moment)))
+def gpu_series(trace: Trace, moment: Moment, only: frozenset[str] | None = None) -> Iterator[Plain]:
+    """The healthy series of one GPU, XIDs aside; `only` those metrics."""
+    makers = {m: make for g in trace.telemetry.metrics for m, make in GROUPS.get(g, {}).items()}
+    for metric in makers if only is None else makers.keys() & only:
+        yield Plain(metric, {}, Track(makers[metric](moment, metric), _held(moment)))
     if "health" in trace.telemetry.metrics:
         for watch in WATCHES:
             labels = {"health_watch": watch, "health_error_code": "DCGM_FR_OK"}

@@ -24,6 +24,7 @@ from breakfix.replay.baselines import (
 from breakfix.replay.load import Source
 from breakfix.replay.outcome import OURS, Call, Replayed
 from breakfix.replay.stage import Scene, Stage
+from breakfix.replay.trace import Trace
 
 Progress = Callable[[Replayed], None]
 
@@ -38,7 +39,9 @@ def replay_all(
     if jobs <= 1 or len(sources) <= 1:
         with Stage() as stage:
             return tuple(_told(replay(stage.load(s), policy), progress) for s in sources)
-    return _in_processes(sources, policy, jobs, progress)
+    return in_processes(
+        _replay_here, sources, policy, jobs=jobs, progress=progress, prepare=_open_stage
+    )
 
 
 def _told(done: Replayed, progress: Progress) -> Replayed:
@@ -57,7 +60,7 @@ def replay(scene: Scene, policy: Policy) -> Replayed:
         notes.add(at, seen, judged)
         notes.accuse(THRESHOLDS, at, by_thresholds(seen, policy))
         notes.accuse(FATAL_EVENTS, at, by_fatal_events(scene.metrics, seen, policy, at=seen.at))
-    return notes.replayed(scene, time.monotonic() - began)
+    return notes.replayed_of(scene.trace, time.monotonic() - began)
 
 
 def remember(records: Mapping[str, NodeRecord], judgement: Judgement) -> Mapping[str, NodeRecord]:
@@ -102,10 +105,11 @@ class Notes:
             for node, why in sorted(accused.items())
         ]
 
-    def replayed(self, scene: Scene, seconds: float) -> Replayed:
+    def replayed_of(self, trace: Trace, seconds: float) -> Replayed:
+        """Everything noted of that trace."""
         calls = {who: tuple(said) for who, said in self.calls.items()}
         return Replayed(
-            scene.trace,
+            trace,
             calls,
             frozenset(self.incidents),
             frozenset(self.spoke),
@@ -136,13 +140,20 @@ def call_of(trace: str, at: float, verdict: Verdict) -> Call:
 _stage: Stage | None = None  # of this worker process
 
 
-def _in_processes(
-    sources: Sequence[Source], policy: Policy, jobs: int, progress: Progress
+def in_processes(
+    work: Callable[[Source, Policy], Replayed],
+    sources: Sequence[Source],
+    policy: Policy,
+    *,
+    jobs: int,
+    progress: Progress,
+    prepare: Callable[[], None] | None = None,
 ) -> tuple[Replayed, ...]:
+    """`work` on each trace, by so many processes, each `prepare`d once; in the order given."""
     context = multiprocessing.get_context("spawn")
     done: dict[str, Replayed] = {}
-    with ProcessPoolExecutor(min(jobs, len(sources)), context, initializer=_open_stage) as pool:
-        futures = [pool.submit(_replay_here, s, policy) for s in _largest_first(sources)]
+    with ProcessPoolExecutor(min(jobs, len(sources)), context, initializer=prepare) as pool:
+        futures = [pool.submit(work, s, policy) for s in _largest_first(sources)]
         try:
             for future in as_completed(futures):
                 result = future.result()

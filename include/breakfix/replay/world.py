@@ -44,9 +44,11 @@ class World:
     def _events(self, time: float) -> list[Event]:
         """What had been said of nodes by then; events of pods are no word on a node."""
         return [
-            Event(e.node, e.reason, e.message, e.count, when, when, e.source)
+            Event(
+                e.node, e.reason, e.message, e.count, self._when(e.at), self._when(e.at), e.source
+            )
             for e in self.trace.events
-            if e.node and e.at <= time and (when := self._when(e.at))
+            if e.node and e.at <= time
         ]
 
     def _when(self, time: float) -> datetime:
@@ -80,15 +82,6 @@ class World:
     def _pod(self, spec: PodSpec, now: PodNow) -> Pod:
         kind, _, name = spec.owner.partition("/")
         owners = (Owner(kind, name, f"uid-{kind}-{name}"),) if spec.owner else ()
-        more: dict[str, Any] = {
-            "reason": now.reason,
-            "changed_at": self._when(now.at),
-            "waiting": now.waiting,
-            "unschedulable": now.unschedulable,
-            "run_s": now.run_s,
-            "ended_at": None if now.ended_at is None else self._when(now.ended_at),
-            "exit_code": now.exit_code,
-        }
         return Pod(
             namespace=spec.namespace,
             name=spec.name,
@@ -101,7 +94,13 @@ class World:
             gpus=spec.gpus,
             is_ready=now.is_ready,
             created_at=self._when(-self.trace.warmup if spec.start is None else spec.start),
-            **{k: v for k, v in more.items() if k in Pod.__dataclass_fields__},
+            reason=now.reason,
+            changed_at=self._when(now.at),
+            waiting=now.waiting,
+            unschedulable=now.unschedulable,
+            run_s=now.run_s,
+            ended_at=None if now.ended_at is None else self._when(now.ended_at),
+            exit_code=now.exit_code,
         )
 
     def _exporter(self, member: Member) -> Pod:
