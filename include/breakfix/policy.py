@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -36,9 +38,16 @@ from breakfix.model import (
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
-    r"^kubernetes:(gpus_short|gpus_unlike_peers|condition:[A-Za-z0-9./_-]+!?=[A-Za-z]+)$"
+    r"^kubernetes:(gpus_short|gpus_unlike_peers|condition:[A-Za-z0-9./_|-]+!?=[A-Za-z]+"
+    r"|event:[A-Za-z0-9_|]+|pods_(evicted|failing_fast|crash_looping|stuck)"
+    r"|daemon_pods_down:[a-z0-9|-]+)$"
 )
-_WORDS = frozenset({"$window", "$window_s", "$step", "$node", "$gpu", "$seen"})
+_WORDS = frozenset(
+    {
+        *("$window", "$window_s", "$step", "$node", "$host", "$gpu", "$seen"),
+        *("$nodename", "$kubelet", "$podnode", "$ksm", "$ksm_seen", "$changed"),
+    }
+)
 _TEXT_FIELDS = ("value", "threshold", "key", "gpu", "node", "meaning")
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -103,7 +112,14 @@ class SignalRule(_Rule):
     - `$window`: the window, as a PromQL duration; `$window_s`: the same as a number of seconds;
     - `$step`: a twentieth of the window, between 5 s and a minute, for subqueries;
     - `$node`, `$gpu`: the labels of `names`, for `by (...)` and `on (...)`;
-    - `$seen(M)`: of a plain selector M, per node, the age in seconds of the oldest fresh sample.
+    - `$seen(M)`: of a plain selector M, per node, the age in seconds of the oldest fresh sample;
+    - `$nodename`, `$kubelet`: behind an expression of node exporter's or the kubelet's series,
+      adds the node's name by the scrape target;
+    - `$ksm(M)`: a selector of kube-state-metrics; what the scrape moved to `exported_node`,
+      `exported_namespace` and `exported_pod` is back in its place; `$ksm_seen(M)` is its coverage;
+    - `$podnode`: behind an expression by namespace and pod, adds the node and the workload;
+    - `$changed(M, L)`: of a selector M, the values of label L that nodes did not have some time ago
+      (`$host`: the labels of `names` that do not change with the target).
 
     The answer's labels name the node (and GPU, and for `key_label` the key). Series whose value is
     beyond `threshold` speak; the comparison is added to the query, so that healthy series never
@@ -112,7 +128,12 @@ class SignalRule(_Rule):
 
     A query `kubernetes:NAME` asks the API server's objects instead and needs no coverage:
     - `kubernetes:condition:TYPE=STATUS` or `TYPE!=STATUS`: for how many seconds the node's
-      condition is so;
+      condition is so; of several, `TYPE|TYPE=STATUS`, each is a key;
+    - `kubernetes:event:REASON|REASON`: how often an event of the node said so within the window;
+    - `kubernetes:pods_failing_fast`, `pods_crash_looping`, `pods_stuck`: how many workloads have
+      such pods here and live elsewhere; `pods_evicted`: how many pods, within the window;
+    - `kubernetes:daemon_pods_down:PATTERN`: for how many seconds a matching DaemonSet's pod here
+      has not been ready, beyond the window, while most of the others are;
     - `kubernetes:gpus_short`: how many GPUs fewer are allocatable than the node should have;
     - `kubernetes:gpus_unlike_peers`: how many GPUs fewer the node itself shows than most nodes of
       its SKU, pool and instance type.
@@ -200,8 +221,9 @@ class SignalRule(_Rule):
         if self.is_kubernetes:
             if not _KUBERNETES_QUERY.match(self.query):
                 msg = (
-                    f"{self.query!r} is none of kubernetes:condition:TYPE=STATUS,"
-                    " kubernetes:gpus_short and kubernetes:gpus_unlike_peers"
+                    f"{self.query!r} is none of kubernetes:condition:TYPE=STATUS, event:REASON,"
+                    " gpus_short, gpus_unlike_peers, pods_evicted, pods_failing_fast,"
+                    " pods_crash_looping, pods_stuck and daemon_pods_down:PATTERN"
                 )
                 raise ValueError(msg)
         elif not self.coverage:
@@ -248,6 +270,10 @@ class ClassRule(_Rule):
     ladder: tuple[Action, ...] = Field(min_length=1)  # attempt 1, 2, ...; past its end: hold
     min_confidence: float = Field(0.9, ge=0.0, le=1.0)
     diag_level: int = Field(2, ge=1, le=4)
+    is_change_sensitive: bool = Field(
+        default=False,
+        description="A bad change looks like it: after a fresh one it is not proven by itself",
+    )
     source: str = ""
 
     def action_for(self, attempt: int) -> Action:
@@ -280,6 +306,27 @@ class PodMatch(_Rule):
     labels: Mapping[str, str] = Field(default_factory=dict)
 
 
+class Maintenance(_Rule):
+    """A window in which people work on nodes: automation leaves those nodes alone.
+
+    `nodes`, `scope` (e.g. rack: r7) and `labels` must all match; none of them given: all nodes.
+    """
+
+    start: AwareDatetime = Field(alias="from")
+    end: AwareDatetime = Field(alias="to")
+    reason: str = Field(min_length=1)
+    nodes: tuple[str, ...] = ()
+    scope: Mapping[ScopeKind, str] = Field(default_factory=dict)
+    labels: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ends_after_it_began(self) -> Maintenance:
+        if self.end <= self.start:
+            msg = f"maintenance {self.reason!r} ends before it begins"
+            raise ValueError(msg)
+        return self
+
+
 class Limits(_Rule):
     """What holds under all circumstances. Every number counts the worse of ledger and cluster."""
 
@@ -295,6 +342,18 @@ class Limits(_Rule):
         default_factory=dict, description="Label -> values with which another owner has the node"
     )
     hands_off_annotations: tuple[str, ...] = ()
+    hands_off_taints: tuple[str, ...] = Field(
+        (), description="Keys of taints with which another owner has the node"
+    )
+    hands_off_conditions: Mapping[str, str] = Field(
+        default_factory=dict, description="Condition -> status that announces maintenance"
+    )
+    hands_off_times: tuple[str, ...] = Field(
+        (), description="Labels or annotations that tell when maintenance begins"
+    )
+    maintenance_before_s: Seconds = Field(1800.0, alias="maintenance_before")
+    maintenance_after_s: Seconds = Field(14400.0, alias="maintenance_after")
+    maintenance: tuple[Maintenance, ...] = Field((), description="Windows that people announce")
     protected_node_labels: tuple[str, ...] = ()
     protected_pods: tuple[PodMatch, ...] = ()
 
@@ -304,6 +363,11 @@ class CommonCause(_Rule):
 
     min_nodes: int = Field(3, ge=2)
     min_share: float = Field(0.3, gt=0, le=1.0)
+    min_share_changed: float = Field(
+        0.1, gt=0, le=1.0, description="Instead of min_share, of the nodes of one fresh change"
+    )
+    surge_nodes: int = Field(10, ge=2, description="So many of one kind in a pool, SKU or fleet")
+    surge_share: float = Field(0.05, gt=0, le=1.0, description="are one, from this share on")
     window_s: Seconds = Field(1800.0, alias="window")
     scopes: tuple[ScopeKind, ...] = (
         ScopeKind.RACK,
@@ -313,6 +377,10 @@ class CommonCause(_Rule):
         ScopeKind.FLEET,
     )
     facts: tuple[str, ...] = ("driver_version", "kernel_version")
+    changes: tuple[str, ...] = Field((), description="Facts that only a freshly changed node has")
+    part_classes: tuple[FailureClass, ...] = Field(
+        (), description="Faults of one part, which no shared place brings about"
+    )
 
 
 class Drain(_Rule):
@@ -348,6 +416,11 @@ class Approvals(_Rule):
 
     approvers: tuple[str, ...] = ()  # empty: nobody may approve
     ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
+
+    @field_serializer("ask_before")
+    def _in_order(self, value: frozenset[str]) -> list[str]:
+        """A set has another order in every process; the policy's hash must not."""
+        return sorted(value)
 
 
 class Policy(_Rule):

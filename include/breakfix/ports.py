@@ -19,6 +19,7 @@ from breakfix.model import (
     Case,
     CaseEnd,
     Decision,
+    Event,
     HaltLevel,
     Intent,
     Judgement,
@@ -122,6 +123,10 @@ class Cluster(Protocol):
 
     def daemon_sets(self) -> frozenset[tuple[str, str]]:
         """(namespace, name) of the DaemonSets that exist."""
+        ...
+
+    def node_events(self) -> Sequence[Event]:
+        """What components have said of nodes; as long as the cluster keeps it."""
         ...
 
     def patch_node(self, name: str, resource_version: str, patch: NodePatch) -> Node:

@@ -66,7 +66,10 @@ def _sweep(built: Services, requester: str, started_at: datetime | None) -> dict
     result = sweep(built, actor=requester)
     cases = {c.run_id: c for c in result.cases}
     cases |= {c.run_id: c for c in _left_behind(built, requester, started_at)}
-    summary = _summary(result.assessment, tuple(cases.values()), refusals=result.refusals)
+    note = "; ".join(w for w in result.assessment.observation.warnings if "policy overlay" in w)
+    summary = _summary(
+        result.assessment, tuple(cases.values()), refusals=result.refusals, note=note
+    )
     summary["sweep_id"] = result.sweep_id
     summary["counts"]["watches_ended"] = len(result.ended)
     return summary

@@ -67,11 +67,42 @@ def _print_judgement(report: dict[str, Any], *, is_detailed: bool) -> None:
     )
     if is_detailed:
         for n in nodes:
+            print_why(n["why"])
             _print_findings(n)
     for incident in report["incidents"]:
         say(f"incident {incident['scope']}: {incident['reason']}")
     for warning in report["warnings"]:
         say(f"warning: {warning}")
+
+
+def print_why(why: dict[str, Any]) -> None:
+    """One verdict's explanation: a sentence, how the confidence came about, what it lacks."""
+    say(why["sentence"])
+    if why["rows"]:
+        print_table(
+            "why: each source counts once, and adds to those above it",
+            ("source", "weight", "confidence", "signals", "GPU", "what", "compared with"),
+            (
+                (
+                    r["group"],
+                    r["weight"],
+                    r["confidence"],
+                    ", ".join(r["signals"]),
+                    ", ".join(r["gpus"]),
+                    r["text"],
+                    r["peers"],
+                )
+                for r in why["rows"]
+            ),
+        )
+    for missing in why["missing"]:
+        say(f"missing: {missing}")
+    if why["uncounted"]:
+        print_table(
+            "seen, but adding nothing",
+            ("signal", "GPU", "what", "why not"),
+            ((u["signal"], u["gpu"], u["text"], u["why"]) for u in why["uncounted"]),
+        )
 
 
 def _print_findings(node: dict[str, Any]) -> None:

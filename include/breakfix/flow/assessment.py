@@ -5,7 +5,7 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from breakfix.act.guard import halt_level
@@ -44,6 +44,9 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
         floors=_floors(records),
         is_past=at is not None,
     )
+    if services.policy_note:
+        warnings = (services.policy_note, *observation.warnings)
+        observation = replace(observation, warnings=warnings)
     judgement = judge(observation, services.policy, records, now)
     accused = [v.node for v in judgement.verdicts if v.recommended_action in DISRUPTIVE]
     plan = make_plan(

@@ -15,7 +15,7 @@ from breakfix.flow.case import put_in_quarantine
 from breakfix.flow.services import Services
 from breakfix.flow.validation import required_signals
 from breakfix.model import Case, CaseEnd, HaltLevel, Intent, NodeState, Outcome, Refusal, Verdict
-from breakfix.observe.kubernetes_signals import expected_gpus
+from breakfix.observe.expected import expected_gpus
 from breakfix.plan.planning import limits_of
 from breakfix.plan.world import World
 from breakfix.verify import signals_outcome
@@ -42,6 +42,7 @@ def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
     A node whose quarantine fails keeps its case: the case's own run, or the reconciler, goes on
     from there.
     """
+    services = services.refreshed()
     ledger = services.book
     check_ownership(services.cluster, ledger, services.settings.namespace, now=services.clock.now())
     assessment = assess(services)

@@ -139,14 +139,15 @@ def make_intent(
         impact=Impact(len(leaving), sum(d.gpus for d in leaving), free_gpus_after(node, world)),
         scopes=node.scopes(),
         attempt=attempt,
-        needs_approval=_needs_approval(candidate.failure_class, candidate.action, policy),
+        needs_approval=needs_approval(candidate.failure_class, candidate.action, policy),
         policy_hash=policy.hash,
         findings=findings,
         is_by_hand=candidate.is_by_person,
     )
 
 
-def _needs_approval(failure_class: FailureClass, action: Action, policy: Policy) -> bool:
+def needs_approval(failure_class: FailureClass, action: Action, policy: Policy) -> bool:
+    """Whether policy wants a person's yes before this repair."""
     if "repair" not in policy.approvals.ask_before or action is Action.DRAIN_ONLY:
         return False
     return policy.class_rule(failure_class).mode != "auto"

@@ -2,8 +2,8 @@
 
 `thresholds`: every signal that is beyond its threshold acts at once when its class has a disruptive
 action: no second source, no common cause, no boot grace, no word about telemetry or owners.
-`fatal_events`: any XID that the vendor calls fatal, any DCGM health watch that fails, or a node that
-is not Ready acts. It reads raw metrics, as an alert rule would.
+`fatal_events`: any XID that the vendor calls fatal, any DCGM health watch that fails, or a node
+that is not Ready acts. It reads raw metrics, as an alert rule would.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Accused = Mapping[str, FailureClass]  # node that would be taken out -> why
 
 
 def by_thresholds(observation: Observation, policy: Policy) -> Accused:
-    """The nodes of whose findings any has a class with a disruptive action; the heaviest names it."""
+    """The nodes with any finding whose class has a disruptive action; the heaviest names it."""
     accused: dict[str, FailureClass] = {}
     judged = {n.name for n in observation.judged}
     for node, findings in findings_by_node(observation.readings, policy).items():

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ from breakfix.replay.xids import TEXTS, Said, xid_series
 _BUSES = ("19", "3B", "4C", "5D", "9B", "BB", "CB", "DB")  # as lspci lists an HGX board
 _JOBS = {"dcgm": "dcgm-exporter", "node": "node-exporter", "ksm": "kube-state-metrics"}
 _PORTS = {"dcgm": 9400, "node": 9100, "ksm": 8080}
-_SPELLED = ("driver", "host_label")
 Epochs = Sequence[tuple[Mapping[str, str], np.ndarray | None]]  # labels, and where they hold
 
 
@@ -126,18 +124,13 @@ class Expansion:
         target.labels |= self._gpu_exporter_labels(member)
         for gpu in range(member.group.gpus):
             plains = self._gpu_plains(member, gpu, target)
-            spellings = self._gpu_spellings(member, gpu, target.times)
+            shown = _by(self.fleet.histories[member.name], "exported", target.times)
             for mig in self._mig():
-                epochs = [({**labels, **target.labels, **mig}, w) for labels, w in spellings]
+                epochs = [
+                    ({**self._gpu_labels(member, gpu, *how), **target.labels, **mig}, where)
+                    for how, where in shown
+                ]
                 yield from self._emit(plains, epochs, target)
-
-    def _gpu_spellings(self, member: Member, gpu: int, times: Floats) -> Epochs:
-        """The GPU's own labels, and where in `times` they hold: driver and host label change."""
-        found = []
-        for (driver, host), where in _by(self.fleet.histories[member.name], _SPELLED, times):
-            labels = self._gpu_labels(member, gpu, host or self._all.host_label)
-            found.append(({**labels, "DCGM_FI_DRIVER_VERSION": driver}, where))
-        return found
 
     def _gpu_plains(self, member: Member, gpu: int, target: Target) -> list[Plain]:
         identity = f"{self.trace.seed}/{member.name}/{gpu}"
@@ -171,7 +164,7 @@ class Expansion:
         restarts += _boots(self.fleet.histories[node])
         return Said(sorted(events), sorted(restarts))
 
-    def _gpu_labels(self, member: Member, gpu: int, host_label: str) -> dict[str, str]:
+    def _gpu_labels(self, member: Member, gpu: int, driver: str, host_label: str) -> dict[str, str]:
         spell = self._all
         labels = {
             "gpu": str(gpu),
@@ -180,8 +173,10 @@ class Expansion:
             "device": f"nvidia{gpu}",
             "modelName": member.group.sku.replace("-", " "),
         }
-        if host_label != "none":
-            labels[host_label] = member.name
+        labels["DCGM_FI_DRIVER_VERSION"] = driver
+        host = host_label or spell.host_label
+        if host != "none":
+            labels[host] = member.name
         if spell.workload != "none":
             prefix = "exported_" if spell.workload == "exported" else ""
             for key, value in (
@@ -372,11 +367,10 @@ def _boots(history: Sequence[NodeNow]) -> list[float]:
 
 
 def _by(
-    history: Sequence[NodeNow], attribute: str | tuple[str, ...], times: Floats
+    history: Sequence[NodeNow], attribute: str, times: Floats
 ) -> list[tuple[Any, np.ndarray | None]]:
     """(value, where in `times` it holds) of what changes with a node; None: it is always so."""
-    of = attrgetter(*((attribute,) if isinstance(attribute, str) else attribute))
-    values = [of(state) for state in history]
+    values = [getattr(state, attribute) for state in history]
     if len(set(values)) == 1:
         return [(values[0], None)]
     places = np.searchsorted([s.at for s in history], times, side="right") - 1

@@ -48,11 +48,16 @@ class NodeNow:
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     conditions: Mapping[str, ConditionChange]
-    host_label: str = ""  # of its dcgm-exporter, where that has changed
     taints: tuple[TaintChange, ...] = ()
     is_unschedulable: bool = False
     is_there: bool = True
     version: int = 1
+    host_label: str = ""
+
+    @property
+    def exported(self) -> tuple[str, str]:
+        """What its GPUs' series show: (driver, how the host label is spelled; "": as ever)."""
+        return self.driver, self.host_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,6 @@ def _changed(now: NodeNow, change: NodeChange) -> NodeNow:
         driver=change.driver or now.driver,
         kernel=change.kernel or now.kernel,
         kubelet=change.kubelet or now.kubelet,
-        host_label=change.host_label or now.host_label,
         allocatable=now.allocatable if change.allocatable is None else change.allocatable,
         capacity=now.capacity if change.capacity is None else change.capacity,
         booted_at=change.at if change.booted else now.booted_at,
@@ -188,6 +192,7 @@ def _changed(now: NodeNow, change: NodeChange) -> NodeNow:
         ),
         is_there=is_there,
         version=now.version + 1,
+        host_label=change.host_label or now.host_label,
     )
 
 

@@ -1,8 +1,9 @@
-"""How often an automation was right, against the labels of the traces. Pure: numbers in, numbers out.
+"""How often an automation was right, against the labels of the traces. Pure.
 
-Right: a call that takes a node out is right while a fault for which that is right (`is_hardware`) is
-on it, and for two sweeps more, the time in which telemetry forgets. Episode: all disruptive calls on
-one node of one trace; it is right when its first call is, because that one would have acted.
+Right: a call that takes a node out is right while a fault for which that is right (`is_hardware`)
+is on it, and for two sweeps more, the time in which telemetry forgets. Episode: all disruptive
+calls on one node of one trace; it is right when its first call is, because that one would have
+acted.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def score(replayed: Sequence[Replayed], who: str = OURS) -> Score:
 
 
 def is_right(trace: Trace, call: Call) -> bool:
-    """Would taking the node out then have been right?"""
+    """Whether taking the node out then would have been right."""
     if any(t.is_hardware for t in active(trace, call)):
         return True
     allowed = trace.expect.disruptive
@@ -305,7 +306,7 @@ def rate(events: int, node_days: float) -> Rate:
 
 def poisson_interval(events: int) -> tuple[float, float]:
     """The exact two-sided 95 % interval of a Poisson count's mean (Garwood 1936)."""
-    from scipy.stats import chi2
+    from scipy.stats import chi2  # half a second: only who scores pays it
 
     tail = (1 - _CONFIDENCE) / 2
     low = float(chi2.ppf(tail, 2 * events)) / 2 if events else 0.0

@@ -259,7 +259,7 @@ class NodeChange(_Selecting):
     kernel: str = ""
     kubelet: str = ""
     host_label: Literal["", "Hostname", "hostname", "none"] = Field(
-        "", description="What the node's dcgm-exporter calls its node label from then on"
+        "", description="Another exporter, which spells its node so"
     )
     booted: bool = False
     created: bool = Field(default=False, description="Before this the node does not exist")

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from breakfix.errors import ClusterError, NotFound
-from breakfix.model import Budget, Condition, Node, Owner, Pod, Taint
+from breakfix.model import Budget, Condition, Event, Node, Owner, Pod, Taint
 from breakfix.ports import Eviction, NodePatch
 from breakfix.replay.fleet import Fleet, Member, NodeNow, exporter_pod
 from breakfix.replay.pods import PodNow, pod_at, pod_history
@@ -39,7 +39,15 @@ class World:
         if self.trace.telemetry.exporter_pod and "dcgm" in self.trace.telemetry.exporters:
             pods += [self._exporter(m) for m in self._fleet.members
                      if m.group.is_gpu and m.name in names]  # fmt: skip
-        return ReplayedCluster(nodes, pods)
+        return ReplayedCluster(nodes, pods, self._events(time))
+
+    def _events(self, time: float) -> list[Event]:
+        """What had been said of nodes by then; events of pods are no word on a node."""
+        return [
+            Event(e.node, e.reason, e.message, e.count, when, when, e.source)
+            for e in self.trace.events
+            if e.node and e.at <= time and (when := self._when(e.at))
+        ]
 
     def _when(self, time: float) -> datetime:
         return self._origin + timedelta(seconds=time)
@@ -72,7 +80,7 @@ class World:
     def _pod(self, spec: PodSpec, now: PodNow) -> Pod:
         kind, _, name = spec.owner.partition("/")
         owners = (Owner(kind, name, f"uid-{kind}-{name}"),) if spec.owner else ()
-        more = {
+        more: dict[str, Any] = {
             "reason": now.reason,
             "changed_at": self._when(now.at),
             "waiting": now.waiting,
@@ -108,9 +116,12 @@ class World:
 class ReplayedCluster:
     """A cluster that can be looked at; whatever would change it raises ClusterError."""
 
-    def __init__(self, nodes: Sequence[Node], pods: Sequence[Pod]) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], pods: Sequence[Pod], events: Sequence[Event] = ()
+    ) -> None:
         self._nodes = {n.name: n for n in nodes}
         self._pods = tuple(pods)
+        self._events = tuple(events)
 
     def uid(self) -> str:
         return "replayed"
@@ -137,6 +148,9 @@ class ReplayedCluster:
 
     def daemon_sets(self) -> frozenset[tuple[str, str]]:
         return frozenset({("gpu-operator", "nvidia-device-plugin-daemonset")})
+
+    def node_events(self) -> Sequence[Event]:
+        return self._events
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
         return None

@@ -232,6 +232,10 @@ class PostgresLedger:
             lambda c: sweeps.record(c, self.cluster, judgement, plan, actor=actor, now=now)
         )
 
+    def count_attempts_over(self, window_s: float) -> None:
+        """Follow a policy that changed: a repair counts as an attempt for so long."""
+        self._attempts_window = timedelta(seconds=window_s)
+
     def node_records(self, *, now: datetime | None = None) -> Mapping[str, NodeRecord]:
         since = (now or datetime.now(UTC)) - self._attempts_window
         return self._db.run_snapshot(lambda c: nodes.records(c, self.cluster, repairs_since=since))
