@@ -124,10 +124,12 @@ class Plain:
     relabel: Mapping[str, str] = field(default_factory=dict)
 
 
-def gpu_series(trace: Trace, moment: Moment) -> Iterator[Plain]:
-    """The healthy series of one GPU, XIDs aside."""
+def gpu_series(trace: Trace, moment: Moment, only: frozenset[str] | None = None) -> Iterator[Plain]:
+    """The healthy series of one GPU, XIDs aside; `only` those metrics."""
     for group in trace.telemetry.metrics:
         for metric, make in GROUPS.get(group, {}).items():
+            if only is not None and metric not in only:
+                continue
             yield Plain(metric, {}, Track(make(moment, metric), _held(moment)))
     if "health" in trace.telemetry.metrics:
         for watch in WATCHES:

@@ -73,7 +73,27 @@ class Expansion:
         self._health = [(h, frozenset(select(h.nodes, members))) for h in trace.health]
         self._xids = [(x, frozenset(select(x.nodes, members))) for x in trace.xids]
         self._restarts = [(r, frozenset(select(r.nodes, members))) for r in trace.restarts]
+        self._members = {m.name: m for m in members}
+        self._only: frozenset[str] | None = None  # metrics; None: all
         self._shown = frozenset(select(trace.telemetry.only, members))
+
+    def member(self, name: str) -> Member:
+        """The node of that name."""
+        return self._members[name]
+
+    def of_node(
+        self, member: Member, only: frozenset[str] | None = None
+    ) -> Iterator[WrittenSeries]:
+        """The series of one node's own exporters, and what kube-state-metrics says of it."""
+        self._only = only
+        for replica in range(self._all.replicas):
+            if "dcgm" in self._all.exporters and member.group.is_gpu:
+                yield from self._gpus(member, replica)
+            if "node" in self._all.exporters:
+                yield from self._node(member, replica)
+            if "ksm" in self._all.exporters:
+                yield from self._kube(replica, frozenset({member.name}))
+        self._only = None
 
     def series(self) -> Iterator[WrittenSeries]:
         """Every series of every target."""
@@ -135,7 +155,7 @@ class Expansion:
     def _gpu_plains(self, member: Member, gpu: int, target: Target) -> list[Plain]:
         identity = f"{self.trace.seed}/{member.name}/{gpu}"
         moment = Moment(target.times, identity)
-        plains = list(gpu_series(self.trace, moment))
+        plains = list(gpu_series(self.trace, moment, self._only))
         plains += xid_series(self._all.metrics, self._said(member.name, gpu), target.times)
         words = {
             "node": member.name,
@@ -235,12 +255,14 @@ class Expansion:
 
     # ------------------------------------------------------------------ kube-state-metrics, others
 
-    def _kube(self, replica: int) -> Iterator[WrittenSeries]:
+    def _kube(self, replica: int, names: frozenset[str] | None = None) -> Iterator[WrittenSeries]:
         target = self._target("ksm", None, replica)
         is_hidden = self._all.target_label == "node"  # the target has a label of that name
-        members = {m.name: m for m in self.fleet.members}
-        for node, plains in kube_series(self.trace, self.fleet, target.times, self._origin_s):
-            member = members.get(node)
+        fleet = self.fleet
+        if names is not None:
+            fleet = Fleet(tuple(m for m in fleet.members if m.name in names), fleet.histories)
+        for node, plains in kube_series(self.trace, fleet, target.times, self._origin_s):
+            member = self._members.get(node)
             if member is not None:
                 self._change_node(plains, member, target, prefix="kube_")
                 for plain in plains:
@@ -300,6 +322,8 @@ class Expansion:
         self, plains: Iterable[Plain], epochs: Epochs, target: Target
     ) -> Iterator[WrittenSeries]:
         for plain in plains:
+            if self._only is not None and plain.metric not in self._only:
+                continue
             for labels, where in epochs:
                 named = {"__name__": plain.metric, **labels, **plain.labels, **plain.relabel}
                 for label in plain.without:

@@ -24,6 +24,7 @@ from breakfix.replay.baselines import (
 from breakfix.replay.load import Source
 from breakfix.replay.outcome import OURS, Call, Replayed
 from breakfix.replay.stage import Scene, Stage
+from breakfix.replay.trace import Trace
 
 Progress = Callable[[Replayed], None]
 
@@ -57,7 +58,7 @@ def replay(scene: Scene, policy: Policy) -> Replayed:
         notes.add(at, seen, judged)
         notes.accuse(THRESHOLDS, at, by_thresholds(seen, policy))
         notes.accuse(FATAL_EVENTS, at, by_fatal_events(scene.metrics, seen, policy, at=seen.at))
-    return notes.replayed(scene, time.monotonic() - began)
+    return notes.replayed_of(scene.trace, time.monotonic() - began)
 
 
 def remember(records: Mapping[str, NodeRecord], judgement: Judgement) -> Mapping[str, NodeRecord]:
@@ -102,10 +103,11 @@ class Notes:
             for node, why in sorted(accused.items())
         ]
 
-    def replayed(self, scene: Scene, seconds: float) -> Replayed:
+    def replayed_of(self, trace: Trace, seconds: float) -> Replayed:
+        """Everything noted of that trace."""
         calls = {who: tuple(said) for who, said in self.calls.items()}
         return Replayed(
-            scene.trace,
+            trace,
             calls,
             frozenset(self.incidents),
             frozenset(self.spoke),
