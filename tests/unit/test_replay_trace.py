@@ -206,6 +206,28 @@ def test_gaps_take_samples_away_in_their_own_way(effect, inside):
     assert len(points(one(named(trace, "DCGM_FI_DEV_SM_CLOCK", Hostname="n-001", gpu="0")))) == 31
 
 
+def test_up_tells_failing_scrapes_from_series_that_are_gone():
+    gaps = [
+        {"nodes": "n-001", "from": "1m", "to": "2m"},
+        {"nodes": "n-002", "gpus": 0, "from": "1m", "to": "2m"},
+    ]
+    found = {s.labels["instance"]: s for s in named(made(gaps=gaps), "up", job="dcgm-exporter")}
+    ups = sorted(float(s.values.min()) for s in found.values())
+    assert ups == [0.0, *[1.0] * (len(ups) - 1)]
+    assert all(s.values[-1] == 1.0 for s in found.values())
+
+
+def test_pods_have_their_owner_and_image_in_kube_state_metrics():
+    pod = {"name": "x-1", "node": "n-001", "owner": "DaemonSet/x", "image": "x:2", "from": "1m"}
+    trace = made(pods=[pod], telemetry={"exporters": ["ksm"]})
+    (info,) = named(trace, "kube_pod_info", pod="x-1")
+    assert (info.labels["created_by_kind"], info.labels["created_by_name"]) == ("DaemonSet", "x")
+    (created,) = named(trace, "kube_pod_created", pod="x-1")
+    assert set(created.values) == {ORIGIN.timestamp() + 60.0}
+    (image,) = named(trace, "kube_pod_container_info", pod="x-1")
+    assert image.labels["image"] == "x:2"
+
+
 def test_a_frozen_exporter_repeats_its_last_values():
     trace = made(gaps=[{"nodes": "n-001", "from": "1m", "effect": "frozen"}])
     energy = named(trace, "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", Hostname="n-001")[0]
@@ -226,7 +248,8 @@ def test_a_frozen_exporter_repeats_its_last_values():
 )
 def test_the_spelling_of_labels_can_be_chosen(telemetry, labels):
     base = {"exporters": ["dcgm"], "metrics": ["basic"]}
-    found = [s.labels for s in expand(made(telemetry={**base, **telemetry}), ORIGIN)]
+    made_of = expand(made(telemetry={**base, **telemetry}), ORIGIN)
+    found = [s.labels for s in made_of if s.labels["__name__"] != "up"]
     if isinstance(labels, set):
         assert all(labels <= s.keys() for s in found)
     else:

@@ -27,7 +27,7 @@ from breakfix.replay.kube_series import kube_series
 from breakfix.replay.recorded import read_openmetrics
 from breakfix.replay.remote_write import Millis, WrittenSeries
 from breakfix.replay.trace import Gap, Series, Trace
-from breakfix.replay.values import GONE, HELD, STALE_BITS, Floats, Track, constant
+from breakfix.replay.values import GONE, HELD, MISSING, STALE_BITS, Floats, Track, constant
 from breakfix.replay.xids import TEXTS, Said, xid_series
 
 _BUSES = ("19", "3B", "4C", "5D", "9B", "BB", "CB", "DB")  # as lspci lists an HGX board
@@ -142,6 +142,7 @@ class Expansion:
     def _gpus(self, member: Member, replica: int) -> Iterator[WrittenSeries]:
         target = self._target("dcgm", member, replica)
         target.labels |= self._gpu_exporter_labels(member)
+        yield from self._up(target)
         for gpu in range(member.group.gpus):
             plains = self._gpu_plains(member, gpu, target)
             shown = _by(self.fleet.histories[member.name], "exported", target.times)
@@ -222,6 +223,7 @@ class Expansion:
 
     def _node(self, member: Member, replica: int) -> Iterator[WrittenSeries]:
         target = self._target("node", member, replica)
+        yield from self._up(target)
         history = self.fleet.histories[member.name]
         plains = list(
             node_series(self.trace, Moment(target.times, f"{self.trace.seed}/{member.name}"))
@@ -302,6 +304,26 @@ class Expansion:
         yield from self._emit(plains, [({**own, **whose}, None)], target)
 
     # ------------------------------------------------------------------ what all have in common
+
+    def _up(self, target: Target) -> Iterator[WrittenSeries]:
+        """What Prometheus itself says of the scrapes: 0 where they fail as a whole."""
+        if self._only is not None and "up" not in self._only:
+            return
+        up = Plain("up", {}, constant(1.0, len(target.times)))
+        whole = [
+            g
+            for g, nodes in self._gaps
+            if not g.metrics and not g.gpus and _is_gap(g, target, target.node, nodes, None)
+        ]
+        for gap in whole:
+            here = (target.times >= gap.start) & (
+                target.times < (np.inf if gap.end is None else gap.end)
+            )
+            if gap.effect == "gone":
+                up.track.values[here] = 0.0
+            elif gap.effect == "silent":
+                up.track.states[here] = MISSING
+        yield from self._emit([up], [(target.labels, None)], target)
 
     def _settle(
         self, plains: list[Plain], target: Target, gpu: int | None = None, node: str = ""

@@ -10,7 +10,7 @@ import numpy as np
 from breakfix.replay.baseline import Plain
 from breakfix.replay.fleet import Fleet, NodeNow
 from breakfix.replay.pods import PodNow, pod_history
-from breakfix.replay.trace import Trace
+from breakfix.replay.trace import PodSpec, Trace
 from breakfix.replay.values import GONE, HELD, MISSING, Floats, Track
 
 _STATUSES = ("True", "False", "Unknown")
@@ -26,7 +26,7 @@ def kube_series(
     for pod in trace.pods:
         history = pod_history(pod, trace)
         who = {"namespace": pod.namespace, "pod": pod.name}
-        yield "", list(_of_pod(history, who, times))
+        yield "", list(_of_pod(pod, history, who, times, origin_s))
 
 
 def _of_node(history: Sequence[NodeNow], times: Floats, origin_s: float) -> Iterator[Plain]:
@@ -66,7 +66,13 @@ def _infos(history: Sequence[NodeNow], places: np.ndarray) -> Iterator[Plain]:
         yield Plain("kube_node_info", about, Track(np.ones(len(places)), states))
 
 
-def _of_pod(history: Sequence[PodNow], who: dict[str, str], times: Floats) -> Iterator[Plain]:
+def _of_pod(
+    pod: PodSpec,
+    history: Sequence[PodNow],
+    who: dict[str, str],
+    times: Floats,
+    origin_s: float,
+) -> Iterator[Plain]:
     places = np.searchsorted([s.at for s in history], times, side="right") - 1
     is_there = np.array([False, *(s.is_there for s in history)])[places + 1]
     was_there = np.maximum.accumulate(is_there)
@@ -76,7 +82,13 @@ def _of_pod(history: Sequence[PodNow], who: dict[str, str], times: Floats) -> It
         values = np.array([*(read(s) for s in history), 0.0], float)[places]
         return Plain(metric, {**who, **labels}, Track(values, states.copy()))
 
-    yield line("kube_pod_info", lambda _: 1.0, node=history[0].node)
+    kind, _, name = pod.owner.partition("/")
+    owner = {"created_by_kind": kind, "created_by_name": name}
+    yield line("kube_pod_info", lambda _: 1.0, node=history[0].node, **owner)
+    yield line("kube_pod_created", lambda _: origin_s + history[0].at)
+    if pod.image:
+        what = {"container": pod.container, "image": pod.image}
+        yield line("kube_pod_container_info", lambda _: 1.0, **what)
     for phase in _PHASES:
         yield line("kube_pod_status_phase", partial(_is_in, phase=phase), phase=phase)
     for condition in ("true", "false"):

@@ -304,6 +304,8 @@ class PodSpec(_Part):
     labels: Mapping[str, str] = Field(default_factory=dict)
     annotations: Mapping[str, str] = Field(default_factory=dict)
     owner: str = Field("ReplicaSet/app", description="KIND/NAME; empty: nobody's")
+    image: str = ""
+    container: str = Field("main", description="Name of its container, where it has an image")
     start: Time | None = Field(None, alias="from")
     changes: tuple[PodChange, ...] = ()
 

@@ -1,9 +1,11 @@
 """All scenarios, registered by import."""
 
 from tests.traces.scenarios import (
+    agents,
     crowds,
     field_cases,
     half_evidence,
+    hosts,
     look_alikes,
     mixes,
     true_signals,
@@ -12,6 +14,6 @@ from tests.traces.scenarios import (
 from tests.traces.scenarios.registry import CASES, KINDS, SCENARIOS, SIGNALS, Scenario
 
 __all__ = [
-    "CASES", "KINDS", "SCENARIOS", "SIGNALS", "Scenario", "crowds", "field_cases",
-    "half_evidence", "look_alikes", "mixes", "true_signals", "workloads",
+    "CASES", "KINDS", "SCENARIOS", "SIGNALS", "Scenario", "agents", "crowds", "field_cases",
+    "half_evidence", "hosts", "look_alikes", "mixes", "true_signals", "workloads",
 ]  # fmt: skip

@@ -76,14 +76,41 @@ def bad_kernel(s: Story) -> None:
     s.never()
 
 
+EXPORTER = "nvidia-dcgm-exporter"
+OLD_IMAGE, NEW_IMAGE = (
+    f"nvcr.io/nvidia/k8s/dcgm-exporter:{v}" for v in ("4.4.0-4.5.0", "4.5.3-4.8.2")
+)
+
+
+def _exporter_pods(s: Story, rolled: dict[str, float]) -> None:
+    """The exporter's pods: a new one, of a new image, from then on."""
+    owner = f"DaemonSet/{EXPORTER}"
+    shared = {"namespace": "gpu-operator", "owner": owner, "container": EXPORTER}
+    for i, node in enumerate(s.nodes):
+        at = rolled.get(node.name)
+        ends = [] if at is None else [{"at": at, "deleted": True}]
+        s.pod(f"{EXPORTER}-o{i:03d}", node.name, image=OLD_IMAGE, changes=ends, **shared)
+        if at is not None:
+            more = {"from": at + 20.0, "image": NEW_IMAGE}
+            s.pod(f"{EXPORTER}-n{i:03d}", node.name, **more, **shared)
+    s.series(
+        "kube_daemonset_metadata_generation",
+        per="once",
+        labels={"namespace": "gpu-operator", "daemonset": EXPORTER},
+        steps=[{"at": -s.warmup, "value": 7.0}, {"at": min(rolled.values()) - 30.0, "value": 8.0}],
+    )
+
+
 @scenario("common_cause", FLEET, watch=1200)
 def bad_exporter(s: Story) -> None:
     """A new exporter on a cohort says that health fails everywhere; no GPU does anything wrong."""
     cohort = _cohort(s)
     code = s.one_of("DCGM_FR_VOLATILE_DBE_DETECTED", "DCGM_FR_NVLINK_DOWN")
     watch = "MEM" if "DBE" in code else "NVLINK"
+    rolled = {node.name: s.onset + s.some(0, 240) for node in cohort}
+    _exporter_pods(s, rolled)
     for node in cohort:
-        at = s.onset + s.some(0, 240)
+        at = rolled[node.name]
         s.gap(node, at, at + 50.0)
         s.restart(node, at + 50.0)
         s.health(node, (watch, code, 20), at + 50.0)

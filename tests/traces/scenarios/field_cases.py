@@ -250,7 +250,9 @@ def f41_xid_95_in_the_default_fields(s: Story) -> None:
 def f41_inforom_invalid(s: Story) -> None:
     """DCGM's watch of the configuration memory fails: a ticket, no emergency."""
     node, gpu = s.victim()
+    s.telemetry["also"] = {"DCGM_FI_DEV_INFOROM_CONFIG_VALID": 1}
     s.health(gpu, ("INFOROM", "DCGM_FR_CORRUPT_INFOROM", 20), s.onset)
+    s.set(gpu, "DCGM_FI_DEV_INFOROM_CONFIG_VALID", 0.0, s.onset)
     s.fault(node, "unclassified", gpu, optional=True)
 
 
@@ -281,7 +283,7 @@ def f41_sxid_that_is_not_fatal(s: Story) -> None:
         nodes=[node.name],
         per="node",
         labels={"nvswitch": "nvswitch0"},
-        steps=[{"at": s.onset, "value": 28002}],
+        steps=[{"at": -s.warmup, "value": 0}, {"at": s.onset, "value": 28002}],
     )
     s.never()
 
@@ -299,7 +301,7 @@ def f41_sxid_that_is_fatal(s: Story) -> None:
         nodes=[node.name],
         per="node",
         labels={"nvswitch": "nvswitch0"},
-        steps=[{"at": s.onset, "value": 20034}],
+        steps=[{"at": -s.warmup, "value": 0}, {"at": s.onset, "value": 20034}],
     )
     for gpu in node.gpus[: s.whole(2, 4)]:
         s.xid(gpu, s.onset + s.some(0, 3), 74)

@@ -177,3 +177,11 @@ def readonly_filesystem_alone(s: Story) -> None:
     node = s.pick()[0]
     s.set(node, "node_filesystem_readonly", 1.0, s.onset, **faults.ROOT)
     _settle(s, "readonly", node, None, "disk")
+
+
+@scenario("half_evidence", SMALL, watch=1500)
+def node_crashes_and_comes_back(s: Story) -> None:
+    """A node panics, is silent and NotReady for some minutes, boots by itself and is well."""
+    node = s.pick()[0]
+    back = s.reboot(node, s.onset, s.some(300, 600))
+    s.fault(node, "node_not_ready", until=back, optional=True)

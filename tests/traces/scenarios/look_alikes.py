@@ -175,9 +175,11 @@ def link_trains_again(s: Story) -> None:
 
 @scenario("look_alike", SMALL, false_of=("fabric_manager",), watch=1500)
 def fabric_manager_starts(s: Story) -> None:
-    """After a boot the fabric manager is not started, then in progress, then well."""
+    """After a planned boot the fabric manager is not started, then in progress, then well."""
     node = s.pick()[0]
+    s.change(node, s.onset - 100.0, unschedulable=True)
     back = s.reboot(node, s.onset, s.some(400, 600))
+    s.change(node, back + 240.0, unschedulable=False)
     metric = "DCGM_FI_DEV_FABRIC_MANAGER_STATUS"
     s.set(node, metric, 1.0, back, back + 90.0)
     s.set(node, metric, 2.0, back + 90.0, back + 200.0)

@@ -73,14 +73,30 @@ def scenario(
 ) -> Callable[[Tell], Tell]:
     """Put the function on the list, under its name; its docstring is what the trace is about."""
 
-    def register(tell: Tell) -> Tell:
-        name = tell.__name__
-        if name in SCENARIOS:
-            raise ValueError(f"two scenarios are called {name}")
+    def listed(tell: Tell) -> Tell:
         about = " ".join((tell.__doc__ or "").split())
-        SCENARIOS[name] = Scenario(
-            name, kind, about, tell, shape or Shape(), case, true_of, false_of, onset, watch, warmup
+        register(
+            Scenario(
+                tell.__name__,
+                kind,
+                about,
+                tell,
+                shape or Shape(),
+                case,
+                true_of,
+                false_of,
+                onset,
+                watch,
+                warmup,
+            )
         )
         return tell
 
-    return register
+    return listed
+
+
+def register(made: Scenario) -> None:
+    """Put a scenario on the list."""
+    if made.name in SCENARIOS:
+        raise ValueError(f"two scenarios are called {made.name}")
+    SCENARIOS[made.name] = made

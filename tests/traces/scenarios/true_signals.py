@@ -197,6 +197,7 @@ def fabric_manager_fails(s: Story) -> None:
 @scenario("half_evidence", SMALL, true_of=("pcie_replay", "pcie_link"))
 def pcie_link_degrades(s: Story) -> None:
     """A link at a quarter of its width, under load, with replays: the job is slow."""
+    s.telemetry["also"] = {"DCGM_FI_DEV_PCIE_MAX_LINK_WIDTH": 16}
     node, gpu = s.victim()
     faults.pcie_degrades(s, node, gpu, s.onset)
 
