@@ -229,6 +229,11 @@ BOLDER = [
     "timing: {evidence_max_age: 9h}",
     "approvals: {approvers: [ann]}",
     "approvals: {ask_before: [repair]}",
+    "approvals: {gang_gpus: 1000}",
+    "common_cause: {surge_nodes: 20}",
+    "common_cause: {part_classes: [ecc_uncorrectable, row_remap_failed, gpu_off_bus]}",
+    "limits: {maintenance_before: 1m}",
+    "limits: {hands_off_times: []}",
 ]
 CAREFUL = [
     "signals: [{name: nvlink_errors, threshold: 2}]",
@@ -241,7 +246,7 @@ CAREFUL = [
     "classes: {disk: {min_confidence: 0.95}}",
     "limits: {exclusion_labels: {site: mine}}",
     "limits: {headroom_gpus: 8}",
-    "limits: {hands_off_annotations: [site/owner]}",
+    "limits: {hands_off_labels: {site/owner: [them]}}",
     "timing: {stale_sample: 1m}",
     "common_cause: {min_nodes: 2}",
 ]

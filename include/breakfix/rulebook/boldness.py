@@ -140,6 +140,7 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     (r"timing\.(evidence_max_age|stale_sample)", _more),
     (r"timing\.(clear|watch|boot_grace)", _less),
     (r"approvals\.approvers", _members(1)),
+    (r"approvals\.gang_gpus", _more),
     (r"approvals\.ask_before", _members(-1)),
     (r"expected_gpus\.[^.]+", _more),
 )
