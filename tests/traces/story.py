@@ -202,7 +202,7 @@ class Story:
         said: Any = {"status": status, "reason": reason} if reason else status
         self.change(target, at, conditions={kind: said})
 
-    def reboot(self, target: Target, at: float, takes: float = 720.0) -> float:
+    def reboot(self, target: Machine | Sequence[Machine], at: float, takes: float = 720.0) -> float:
         """Down and up again: everything silent meanwhile. When its exporters are back."""
         back = at + takes
         self.gap(target, at, back, exporters=["node"])
@@ -211,7 +211,16 @@ class Story:
         self.change(target, back, booted=True)
         self.condition(target, back + 20.0, "Ready", "True", "KubeletReady")
         self.restart(target, back + 60.0)
+        for node in [target] if isinstance(target, Machine) else target:
+            if at >= -self.warmup:
+                self._is_down(node, at, back + 60.0)
         return back + 60.0
+
+    def _is_down(self, node: Machine, since: float, until: float) -> None:
+        """True, and no fault of its hardware: it boots."""
+        end = min(until, self.length)
+        if since < end:
+            self.looks(node, "node_not_ready", since=since, until=end, also=["telemetry_lost"])
 
     def pod(self, name: str, node: str = "", **more: Any) -> None:
         """A pod of a workload."""
