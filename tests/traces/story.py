@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.traces.fields import group_of, healthy
+from tests.traces.fields import group_of, has_baseline, healthy
 from tests.traces.fleet import (
     DIALECTS,
     PROFILES,
@@ -114,7 +114,11 @@ class Story:
         steps: list[dict[str, float]] = [{"at": since, "value": 0.0, "rate": per_s}]
         if until is not None:
             steps.append({"at": until, "value": float(round(per_s * (until - since)))})
-        self._series(target, metric, steps, "plus", labels)
+        if has_baseline(metric):
+            self._series(target, metric, steps, "plus", labels)
+        else:
+            start = [{"at": -self.warmup, "value": 0.0}] if since > -self.warmup else []
+            self._series(target, metric, start + steps, "set", labels)
 
     def scale(
         self, target: Target, metric: str, factor: float, since: float, until: float | None = None
