@@ -28,3 +28,11 @@ def group_of(metric: str) -> str | None:
 def healthy(metric: str) -> float:
     """What a healthy node shows of a flag or state."""
     return _HEALTHY.get(metric, 0.0)
+
+
+_OF_HOSTS = ("node_load", "node_memory_Mem", "node_vmstat", "node_filesystem_", "node_infiniband_")
+
+
+def has_baseline(metric: str) -> bool:
+    """Whether a healthy fleet shows it anyway, so that it can be changed by degrees."""
+    return metric in _GROUP_OF or metric.startswith((*_OF_HOSTS, "node_boot_time"))

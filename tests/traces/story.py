@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.traces.fields import group_of, healthy
+from tests.traces.fields import group_of, has_baseline, healthy
 from tests.traces.fleet import (
     DIALECTS,
     PROFILES,
@@ -114,7 +114,11 @@ class Story:
         steps: list[dict[str, float]] = [{"at": since, "value": 0.0, "rate": per_s}]
         if until is not None:
             steps.append({"at": until, "value": float(round(per_s * (until - since)))})
-        self._series(target, metric, steps, "plus", labels)
+        if has_baseline(metric):
+            self._series(target, metric, steps, "plus", labels)
+        else:
+            start = [{"at": -self.warmup, "value": 0.0}] if since > -self.warmup else []
+            self._series(target, metric, start + steps, "set", labels)
 
     def scale(
         self, target: Target, metric: str, factor: float, since: float, until: float | None = None
@@ -202,7 +206,7 @@ class Story:
         said: Any = {"status": status, "reason": reason} if reason else status
         self.change(target, at, conditions={kind: said})
 
-    def reboot(self, target: Target, at: float, takes: float = 720.0) -> float:
+    def reboot(self, target: Machine | Sequence[Machine], at: float, takes: float = 720.0) -> float:
         """Down and up again: everything silent meanwhile. When its exporters are back."""
         back = at + takes
         self.gap(target, at, back, exporters=["node"])
@@ -211,7 +215,16 @@ class Story:
         self.change(target, back, booted=True)
         self.condition(target, back + 20.0, "Ready", "True", "KubeletReady")
         self.restart(target, back + 60.0)
+        for node in [target] if isinstance(target, Machine) else target:
+            if at >= -self.warmup:
+                self._is_down(node, at, back + 60.0)
         return back + 60.0
+
+    def _is_down(self, node: Machine, since: float, until: float) -> None:
+        """True, and no fault of its hardware: it boots."""
+        end = min(until, self.length)
+        if since < end:
+            self.looks(node, "node_not_ready", since=since, until=end, also=["telemetry_lost"])
 
     def pod(self, name: str, node: str = "", **more: Any) -> None:
         """A pod of a workload."""

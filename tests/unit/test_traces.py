@@ -122,6 +122,13 @@ def test_signs_that_a_site_does_not_export_are_left_out():
     assert faults.DBE_TOTAL not in shown
 
 
+def test_a_counter_that_healthy_nodes_do_not_show_begins_at_zero():
+    story = told("host_under_pressure", 3)
+    stalls = [e for e in story.parts["series"] if "pressure" in e["metric"]]
+    assert stalls
+    assert all("how" not in e and e["steps"][0]["value"] == 0 for e in stalls)
+
+
 # ------------------------------------------------------------------ shares
 def test_half_evidence_is_a_fault_as_often_as_its_ratio_says():
     by_scenario = {

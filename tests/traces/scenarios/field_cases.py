@@ -42,7 +42,7 @@ def f01_links_down_at_boot_and_one_stays(s: Story) -> None:
     back = _links_late(s, rack)
     node = rack[s.whole(0, 17)]
     faults.link_down(s, node, node.gpus[0], back + s.some(60, 200))
-    s.parts["truth"][-1]["detectable_at"] = back + 600.0
+    s.parts["truth"][-1]["detectable_at"] = back + 600.0  # boots are judged after their grace
     s.only(node)
 
 

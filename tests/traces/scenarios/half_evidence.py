@@ -50,6 +50,11 @@ RATIOS = {
     "health_nvlink": Ratio(0.4, "One replay in 60 s is FAIL, and most links go on (Imbue); ours"),
     "pcie_replays": Ratio(0.35, "DCGM: WARN; EKS: an event only; share ours"),
     "slowdown": Ratio(0.5, "gpud: 0.6 events a minute is unhealthy; rooms do it, too; share ours"),
+    "event": Ratio(
+        0.6,
+        "The kernel log is the ground truth of XIDs (DCGM issue 235); agents read old"
+        " logs again after a restart; share ours",
+    ),
     "not_ready": Ratio(
         0.5, "EKS and GKE repair it after 10-30 minutes; partitions look alike; ours"
     ),
@@ -185,3 +190,17 @@ def node_crashes_and_comes_back(s: Story) -> None:
     node = s.pick()[0]
     back = s.reboot(node, s.onset, s.some(300, 600))
     s.fault(node, "node_not_ready", until=back, optional=True)
+
+
+@scenario("half_evidence", SMALL)
+def event_alone(s: Story) -> None:
+    """An agent's event about a GPU, and no other sign of it."""
+    node = s.pick()[0]
+    reason, failure_class, also = s.one_of(
+        ("NvidiaXID74Error", "nvlink_down", ["gpu_recovery"]),
+        ("NvidiaDoubleBitError", "ecc_uncorrectable", []),
+        ("NvidiaXID119Error", "gsp", ["gpu_recovery"]),
+        ("NvidiaNVLinkError", "nvlink_down", []),
+    )
+    s.event(s.onset, reason, f"{reason} on {node.name}", node=node.name)
+    _settle(s, "event", node, None, failure_class, *also)

@@ -36,7 +36,9 @@ def old_xids_of_an_old_exporter(s: Story) -> None:
 def boots_without_a_gpu(s: Story) -> None:
     """A node comes up from a reboot with a GPU less: its capacity and label say that this is so."""
     node = s.pick()[0]
+    s.change(node, s.onset - 1000.0, unschedulable=True)
     back = s.reboot(node, s.onset - 900.0, 500.0)
+    s.change(node, back, unschedulable=False)
     less = node.gpu_count - 1
     s.gap(node.gpus[-1], s.onset - 900.0)
     labels = {"nvidia.com/gpu.count": str(less)}
