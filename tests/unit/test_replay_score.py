@@ -18,7 +18,7 @@ from breakfix.replay.load import make_trace
 from breakfix.replay.outcome import OURS, Call, Replayed
 from breakfix.replay.publish import Publication, numbers, publication
 from breakfix.replay.run import remember
-from breakfix.replay.score import poisson_interval, rate, reliability, score
+from breakfix.replay.score import poisson_interval, rate, reliability, score, with_noise
 from breakfix.replay.trace import Trace
 from tests.fakes_metrics import FakeMetrics
 from tests.observations import POLICY, judged, observation, reading, ready_node, xid
@@ -149,6 +149,16 @@ def test_false_quarantines_are_counted_over_noise_alone():
     other = replayed(trace("hardware", name="o", length="1d"), call(720))
     made = score([noise, quiet, other]).noise
     assert (made.events, made.node_days, made.rate) == (2, 20, 1000)
+
+
+def test_more_noise_changes_the_rate_and_nothing_else():
+    made = score([replayed(trace(truth=[fault()]), call(720))])
+    noise = replayed(trace("noise", length="1d"), call(720), call(840))
+    more = with_noise(made, [noise])
+    assert (more.noise.events, more.noise.node_days, more.noise.rate) == (1, 10, 1000)
+    assert more.precision_episodes == made.precision_episodes
+    assert [w.what for w in more.wrongs] == ["wrong_action"]
+    assert with_noise(made, []).noise == made.noise
 
 
 @pytest.mark.parametrize(

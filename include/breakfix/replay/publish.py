@@ -31,6 +31,7 @@ class Publication:
     replayed: Sequence[Replayed]
     scores: Sequence[Score]  # ours first
     floors: Sequence[Floor]
+    noise: Sequence[Replayed] = ()  # judged directly, for the rate of false quarantines alone
 
 
 def score_rows(scores: Sequence[Score]) -> list[tuple[str, ...]]:
@@ -174,6 +175,19 @@ def _about(made: Publication) -> str:
     return (
         f"{len(made.replayed)} traces ({listed}), {sweeps} sweeps, {days:.1f} node-days. Seeds:"
         f" {_ranges(seeds)}. Policy {made.policy.version}, hash `{made.policy.hash[:16]}`.\n"
+        + _of_noise(made.noise)
+    )
+
+
+def _of_noise(noise: Sequence[Replayed]) -> str:
+    if not noise:
+        return ""
+    days = sum(r.trace.node_days for r in noise)
+    seeds = _ranges(sorted({r.trace.seed for r in noise}))
+    return (
+        f"\nBeside them, for the rate of false quarantines alone, {days:.0f} node-days of noise"
+        f" (seeds: {seeds}), judged by observe and decide without a Prometheus between"
+        " (`--compare-direct` holds the verdicts of a sample against the real one).\n"
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from breakfix.model import FailureClass
@@ -145,6 +145,17 @@ def score(replayed: Sequence[Replayed], who: str = OURS) -> Score:
         expectations=Share(asked - len(broken), asked),
         wrongs=tuple(_wrongs(episodes, found, named)) + tuple(broken),
     )
+
+
+def with_noise(made: Score, noise: Sequence[Replayed]) -> Score:
+    """The score with more traces of noise in its rate, and in nothing else: they have no faults, so
+    precision would only measure how much noise there was.
+    """
+    episodes = [e for r in noise for e in _episodes(r, made.who)]
+    more = _noise(noise, episodes)
+    both = rate(made.noise.events + more.events, made.noise.node_days + more.node_days)
+    wrong = [_wrong(t, "wrong_action", c, "no fault") for t, c in episodes if not is_right(t, c)]
+    return replace(made, noise=both, wrongs=(*made.wrongs, *wrong))
 
 
 # --------------------------------------------------------------------------- right or wrong
