@@ -189,6 +189,7 @@ def test_a_claim_is_true_while_its_class_is():
     made = score([done])
     assert (made.reliability.claims, made.reliability.bins[0].share_right) == (2, 0.5)
     assert made.reliability_disruptive.claims == 0
+    assert {n: (b.claims, b.share_right) for n, b in made.claims.items()} == {"thermal": (2, 0.5)}
 
 
 def test_expectations_that_did_not_come_are_named():

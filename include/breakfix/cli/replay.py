@@ -129,7 +129,9 @@ def _policy(overlay: Path | None) -> Policy:
 
 
 def _command() -> str:
-    return shlex.join(["breakfix", *sys.argv[1:]])
+    """As it was typed; of absolute paths the name, because the page is published."""
+    words = [Path(a).name if a.startswith("/") else a for a in sys.argv[1:]]
+    return shlex.join(["breakfix", *words])
 
 
 @contextmanager

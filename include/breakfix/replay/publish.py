@@ -99,6 +99,7 @@ def _plain(score: Score) -> dict[str, Any]:
         ],
         "reliability": asdict(score.reliability),
         "reliability_disruptive": asdict(score.reliability_disruptive),
+        "claims": {name: asdict(b) for name, b in score.claims.items()},
         "false_quarantines": asdict(score.noise),
         "wrongs": [asdict(w) for w in score.wrongs],
     }
@@ -123,6 +124,8 @@ def publication(made: Publication) -> str:
         _table(("said", "claims", "mean", "true"), _bins(ours.reliability)),
         "Only verdicts that take a node out:\n",
         _table(("said", "claims", "mean", "true"), _bins(ours.reliability_disruptive)),
+        "By the class that was said:\n",
+        _table(("class", "claims", "mean", "true"), _of_classes(ours)),
         "## Which class for which\n",
         "Episodes that were rightly taken out, by the true class and the one that was said.\n",
         _table(
@@ -248,6 +251,13 @@ def _bins(reliability: Reliability) -> list[tuple[str, ...]]:
          f"{b.share_right:.3f}")
         for b in reliability.bins
     ]  # fmt: skip
+
+
+def _of_classes(score: Score) -> list[tuple[str, ...]]:
+    return [
+        (name, str(b.claims), f"{b.mean_confidence:.3f}", f"{b.share_right:.3f}")
+        for name, b in score.claims.items()
+    ]
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
