@@ -18,7 +18,7 @@ from breakfix.replay.load import make_trace
 from breakfix.replay.outcome import OURS, Call, Replayed
 from breakfix.replay.publish import Publication, numbers, publication
 from breakfix.replay.run import remember
-from breakfix.replay.score import poisson_interval, rate, reliability, score
+from breakfix.replay.score import poisson_interval, rate, reliability, score, with_noise
 from breakfix.replay.trace import Trace
 from tests.fakes_metrics import FakeMetrics
 from tests.observations import POLICY, judged, observation, reading, ready_node, xid
@@ -151,6 +151,16 @@ def test_false_quarantines_are_counted_over_noise_alone():
     assert (made.events, made.node_days, made.rate) == (2, 20, 1000)
 
 
+def test_more_noise_changes_the_rate_and_nothing_else():
+    made = score([replayed(trace(truth=[fault()]), call(720))])
+    noise = replayed(trace("noise", length="1d"), call(720), call(840))
+    more = with_noise(made, [noise])
+    assert (more.noise.events, more.noise.node_days, more.noise.rate) == (1, 10, 1000)
+    assert more.precision_episodes == made.precision_episodes
+    assert [w.what for w in more.wrongs] == ["wrong_action"]
+    assert with_noise(made, []).noise == made.noise
+
+
 @pytest.mark.parametrize(
     ("events", "low", "high"),
     [(0, 0.0, 3.688879), (1, 0.025318, 5.571643), (5, 1.623486, 11.668332)],
@@ -179,6 +189,7 @@ def test_a_claim_is_true_while_its_class_is():
     made = score([done])
     assert (made.reliability.claims, made.reliability.bins[0].share_right) == (2, 0.5)
     assert made.reliability_disruptive.claims == 0
+    assert {n: (b.claims, b.share_right) for n, b in made.claims.items()} == {"thermal": (2, 0.5)}
 
 
 def test_expectations_that_did_not_come_are_named():

@@ -27,7 +27,7 @@ from breakfix.replay.outcome import OURS, Replayed
 from breakfix.replay.publish import Publication, numbers, publication, score_rows
 from breakfix.replay.run import Progress as Tell
 from breakfix.replay.run import replay_all
-from breakfix.replay.score import Score, score
+from breakfix.replay.score import Score, score, with_noise
 from breakfix.settings import load_settings
 from breakfix.wiring import default_policy_text, load_policy
 
@@ -48,6 +48,10 @@ def replay(
     compare_direct: Annotated[
         bool, typer.Option("--compare-direct", help="Both ways; exit 5 where verdicts differ.")
     ] = False,
+    noise: Annotated[
+        list[Path] | None,
+        typer.Option(help="Traces of noise, for the rate of false quarantines; judged directly."),
+    ] = None,
     require: Annotated[
         str, typer.Option(help="Floors, e.g. precision=0.99,recall=0.95; exit 5 below one.")
     ] = "",
@@ -66,9 +70,11 @@ def replay(
             replayed = replay_all(sources, rules, jobs=jobs, progress=tell)
     differences = _differences(sources, rules, replayed, jobs) if compare_direct else []
     scores = [score(replayed, who) for who in AUTOMATIONS]
+    quiet = _noise(noise or [], rules, jobs)
+    scores = [with_noise(s, quiet) for s in scores]
     floors = check_floors(require, scores[0])
     if write is not None:
-        made = publication(Publication(_command(), rules, replayed, scores, floors))
+        made = publication(Publication(_command(), rules, replayed, scores, floors, quiet))
         write.write_text(made, encoding="utf-8")
     if output is Format.JSON:
         print_json(numbers(rules, replayed, scores, floors))
@@ -79,6 +85,14 @@ def replay(
     missed = [f for f in floors if not f.is_kept]
     if missed:
         sys.exit(complain("below the floor: " + "; ".join(map(str, missed)), ExitCode.UNSOUND))
+
+
+def _noise(paths: Sequence[Path], policy: Policy, jobs: int) -> Sequence[Replayed]:
+    if not paths:
+        return ()
+    sources = load_paths(paths)
+    with _progress(len(sources)) as tell:
+        return replay_all_directly(sources, policy, jobs=jobs, progress=tell)
 
 
 def _differences(
@@ -115,7 +129,9 @@ def _policy(overlay: Path | None) -> Policy:
 
 
 def _command() -> str:
-    return shlex.join(["breakfix", *sys.argv[1:]])
+    """As it was typed; of absolute paths the name, because the page is published."""
+    words = [Path(a).name if a.startswith("/") else a for a in sys.argv[1:]]
+    return shlex.join(["breakfix", *words])
 
 
 @contextmanager

@@ -31,6 +31,7 @@ class Publication:
     replayed: Sequence[Replayed]
     scores: Sequence[Score]  # ours first
     floors: Sequence[Floor]
+    noise: Sequence[Replayed] = ()  # judged directly, for the rate of false quarantines alone
 
 
 def score_rows(scores: Sequence[Score]) -> list[tuple[str, ...]]:
@@ -98,6 +99,7 @@ def _plain(score: Score) -> dict[str, Any]:
         ],
         "reliability": asdict(score.reliability),
         "reliability_disruptive": asdict(score.reliability_disruptive),
+        "claims": {name: asdict(b) for name, b in score.claims.items()},
         "false_quarantines": asdict(score.noise),
         "wrongs": [asdict(w) for w in score.wrongs],
     }
@@ -122,6 +124,8 @@ def publication(made: Publication) -> str:
         _table(("said", "claims", "mean", "true"), _bins(ours.reliability)),
         "Only verdicts that take a node out:\n",
         _table(("said", "claims", "mean", "true"), _bins(ours.reliability_disruptive)),
+        "By the class that was said:\n",
+        _table(("class", "claims", "mean", "true"), _of_classes(ours)),
         "## Which class for which\n",
         "Episodes that were rightly taken out, by the true class and the one that was said.\n",
         _table(
@@ -174,6 +178,19 @@ def _about(made: Publication) -> str:
     return (
         f"{len(made.replayed)} traces ({listed}), {sweeps} sweeps, {days:.1f} node-days. Seeds:"
         f" {_ranges(seeds)}. Policy {made.policy.version}, hash `{made.policy.hash[:16]}`.\n"
+        + _of_noise(made.noise)
+    )
+
+
+def _of_noise(noise: Sequence[Replayed]) -> str:
+    if not noise:
+        return ""
+    days = sum(r.trace.node_days for r in noise)
+    seeds = _ranges(sorted({r.trace.seed for r in noise}))
+    return (
+        f"\nBeside them, for the rate of false quarantines alone, {days:.0f} node-days of noise"
+        f" (seeds: {seeds}), judged by observe and decide without a Prometheus between"
+        " (`--compare-direct` holds the verdicts of a sample against the real one).\n"
     )
 
 
@@ -234,6 +251,13 @@ def _bins(reliability: Reliability) -> list[tuple[str, ...]]:
          f"{b.share_right:.3f}")
         for b in reliability.bins
     ]  # fmt: skip
+
+
+def _of_classes(score: Score) -> list[tuple[str, ...]]:
+    return [
+        (name, str(b.claims), f"{b.mean_confidence:.3f}", f"{b.share_right:.3f}")
+        for name, b in score.claims.items()
+    ]
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

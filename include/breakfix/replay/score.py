@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from breakfix.model import FailureClass
@@ -111,6 +111,7 @@ class Score:
     confusion: Mapping[tuple[str, str], int]  # (truth, said) -> episodes
     reliability: Reliability
     reliability_disruptive: Reliability
+    claims: Mapping[str, Bin]  # class -> its claims, whatever their confidence
     noise: Rate
     never: Share  # wrongful disruptive calls in the traces where none may be
     expectations: Share
@@ -140,11 +141,23 @@ def score(replayed: Sequence[Replayed], who: str = OURS) -> Score:
         confusion=_confusion(named),
         reliability=reliability(_claims(replayed, who, is_disruptive=False)),
         reliability_disruptive=reliability(_claims(replayed, who, is_disruptive=True)),
+        claims=_by_class(replayed, who),
         noise=_noise(replayed, episodes),
         never=Share(sum(not is_right(t, c) for t, c in never), len(never)),
         expectations=Share(asked - len(broken), asked),
         wrongs=tuple(_wrongs(episodes, found, named)) + tuple(broken),
     )
+
+
+def with_noise(made: Score, noise: Sequence[Replayed]) -> Score:
+    """The score with more traces of noise in its rate, and in nothing else: they have no faults, so
+    precision would only measure how much noise there was.
+    """
+    episodes = [e for r in noise for e in _episodes(r, made.who)]
+    more = _noise(noise, episodes)
+    both = rate(made.noise.events + more.events, made.noise.node_days + more.node_days)
+    wrong = [_wrong(t, "wrong_action", c, "no fault") for t, c in episodes if not is_right(t, c)]
+    return replace(made, noise=both, wrongs=(*made.wrongs, *wrong))
 
 
 # --------------------------------------------------------------------------- right or wrong
@@ -255,13 +268,31 @@ def _claims(
 ) -> list[tuple[float, bool]]:
     """(confidence, was the class true) of every call that claims a class."""
     return [
-        (c.confidence, any(c.failure_class in t.classes for t in active(r.trace, c)))
-        for r in replayed
-        for c in r.calls[who]
-        if c.failure_class is not None
-        and c.confidence > 0
-        and (c.is_disruptive or not is_disruptive)
+        (c.confidence, _is_true(t, c))
+        for t, c in _claiming(replayed, who)
+        if c.is_disruptive or not is_disruptive
     ]
+
+
+def _claiming(replayed: Sequence[Replayed], who: str) -> Iterable[tuple[Trace, Call]]:
+    """The calls that claim a class."""
+    for done in replayed:
+        for call in done.calls[who]:
+            if call.failure_class is not None and call.confidence > 0:
+                yield done.trace, call
+
+
+def _is_true(trace: Trace, call: Call) -> bool:
+    return any(call.failure_class in t.classes for t in active(trace, call))
+
+
+def _by_class(replayed: Sequence[Replayed], who: str) -> Mapping[str, Bin]:
+    """Where the confidence is off: the claims of each class."""
+    held: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+    for trace, call in _claiming(replayed, who):
+        held[str(call.failure_class)].append((call.confidence, _is_true(trace, call)))
+    whole = {name: _bin(0, claims) for name, claims in sorted(held.items())}
+    return {name: replace(b, high=1.0) for name, b in whole.items()}
 
 
 def reliability(claims: Sequence[tuple[float, bool]]) -> Reliability:
