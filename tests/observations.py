@@ -35,6 +35,12 @@ def ready_node(name: str = "gpu-1", **changes: Any) -> Node:
     return make_node(name, **{"conditions": conditions, "created_at": LONG_AGO, **changes})
 
 
+def down_node(name: str = "gpu-1", **changes: Any) -> Node:
+    """A node that Kubernetes has called NotReady for a quarter of an hour."""
+    since = NOW - timedelta(minutes=15)
+    return ready_node(name, conditions=(Condition("Ready", "Unknown", since=since),), **changes)
+
+
 def xid(code: int | str, gpu: str = GPU, node: str = "gpu-1", signal: str = "xid_last") -> Reading:
     return Reading(signal, node, gpu, 1.0, key=str(code))
 

@@ -21,6 +21,14 @@ class HandsOff:
     text: str  # a clause
 
 
+CORDONED_BY_US = "breakfix.dev/cordoned-by-us"
+
+
+def is_cordoned_by_others(node: Node) -> bool:
+    """Unschedulable, and not by us: somebody has a plan for this node."""
+    return node.is_unschedulable and node.annotations.get(CORDONED_BY_US) != "true"
+
+
 def hands_off(node: Node, limits: Limits, now: datetime) -> HandsOff | None:
     """Who has the node; None when nobody has. People's windows are named first."""
     planned = _window(node, limits, now) or _condition(node, limits) or _time(node, limits, now)

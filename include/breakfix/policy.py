@@ -174,6 +174,13 @@ class SignalRule(_Rule):
     clear_window_s: Seconds = Field(
         600.0, alias="clear_window", description="How long after it spoke clear_threshold counts"
     )
+    alone_up_to: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="Of the node's GPUs, the largest share on which it may act alone; on more of"
+        " them one cause above the GPUs is likelier, and a second source is wanted",
+    )
     peers: PeerRule | None = Field(
         None, description="The value becomes its ratio to the median of its peers"
     )
@@ -259,6 +266,11 @@ class ClassRule(_Rule):
     is_change_sensitive: bool = Field(
         default=False,
         description="A bad change looks like it: after a fresh one it is not proven by itself",
+    )
+    is_like_planned_work: bool = Field(
+        default=False,
+        description="Planned work on a node looks like it: not counted while somebody else holds"
+        " the node cordoned",
     )
     source: str = ""
 

@@ -20,7 +20,17 @@ from breakfix.model import (
 )
 from breakfix.policy import Policy, parse_policy
 from breakfix.wiring import default_policy_text
-from tests.observations import GPU, LONG_AGO, NOW, judged, reading, ready_node, verdict, xid
+from tests.observations import (
+    GPU,
+    LONG_AGO,
+    NOW,
+    down_node,
+    judged,
+    reading,
+    ready_node,
+    verdict,
+    xid,
+)
 
 A, C, R = Action, FailureClass, RefusalReason
 READY = Condition("Ready", "True", since=LONG_AGO)
@@ -326,7 +336,9 @@ def test_a_gone_node_needs_more_than_silence() -> None:
     gone = {s.name: ["gpu-1"] for s in judged_signals()}
     silent = verdict(nodes=ALIKE, unseen=gone)
     assert (silent.failure_class, silent.recommended_action) == (C.TELEMETRY_LOST, A.NONE)
-    both = verdict(reading("not_ready", 900), nodes=ALIKE, unseen=gone)
+    both = verdict(
+        reading("not_ready", 900), nodes=[down_node(pool="p", sku="H"), *ALIKE[1:]], unseen=gone
+    )
     assert (both.failure_class, both.recommended_action) == (C.NODE_NOT_READY, A.REBOOT_NODE)
 
 
@@ -370,3 +382,68 @@ def test_45_without_a_cause_is_the_applications() -> None:
 def test_duplicates_are_one_finding() -> None:
     once = verdict(xid(95), reading("ecc_dbe"))
     assert verdict(*[xid(95)] * 1000, *[reading("ecc_dbe")] * 3) == once
+
+
+# ------------------------------------------------------------------ a cordon of somebody else
+
+THEIRS = {"is_unschedulable": True}
+OURS = {**THEIRS, "annotations": {"breakfix.dev/cordoned-by-us": "true"}}
+ALL_SILENT = {s: ["gpu-1"] for s in ("gpu_count_short", "xid_last", "readonly_filesystem")}
+
+
+@pytest.mark.parametrize(
+    ("cordon", "action", "refusal"),
+    [
+        pytest.param({}, A.REBOOT_NODE, None, id="nobody cordoned it"),
+        pytest.param(OURS, A.REBOOT_NODE, None, id="we did"),
+        pytest.param(THEIRS, A.NONE, None, id="somebody else did: their reboot"),
+    ],
+)
+def test_a_node_that_is_down_under_a_foreign_cordon_is_somebody_s_work(
+    cordon: dict, action: Action, refusal: RefusalReason | None
+) -> None:
+    nodes = [down_node(pool="p", sku="H", **cordon), *ALIKE[1:]]
+    found = verdict(reading("not_ready", 900), nodes=nodes, unseen=ALL_SILENT)
+    assert (found.recommended_action, found.refusal) == (action, refusal)
+
+
+def test_missing_gpus_under_a_foreign_cordon_are_shown_and_do_not_count() -> None:
+    found = verdict(reading("gpu_count_short"), nodes=[ready_node(**THEIRS)])
+    assert (found.recommended_action, found.refusal) == (A.NONE, R.FOREIGN_CORDON)
+    assert "somebody else cordoned the node" in found.reason
+    assert found.findings[0].held
+
+
+@pytest.mark.parametrize("broken", [xid(79), reading("ecc_dbe"), reading("row_remap_failed")])
+def test_what_no_work_on_a_node_looks_like_counts_under_any_cordon(broken: Reading) -> None:
+    found = verdict(broken, nodes=[ready_node(**THEIRS)])
+    assert found.recommended_action not in {A.NONE, A.REVIEW}
+
+
+# ------------------------------------------------------------------ on all GPUs at once
+
+
+@pytest.mark.parametrize(
+    ("gpus", "action"),
+    [
+        pytest.param(1, A.RESET_GPU, id="one of eight"),
+        pytest.param(4, A.RESET_GPU, id="half of them"),
+        pytest.param(5, A.REVIEW, id="more than half"),
+        pytest.param(8, A.REVIEW, id="all of them"),
+    ],
+)
+@pytest.mark.parametrize("signal", ["nvlink_down", "health_memory"])
+def test_what_one_source_says_of_all_gpus_at_once_needs_a_second_one(
+    signal: str, gpus: int, action: Action
+) -> None:
+    said = [reading(signal, 20, gpu=f"GPU-{g}") for g in range(gpus)]
+    node = ready_node(gpus_capacity=8)
+    alone = verdict(*said, nodes=[node])
+    assert alone.recommended_action is action
+    backed = verdict(*said, *[xid(95, gpu="GPU-0")], nodes=[node])
+    assert backed.recommended_action is A.RESET_GPU
+
+
+def test_a_node_with_one_gpu_may_be_told_by_that_one() -> None:
+    found = verdict(reading("nvlink_down", 20), nodes=[ready_node(gpus_capacity=1)])
+    assert found.recommended_action is A.RESET_GPU

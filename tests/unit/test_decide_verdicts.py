@@ -17,7 +17,17 @@ from breakfix.model import (
 )
 from breakfix.policy import parse_policy
 from breakfix.wiring import default_policy_text
-from tests.observations import NOW, POLICY, judged, reading, ready_node, record, verdict, xid
+from tests.observations import (
+    NOW,
+    POLICY,
+    down_node,
+    judged,
+    reading,
+    ready_node,
+    record,
+    verdict,
+    xid,
+)
 
 C, A, R = FailureClass, Action, RefusalReason
 OTHER = "GPU-bbbb"
@@ -275,7 +285,12 @@ def test_an_agent_that_is_installed_nowhere_is_not_unknown() -> None:
 
 
 SILENT = {s: ["gpu-1"] for s in ("gpu_count_short", "xid_last", "readonly_filesystem")}
-FLEET = [ready_node(), ready_node("gpu-2"), ready_node("gpu-3")]
+FLEET = [down_node(), ready_node("gpu-2"), ready_node("gpu-3")]
+
+
+def test_of_a_node_that_kubernetes_calls_ready_silence_is_no_witness() -> None:
+    found = verdict(reading("ksm_not_ready"), nodes=[ready_node(), *FLEET[1:]], unseen=SILENT)
+    assert (found.failure_class, found.recommended_action) == (C.TELEMETRY_LOST, A.REVIEW)
 
 
 def test_a_node_that_is_gone_for_several_sources_is_rebooted() -> None:
@@ -302,7 +317,7 @@ def test_exporters_that_are_silent_everywhere_say_nothing_about_a_node() -> None
 
 
 def test_silence_alone_is_never_a_reason() -> None:
-    found = verdict(nodes=FLEET, unseen=SILENT)
+    found = verdict(nodes=[ready_node(), *FLEET[1:]], unseen=SILENT)
     assert found.recommended_action is A.NONE
 
 

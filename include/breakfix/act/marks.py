@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from breakfix.hands_off import CORDONED_BY_US
 from breakfix.model import Case, Node, NodeState, Step, StepStatus, Taint
 from breakfix.ports import NodePatch
 
@@ -11,7 +12,6 @@ TAINT = "breakfix.dev/quarantine"
 STATE = "breakfix.dev/state"
 CASE = "breakfix.dev/case"
 FENCE = "breakfix.dev/fence"
-CORDONED_BY_US = "breakfix.dev/cordoned-by-us"
 
 
 def has_taint(node: Node) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from breakfix.act import guard, marks, steps
 from breakfix.act.guard import Acting, Expected
 from breakfix.errors import ClusterError, Conflict, NotFound, Refused
+from breakfix.hands_off import CORDONED_BY_US
 from breakfix.model import Case, Node, NodeState, RefusalReason, StepStatus
 from breakfix.ports import Cluster, NodePatch
 
@@ -95,7 +96,7 @@ def _was_released(node: Node, case: Case) -> bool:
     return (
         marks.is_of(node, case)
         and not marks.has_taint(node)
-        and marks.CORDONED_BY_US not in node.annotations
+        and CORDONED_BY_US not in node.annotations
     )
 
 

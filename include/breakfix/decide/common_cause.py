@@ -31,6 +31,11 @@ _OUT = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATI
 _FEW = 0.5  # a fact explains trouble when less than half of the other nodes share it (ours)
 _TWO = 2  # sources that agree on a fault of the part itself
 
+#: What unlike faults have in common: the plugin withholds the device, the driver wants a reset.
+_CONSEQUENCES = frozenset(
+    {FailureClass.DEVICE_PLUGIN, FailureClass.GPU_RECOVERY, FailureClass.UNCLASSIFIED}
+)
+
 #: What nodes of one scope share beside its name.
 _SHARED = {
     "rack": "power, cooling or network of the rack",
@@ -83,7 +88,8 @@ def _trouble(
     now: datetime,
 ) -> Trouble:
     """Suspects count as well as what would be acted on, and what was begun within the window. A
-    node counts for each class that speaks on it, not only for the one that its verdict names.
+    node counts for each class that speaks on it, not only for the one that its verdict names, but
+    not for what that one brings along.
     """
     by_class: dict[FailureClass, set[str]] = defaultdict(set)
     disruptive: set[str] = set()
@@ -104,7 +110,7 @@ def _classes(verdict: Verdict) -> set[FailureClass]:
     is_lost = verdict.failure_class is FailureClass.TELEMETRY_LOST
     if verdict.recommended_action is Action.NONE and not is_lost:
         return set()
-    return {verdict.failure_class, *_speaking(verdict)}
+    return {verdict.failure_class, *(_speaking(verdict) - _CONSEQUENCES)}
 
 
 def _speaking(verdict: Verdict) -> set[FailureClass]:

@@ -5,15 +5,16 @@ Pure.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from breakfix.decide.sentences import shown
 from breakfix.model import Action, FailureClass, Finding, Reading, SignalMode
 from breakfix.policy import Policy, SignalRule
 
 _XID = re.compile(r"[0-9]{1,4}", re.ASCII)
+_CROWD_WEIGHT = 0.5  # ours: a part that all GPUs share, or who reports them, is as likely
 _APP_WEIGHT = 0.3  # ours: it says something, about the workload
 
 
@@ -27,16 +28,32 @@ class _Meaning:
 
 
 def findings_by_node(
-    readings: Iterable[Reading], policy: Policy
+    readings: Iterable[Reading], policy: Policy, gpus: Mapping[str, int]
 ) -> Mapping[str, tuple[Finding, ...]]:
     """The findings of each node that has any, in an order that does not depend on the readings'
-    order.
+    order. `gpus`: node -> how many it has.
     """
     rules = {r.name: r for r in policy.signals}
     found: dict[str, list[Finding]] = defaultdict(list)
     for reading in _once(readings):
         found[reading.node].append(_finding(reading, rules[reading.signal], policy))
-    return {node: tuple(sorted(fs, key=_order)) for node, fs in found.items()}
+    crowded = {r.name: r.alone_up_to for r in rules.values() if r.alone_up_to < 1.0}
+    return {
+        node: tuple(sorted(_not_all_alone(fs, crowded, gpus.get(node, 0)), key=_order))
+        for node, fs in found.items()
+    }
+
+
+def _not_all_alone(
+    findings: Sequence[Finding], crowded: Mapping[str, float], gpus: int
+) -> Iterable[Finding]:
+    """A signal that speaks on more of the node's GPUs than it may alone becomes a hint (ours)."""
+    count = Counter(f.signal for f in findings if f.signal in crowded)
+    for f in findings:
+        if count[f.signal] > 1 and count[f.signal] > crowded.get(f.signal, 1.0) * gpus:
+            yield replace(f, mode=SignalMode.CORROBORATE, weight=min(f.weight, _CROWD_WEIGHT))
+        else:
+            yield f
 
 
 def _once(readings: Iterable[Reading]) -> Iterable[Reading]:

@@ -106,11 +106,16 @@ def best_assessment(
 
 
 def _gives_way(generic: Assessment, found: Sequence[Assessment]) -> bool:
-    """Whether a class that names the trouble is proven by all of this one's evidence, or more."""
-    return generic.failure_class in _GENERIC and any(
+    """Whether a class that names the trouble is proven by all of this one's evidence, or more.
+    What nobody classified gives way to whatever is proven.
+    """
+    if generic.failure_class not in _GENERIC:
+        return False
+    names_nothing = generic.failure_class is FailureClass.UNCLASSIFIED
+    return any(
         a.is_proven
         and a.failure_class not in _GENERIC
-        and all(f in a.evidence for f in generic.evidence)
+        and (names_nothing or all(f in a.evidence for f in generic.evidence))
         for a in found
     )
 

@@ -36,6 +36,18 @@ def hold_states(findings: Sequence[Finding], grace_s: float) -> tuple[Finding, .
     )
 
 
+def hold_planned_work(findings: Sequence[Finding], policy: Policy) -> tuple[Finding, ...]:
+    """On a node that somebody else cordoned, what their work on it looks like does not count."""
+    why = "somebody else cordoned the node, and work on it looks like this"
+    return tuple(
+        replace(f, held=why)
+        if policy.class_rule(f.failure_class).is_like_planned_work
+        and f.mode is not SignalMode.NEVER
+        else f
+        for f in findings
+    )
+
+
 def fresh_changes(facts: Mapping[str, str], policy: Policy) -> str:
     """What was just changed on the node, as a clause; "" when nothing was."""
     names = [n for n in policy.common_cause.changes if facts.get(n)]

@@ -22,7 +22,8 @@ def judge(
     now: datetime,
 ) -> Judgement:
     """All verdicts, in the order of the nodes' names, and the incidents that span several nodes."""
-    findings = findings_by_node(observation.readings, policy)
+    gpus = {n.name: n.gpus_capacity for n in observation.judged}
+    findings = findings_by_node(observation.readings, policy, gpus)
     blindness = blindness_by_node(observation, policy)
     verdicts = []
     for node in sorted(observation.judged, key=lambda n: n.name):

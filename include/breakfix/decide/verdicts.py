@@ -10,10 +10,10 @@ from datetime import datetime
 
 from breakfix.decide.consequences import follow_causes
 from breakfix.decide.fuse import Assessment, best_assessment
-from breakfix.decide.holds import fresh_changes, hold_states, is_fresh
+from breakfix.decide.holds import fresh_changes, hold_planned_work, hold_states, is_fresh
 from breakfix.decide.sentences import texts
 from breakfix.decide.telemetry import Blindness, absences
-from breakfix.hands_off import HandsOff, hands_off
+from breakfix.hands_off import HandsOff, hands_off, is_cordoned_by_others
 from breakfix.model import (
     DISRUPTIVE,
     Action,
@@ -82,10 +82,13 @@ def _findings(
 ) -> tuple[Finding, ...]:
     """All findings, consequences under their causes, with what is held back marked so."""
     found = follow_causes(subject.findings, policy)
-    if any(f.failure_class is FailureClass.NODE_NOT_READY for f in found):
+    is_down = not subject.node.is_ready  # of a Ready node silence is lost telemetry, no witness
+    if is_down and any(f.failure_class is FailureClass.NODE_NOT_READY for f in found):
         found = (*found, *absences(subject.node.name, observation, policy))
     if is_fresh(subject.node, subject.facts, policy, now):
         found = hold_states(found, policy.timing.boot_grace_s)
+    if is_cordoned_by_others(subject.node):
+        found = hold_planned_work(found, policy)
     return found
 
 
@@ -152,24 +155,24 @@ def _quiet(subject: Subject, best: Assessment | None, policy: Policy) -> Verdict
     """Nothing that may count speaks now: held back for a while, half blind, or truly quiet."""
     held = [f for f in subject.findings if f.held]
     if held:
-        return _settling(subject, held, policy)
+        return _held_back(subject, held, policy)
     if subject.blindness.partly:
         return _telemetry_lost(subject, subject.blindness.partly)
     reason = f"no fault of the node; for context: {texts(best.evidence)}" if best else ""
     return _verdict(subject, None, 0.0, Action.NONE, reason or "no signal speaks", is_suspect=False)
 
 
-def _settling(subject: Subject, held: Sequence[Finding], policy: Policy) -> Verdict:
+def _held_back(subject: Subject, held: Sequence[Finding], policy: Policy) -> Verdict:
+    is_theirs = is_cordoned_by_others(subject.node)
     best = best_assessment([replace(f, held="") for f in held], policy)
     return _verdict(
         subject,
         best.failure_class if best else None,
         0.0,
         Action.NONE,
-        f"the node came up less than {policy.timing.boot_grace_s:.0f} s ago, so this does not count"
-        f" yet: {texts(held)}",
+        f"{held[0].held}, so this does not count yet: {texts(held)}",
         is_suspect=True,
-        refusal=RefusalReason.COOLDOWN,
+        refusal=RefusalReason.FOREIGN_CORDON if is_theirs else RefusalReason.COOLDOWN,
     )
 
 
@@ -245,4 +248,4 @@ def _beside(subject: Subject, best: Assessment) -> str:
 
 
 def _is_suspicious(findings: Sequence[Finding]) -> bool:
-    return any(f.mode is not SignalMode.NEVER for f in findings)
+    return any(f.mode is not SignalMode.NEVER and not f.held for f in findings)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from breakfix.hands_off import hands_off
+from breakfix.hands_off import hands_off, is_cordoned_by_others
 from breakfix.model import (
     Action,
     FailureClass,
@@ -105,8 +105,7 @@ def other_owner(candidate: Candidate, world: World) -> Refusal | None:
 def cordoned_by_others(candidate: Candidate, world: World) -> Refusal | None:
     """A cordon that is not ours means that somebody has a plan for this node."""
     del world
-    node = candidate.node
-    if node.is_unschedulable and node.annotations.get("breakfix.dev/cordoned-by-us") != "true":
+    if is_cordoned_by_others(candidate.node):
         return candidate.refused(RefusalReason.FOREIGN_CORDON, "cordoned by somebody else")
     return None
 

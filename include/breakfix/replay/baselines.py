@@ -46,7 +46,7 @@ def by_thresholds(observation: Observation, policy: Policy) -> Accused:
     """The nodes with any finding whose class has a disruptive action; the heaviest names it."""
     accused: dict[str, FailureClass] = {}
     judged = {n.name for n in observation.judged}
-    for node, findings in findings_by_node(observation.readings, policy).items():
+    for node, findings in findings_by_node(observation.readings, policy, {}).items():
         for finding in findings:
             ladder = policy.class_rule(finding.failure_class).ladder
             if ladder[0] in DISRUPTIVE and node in judged:
