@@ -19,7 +19,7 @@ _WORD = re.compile(r"\$(window_s|window|step|nodename|node|host|gpu|kubelet)\b")
 _KSM = re.compile(r"\$ksm\(((?:[^()]|\([^()]*\))*)\)")
 _KSM_SEEN = re.compile(r"\$ksm_seen\(([^()]*)\)")
 _CHANGED = re.compile(r"\$changed\(([^()]*), ([A-Za-z_]+)\)")
-_CHANGED_SINCE = ("24h", "6h", "1h", "15m")
+_CHANGED_SINCE = ("24h", "6h", "1h", "30m", "15m")
 _SEEN = re.compile(r"\$seen\(([^()]*)\)")
 #: Series of node exporter name a machine by `instance`; node_uname_info of the same target knows
 #: its name. The kubelet's do by kubelet_node_name, or by the target's own label.
