@@ -49,4 +49,6 @@ class FakeMetrics:
     def cover(self, policy: Policy, signal: str, answer: Answer) -> None:
         """Who reports a signal: the value is the age in seconds."""
         rule = next(s for s in policy.signals if s.name == signal)
-        self.answers[coverage_query(rule, policy.names)] = answer
+        self.answers[coverage_query(rule, policy.names, stale_s=policy.timing.stale_sample_s)] = (
+            answer
+        )

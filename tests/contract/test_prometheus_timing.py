@@ -155,3 +155,22 @@ def test_a_node_is_compared_with_its_peers(url: str) -> None:
     seen = see(url, slow, *[lambda _t, v=v: v for v in (100.0, 101.0, 99.0, 100.0, 50.0)])
     assert [(r.node, r.value) for r in seen.readings] == [("n4", 0.5)]
     assert len(seen.coverage["load"].nodes_seen) == 5
+
+
+def test_a_gpu_that_fell_silent_does_not_make_its_node_unseen(url: str) -> None:
+    """Where no staleness marker is written, its last sample is served for five minutes more."""
+    history = History(end=END, length_s=LENGTH_S)
+    cluster = FakeCluster()
+    for node in ("n0", "n1"):
+        cluster.add_node(node)
+        quiet = History(end=END - 250.0, length_s=LENGTH_S - 250.0)
+        quiet.add("SILENT", 1.0, Hostname=node, UUID=f"GPU-{node}-0")
+        quiet.write(url)
+    history.add("SILENT", 1.0, Hostname="n0", UUID="GPU-n0-1")
+    history.write(url)
+    signal = rule(query="max by ($node, $gpu) (SILENT)", coverage="$seen(SILENT)")
+    policy = POLICY.model_copy(update={"signals": (signal,), "facts": {}})
+    with PrometheusMetrics(url) as metrics:
+        at = datetime.fromtimestamp(END, UTC)
+        seen = observe(metrics, cluster, policy, at=at, gpu_node_selector=SELECTOR)
+    assert seen.coverage["load"].nodes_seen == {"n0"}

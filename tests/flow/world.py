@@ -99,7 +99,10 @@ class Telemetry:
         self._cluster, self.xids, self.silent, self.is_down = cluster, [], set(), False
         self.untied = set()  # nodes that no second source names
         plain = [s for s in policy.signals if not s.is_kubernetes]
-        self._covers = {coverage_query(s, policy.names): s.name for s in plain}
+        self._covers = {
+            coverage_query(s, policy.names, stale_s=policy.timing.stale_sample_s): s.name
+            for s in plain
+        }
         xid = next(s for s in plain if s.name == "xid_last")
         self._xid_since = re.compile(
             re.escape(signal_query(xid, policy.names, most_gpus=8)).replace(

@@ -25,10 +25,15 @@ def duration(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def fill(text: str, names: Names, window_s: float) -> str:
-    """The words of SignalRule's docstring replaced, for one window in seconds."""
+def fill(text: str, names: Names, window_s: float, *, stale_s: float = 180.0) -> str:
+    """The words of SignalRule's docstring replaced, for one window in seconds.
+
+    A GPU whose newest sample is older than `stale_s` does not make its node's report old: it has
+    vanished, while the others still report.
+    """
     expanded = _SEEN.sub(
-        lambda m: f"max by ($node) (min by ($node, $gpu) ({_AGE.format(m[1])}))", text
+        lambda m: f"max by ($node) (min by ($node, $gpu) ({_AGE.format(m[1])}) <= {stale_s:g})",
+        text,
     )
     words = {
         "window": duration(window_s),
@@ -70,9 +75,9 @@ def since_query(rule: SignalRule, names: Names, since_s: float) -> str:
     return _beyond(rule, fill(text, names, min(since_s, rule.window_s)), 0)
 
 
-def coverage_query(rule: SignalRule, names: Names) -> str:
+def coverage_query(rule: SignalRule, names: Names, *, stale_s: float) -> str:
     """Who reports the signal; the value is the age of the sample in seconds."""
-    return fill(rule.coverage, names, rule.window_s)
+    return fill(rule.coverage, names, rule.window_s, stale_s=stale_s)
 
 
 def fact_query(rule: FactRule, names: Names) -> str:

@@ -53,10 +53,10 @@ def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
     wanted = {n: expected_gpus(node, policy) for n, node in fleet.nodes.items()}
     most = max(wanted.values(), default=0)
     asked = {r.name: signal_query(r, policy.names, most_gpus=most) for r in rules}
-    covers = {r.name: coverage_query(r, policy.names) for r in rules}
+    stale_s = policy.timing.stale_sample_s
+    covers = {r.name: coverage_query(r, policy.names, stale_s=stale_s) for r in rules}
     answers = run(metrics, [*asked.values(), *covers.values()], at=at)
     gathered = Gathered()
-    stale_s = policy.timing.stale_sample_s
     read: dict[str, Seen] = {}  # several signals share one coverage query: read once, warn once
     for rule in rules:
         query = covers[rule.name]
