@@ -54,15 +54,16 @@ def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
     most = max(wanted.values(), default=0)
     asked = {r.name: signal_query(r, policy.names, most_gpus=most) for r in rules}
     stale_s = policy.timing.stale_sample_s
-    covers = {r.name: coverage_query(r, policy.names, stale_s=stale_s) for r in rules}
+    aged = _with_ages(rules)
+    covers = {
+        r.name: coverage_query(r, policy.names, stale_s=stale_s, with_ages=r.name in aged)
+        for r in rules
+    }
     answers = run(metrics, [*asked.values(), *covers.values()], at=at)
     gathered = Gathered()
-    read: dict[str, Seen] = {}  # several signals share one coverage query: read once, warn once
+    seen = _coverage(rules, covers, answers, fleet, aged=aged, stale_s=stale_s)
     for rule in rules:
-        query = covers[rule.name]
-        if query not in read:
-            read[query] = read_coverage(rule, answers[query], fleet, stale_s=stale_s)
-        cover = read[query]
+        cover = seen[covers[rule.name]]
         gathered.warnings += cover.warnings
         answer = answers[asked[rule.name]]
         if isinstance(answer, str):
@@ -74,6 +75,36 @@ def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
             gathered.readings += [replace(r, age_s=cover.age(r.node)) for r in found.readings]
         gathered.coverage[rule.name] = cover.of(rule)
     return gathered
+
+
+def _with_ages(rules: Sequence[SignalRule]) -> frozenset[str]:
+    """The signals whose coverage tells the ages of samples, which costs the server three times as
+    much: those of a GPU have the ages of the required ones, since one scrape brings them all.
+    """
+    dated = any(r.is_required and r.input == "gpu" for r in rules)
+    return frozenset(r.name for r in rules if r.is_required or r.input != "gpu" or not dated)
+
+
+def _coverage(
+    rules: Sequence[SignalRule],
+    covers: Mapping[str, str],
+    answers: Mapping[str, QueryResult | str],
+    fleet: Fleet,
+    *,
+    aged: frozenset[str],
+    stale_s: float,
+) -> Mapping[str, Seen]:
+    """By coverage query, of which several signals may share one: read once.
+
+    Where coverage tells no ages, a node that no GPU signal with ages sees freshly is not seen.
+    """
+    first = {covers[r.name]: r for r in reversed(rules)}
+    seen = {q: read_coverage(r, answers[q], fleet, stale_s=stale_s) for q, r in first.items()}
+    known: dict[str, float] = {}
+    for query, rule in first.items():
+        if rule.name in aged and rule.input == "gpu":
+            known |= {n: min(a, known.get(n, a)) for n, a in seen[query].ages.items()}
+    return {q: seen[q] if r.name in aged else seen[q].aged(known) for q, r in first.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +119,12 @@ class Seen:
     def broken(self, error: str) -> Seen:
         """The signal itself could not be read: nobody is covered, whatever coverage said."""
         return replace(self, ages={}, error=error)
+
+    def aged(self, known: Mapping[str, float]) -> Seen:
+        """With the ages that others tell; where none tells any, presence alone is believed."""
+        if not known:
+            return self
+        return replace(self, ages={n: own or known[n] for n, own in self.ages.items() if n in known})
 
     def without(self, nodes: Iterable[str]) -> Seen:
         """Nodes whose series cannot be told apart are not covered."""
