@@ -48,24 +48,31 @@ class Metric:
 
 
 METRICS = (
-    Metric("DCGM_FI_DEV_GPU_TEMP", 52.0, 6.0, sick=93.0, sick_every=1009, phase=3),
+    Metric("DCGM_FI_DEV_GPU_TEMP", 52.0, 6.0, sick=93.0, sick_every=1009, phase=530),
     Metric("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", 4.0e9, 1.0e9, slope=3.0e7),
-    Metric("DCGM_FI_DEV_POWER_USAGE", 480.0, 25.0, sick=120.0, sick_every=4001, phase=11),
-    Metric("DCGM_FI_DEV_GPU_UTIL", 92.0, 4.0, sick=15.0, sick_every=4001, phase=11),
-    Metric("DCGM_FI_DEV_SM_CLOCK", 1755.0, 30.0, sick=600.0, sick_every=4001, phase=11),
-    Metric("DCGM_FI_DEV_MEMORY_TEMP", 66.0, 5.0, sick=101.0, sick_every=2003, phase=17),
-    Metric("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", sick=2.0, sick_every=3001, phase=29),
-    Metric("DCGM_FI_DEV_ROW_REMAP_FAILURE", sick=1.0, sick_every=9001, phase=41),
-    Metric("DCGM_FI_DEV_ROW_REMAP_PENDING", sick=1.0, sick_every=2503, phase=53),
-    Metric("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", sick=600.0, sick_every=9007, phase=67),
-    Metric("DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL", sick_slope=9000.0, sick_every=5003),
-    Metric("DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL", sick_slope=6.0, sick_every=5003),
-    Metric("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", sick_slope=70.0, sick_every=3511, phase=71),
-    Metric("DCGM_FI_DEV_THERMAL_VIOLATION", sick_slope=2.0e10, sick_every=1009, phase=3),
-    Metric("DCGM_FI_DEV_GPU_RECOVERY_ACTION", sick=1.0, sick_every=6007, phase=83),
+    Metric("DCGM_FI_DEV_POWER_USAGE", 480.0, 25.0, sick=120.0, sick_every=4001, phase=2011),
+    Metric("DCGM_FI_DEV_GPU_UTIL", 92.0, 4.0, sick=15.0, sick_every=4001, phase=2011),
+    Metric("DCGM_FI_DEV_SM_CLOCK", 1755.0, 30.0, sick=600.0, sick_every=4001, phase=2011),
+    Metric("DCGM_FI_DEV_MEMORY_TEMP", 66.0, 5.0, sick=101.0, sick_every=2003, phase=1217),
+    Metric("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", sick=2.0, sick_every=3001, phase=1543),
+    Metric("DCGM_FI_DEV_ROW_REMAP_FAILURE", sick=1.0, sick_every=9001, phase=4441),
+    Metric("DCGM_FI_DEV_ROW_REMAP_PENDING", sick=1.0, sick_every=2503, phase=811),
+    Metric("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", sick=600.0, sick_every=9007, phase=6067),
+    Metric(
+        "DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL",
+        sick_slope=9000.0,
+        sick_every=5003,
+        phase=2707,
+    ),
+    Metric(
+        "DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL", sick_slope=6.0, sick_every=5003, phase=2707
+    ),
+    Metric("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", sick_slope=70.0, sick_every=3511, phase=1801),
+    Metric("DCGM_FI_DEV_THERMAL_VIOLATION", sick_slope=2.0e10, sick_every=1009, phase=530),
+    Metric("DCGM_FI_DEV_GPU_RECOVERY_ACTION", sick=1.0, sick_every=6007, phase=3089),
 )
 XID = "DCGM_FI_DEV_XID_ERRORS"
-_XID_EVERY, _XID_PHASE = 1709, 97
+_XID_EVERY, _XID_PHASE = 1709, 997
 _XIDS = (79, 31, 74, 94, 13)
 
 
@@ -98,7 +105,7 @@ class Fleet:
         last = int(self.at.timestamp() * 1000) - 5000
         return last - STEP_S * 1000 * np.arange(SAMPLES - 1, -1, -1, dtype=np.int64)
 
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self, which: range | None = None) -> tuple[Node, ...]:
         """What the API server tells of them, as the adapter would hand it on."""
         long_ago = self.at - timedelta(days=90)
         ready = (
@@ -108,7 +115,7 @@ class Fleet:
             ),
             Condition("Ready", "True", "KubeletReady", "kubelet is posting ready status", long_ago),
         )
-        return tuple(self._node(i, ready, long_ago) for i in range(self.size))
+        return tuple(self._node(i, ready, long_ago) for i in which or range(self.size))
 
     def _node(self, i: int, conditions: tuple[Condition, ...], created: datetime) -> Node:
         sku, rack = SKUS[i // 2500 % len(SKUS)], f"r{i // NODES_PER_RACK}"
@@ -164,7 +171,7 @@ class Fleet:
         return tuple(sorted(found.items()))
 
     def _sick(self, every: int, phase: int) -> npt.NDArray[np.int64]:
-        return np.arange(phase, self.gpus, every) if every else np.arange(0)
+        return np.arange(phase % min(every, self.gpus), self.gpus, every) if every else np.arange(0)
 
     def _values(self, metric: Metric, random: np.random.Generator) -> Values:
         drift = random.normal(0.0, metric.noise, (self.gpus, 1))

@@ -12,6 +12,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,33 @@ def run_case(module: str, arguments: Sequence[str]) -> Run:
     if done.returncode:
         raise RuntimeError(f"{module} {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
     return Run(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def run_command(arguments: Sequence[str], env: Mapping[str, str], *, server_pid: int) -> Run:
+    """`breakfix ...` as a person runs it, its start included. Raises RuntimeError when it fails."""
+    server = cpu_of(server_pid)
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as output:
+        child = subprocess.Popen(
+            [sys.executable, "-c", "from breakfix.cli import main; main()", *arguments],
+            env=dict(env),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - start
+        if child.returncode:
+            output.seek(0)
+            raise RuntimeError(f"breakfix {arguments}: {output.read()[-2000:].decode()}")
+        size = output.tell()
+    return Run(
+        wall_s=wall,
+        cpu_s=used.ru_utime + used.ru_stime,
+        server_cpu_s=cpu_of(server_pid) - server,
+        rss_mib=used.ru_maxrss / 1024,
+        told={"bytes": size},
+    )
 
 
 def cpu_of(pid: int) -> float:

@@ -57,7 +57,7 @@ def _messages(
     present: npt.NDArray[np.bool_],
     rows: range,
 ) -> Iterator[bytes]:
-    whole = present.all(axis=1)
+    whole: npt.NDArray[np.bool_] = np.asarray(present.all(axis=1))
     for row in rows:
         sent = samples[row] if whole[row] else samples[row][present[row]]
         yield _message(0x0A, b"".join(_label(*pair) for pair in labels[row]) + sent.tobytes())

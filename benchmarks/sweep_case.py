@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from benchmarks.fleet import Fleet
 from benchmarks.measure import Run, run_case, tell, timed
 from benchmarks.rules import default_policy, ten_signals
+from benchmarks.ways import Setup
 
 WAYS = ("product", "dropped", "snapshots")
 
@@ -34,6 +35,11 @@ class Target:
             *(["--every-signal"] * self.every_signal),
         ]
 
+    def with_every_signal(self) -> Target:
+        """The same server, asked for all signals of the default policy."""
+        queries = self.queries.with_name("every-query.json")
+        return replace(self, queries=queries, every_signal=True)
+
     def run(self, way: str) -> Run:
         """One of WAYS, in a fresh process."""
         return run_case("benchmarks.sweep_case", [way, *self.arguments()])
@@ -52,17 +58,17 @@ def main() -> None:
     way = importlib.import_module(
         f"benchmarks.ways.{'product' if given.way == 'record' else given.way}"
     )
-    setup = {
-        "url": given.url,
-        "fleet": Fleet(given.nodes, given.at),
-        "policy": default_policy() if given.every_signal else ten_signals(),
-        "queries": given.queries,
-    }
+    setup = Setup(
+        url=given.url,
+        fleet=Fleet(given.nodes, given.at),
+        policy=default_policy() if given.every_signal else ten_signals(),
+        queries=given.queries,
+    )
     if given.way == "record":
-        _, cost = timed(lambda: way.record(**setup), server_pid=given.pid)
+        _, cost = timed(lambda: way.record(setup), server_pid=given.pid)
         tell(cost)
         return
-    result, cost = timed(way.prepare(**setup), server_pid=given.pid)
+    result, cost = timed(way.prepare(setup), server_pid=given.pid)
     tell(cost, **way.told(result))
 
 

@@ -6,22 +6,20 @@ import http.client
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from benchmarks.fleet import Fleet
+from benchmarks.ways import Setup
 from breakfix.adapters.prometheus import IN_FLIGHT
-from breakfix.policy import Policy
 
 _CHUNK = 1 << 16
 
 
-def prepare(*, url: str, fleet: Fleet, policy: Policy, queries: Path) -> Callable[[], int]:
+def prepare(setup: Setup) -> Callable[[], int]:
     """All recorded queries, batch after batch; how many bytes they were."""
-    host = urlsplit(url).netloc
-    batches: list[list[str]] = json.loads(queries.read_text())
-    at = str(fleet.at.timestamp())
+    host = urlsplit(setup.url).netloc
+    batches: list[list[str]] = json.loads(setup.queries.read_text())
+    at = str(setup.fleet.at.timestamp())
 
     def drop(promql: str) -> int:
         connection = http.client.HTTPConnection(host, timeout=120.0)

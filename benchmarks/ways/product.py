@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from benchmarks.fleet import Fleet
 from benchmarks.verdicts import summary
+from benchmarks.ways import Setup
 from breakfix.adapters.prometheus import PrometheusMetrics
 from breakfix.decide import judge
-from breakfix.model import Budget, Judgement, Node, Pod
+from breakfix.model import Budget, Judgement, Node, Observation, Pod
 from breakfix.observe import observe
-from breakfix.policy import Policy
-from breakfix.ports import QueryResult
+from breakfix.ports import Cluster, Metrics, QueryResult
 
 SELECTOR = "nvidia.com/gpu.present=true"
+_TIMEOUT_S = 280.0  # a busy machine shall make it slow, not different
 
 
 class ListedCluster:
@@ -60,25 +59,34 @@ class RecordingMetrics:
         return self._metrics.query_many(queries, at=at)
 
 
-def prepare(*, url: str, fleet: Fleet, policy: Policy, queries: Path) -> Callable[[], Judgement]:
+def prepare(setup: Setup) -> Callable[[], Judgement]:
     """A sweep from Prometheus to verdicts."""
-    metrics, cluster = PrometheusMetrics(url, timeout_s=120.0), ListedCluster(fleet.nodes())
+    metrics = PrometheusMetrics(setup.url, timeout_s=_TIMEOUT_S)
+    cluster = _listed(setup)
 
     def work() -> Judgement:
-        seen = observe(metrics, cluster, policy, at=fleet.at, gpu_node_selector=SELECTOR)
-        return judge(seen, policy, {}, fleet.at)
+        seen = _observed(metrics, cluster, setup)
+        return judge(seen, setup.policy, {}, setup.fleet.at)
 
     return work
 
 
-def record(*, url: str, fleet: Fleet, policy: Policy, queries: Path) -> None:
+def record(setup: Setup) -> None:
     """Write the sweep's queries, in the batches in which they are asked, to a file."""
-    metrics = RecordingMetrics(PrometheusMetrics(url, timeout_s=120.0))
-    cluster = ListedCluster(fleet.nodes())
-    seen = observe(metrics, cluster, policy, at=fleet.at, gpu_node_selector=SELECTOR)
+    metrics = RecordingMetrics(PrometheusMetrics(setup.url, timeout_s=_TIMEOUT_S))
+    seen = _observed(metrics, _listed(setup), setup)
     assert not [w for w in seen.warnings if "could not" in w], seen.warnings
     assert not [c.error for c in seen.coverage.values() if c.error]
-    queries.write_text(json.dumps([b for b in metrics.batches if b]))
+    setup.queries.write_text(json.dumps([b for b in metrics.batches if b]))
+
+
+def _listed(setup: Setup) -> Cluster:
+    return cast("Cluster", ListedCluster(setup.fleet.nodes()))
+
+
+def _observed(metrics: Metrics, cluster: Cluster, setup: Setup) -> Observation:
+    at = setup.fleet.at
+    return observe(metrics, cluster, setup.policy, at=at, gpu_node_selector=SELECTOR)
 
 
 def told(result: Any) -> dict[str, Any]:

@@ -12,14 +12,14 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from prometheus_api_client import MetricSnapshotDataFrame, PrometheusConnect
 
-from benchmarks.fleet import XID, Fleet
+from benchmarks.fleet import XID
 from benchmarks.verdicts import summary
+from benchmarks.ways import Setup
 from breakfix.decide import judge
 from breakfix.model import Coverage, Judgement, Node, Observation, Reading
 from breakfix.observe.promql import fact_query, fill
@@ -27,13 +27,13 @@ from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
 
 
-def prepare(*, url: str, fleet: Fleet, policy: Policy, queries: Path) -> Callable[[], Judgement]:
+def prepare(setup: Setup) -> Callable[[], Judgement]:
     """Snapshot, loop, judge."""
-    client = PrometheusConnect(url, timeout=120)
-    nodes = fleet.nodes()
+    client = PrometheusConnect(setup.url, timeout=280)
+    nodes, policy, at = setup.fleet.nodes(), setup.policy, setup.fleet.at
 
     def work() -> Judgement:
-        return judge(_observation(client, nodes, policy, fleet.at), policy, {}, fleet.at)
+        return judge(_observation(client, nodes, policy, at), policy, {}, at)
 
     return work
 
@@ -105,9 +105,7 @@ def _unlike(rule: SignalRule, crowd: list[Reading]) -> list[Reading]:
     return [r for r in ratios if is_beyond(rule, r.value) and math.isfinite(r.value)]
 
 
-def _facts(
-    client: PrometheusConnect, policy: Policy, at: datetime
-) -> dict[str, dict[str, str]]:
+def _facts(client: PrometheusConnect, policy: Policy, at: datetime) -> dict[str, dict[str, str]]:
     facts: dict[str, dict[str, str]] = defaultdict(dict)
     for name, rule in policy.facts.items():
         frame = _snapshot(client, fact_query(rule, policy.names), at)

@@ -124,7 +124,9 @@ class Seen:
         """With the ages that others tell; where none tells any, presence alone is believed."""
         if not known:
             return self
-        return replace(self, ages={n: own or known[n] for n, own in self.ages.items() if n in known})
+        return replace(
+            self, ages={n: own or known[n] for n, own in self.ages.items() if n in known}
+        )
 
     def without(self, nodes: Iterable[str]) -> Seen:
         """Nodes whose series cannot be told apart are not covered."""
