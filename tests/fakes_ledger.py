@@ -8,7 +8,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 
-from breakfix.adapters.ledger import approval_rules, chain, rules, sweep_rules
+from breakfix.adapters.ledger import (
+    approval_rules,
+    chain,
+    labellings,
+    learning_reports,
+    review_rules,
+    rules,
+    sweep_rules,
+)
 from breakfix.errors import LedgerError
 from breakfix.model import CaseEnd, HaltLevel, NodeState, Refusal, Step, StepStatus
 from breakfix.ports import ReviewItem
@@ -44,6 +52,7 @@ class FakeLedger:
         self._audit, self._refused = [], {}
         self._states, self._reviews, self._incidents, self._sweeps = {}, {}, {}, []
         self._swept_refusals = set()
+        self._labellings, self._reports = [], {}
 
     # -- admission
     @atomic
@@ -256,25 +265,27 @@ class FakeLedger:
         return f"sweep-{len(self._sweeps)}"
 
     def _sweep_reviews(self, left, now):
-        still = {k for k, i in self._reviews.items() if i.closed_at is None}
-        open_keys = {(i.node, k[1]): k for k in still for i in [self._reviews[k]]}
-        changed = []
-        for (node, topic), (reason, detail) in left.reviews.items():
-            key = open_keys.pop((node, topic), None)
-            if key is None:
-                number = len(self._reviews) + 1
-                key = (number, topic)
-                self._reviews[key] = ReviewItem(number, now, node, reason, chain.plain(detail), now)
-                changed.append(node)
-            item = self._reviews[key]
-            self._reviews[key] = replace(
-                item, reason=reason, detail=chain.plain(detail), last_seen=now
+        known = {(i.node, i.topic): n for n, i in self._reviews.items() if i.closed_at is None}
+        in_force = self.labellings(standing_at=now)
+        change = review_rules.queue_change(known, left.reviews, left.silent, in_force, now=now)
+        for number in change.closed.values():
+            self._reviews[number] = replace(self._reviews[number], closed_at=now)
+        for (node, topic), item in sorted(change.opened.items()):
+            number = len(self._reviews) + 1
+            detail = chain.plain(item.detail)
+            self._reviews[number] = ReviewItem(
+                number, now, node, chain.storable(item.reason), detail, now, topic=topic
             )
-        for (node, _), key in open_keys.items():
-            if node not in left.silent:
-                self._reviews[key] = replace(self._reviews[key], closed_at=now)
-                changed.append(node)
-        return changed
+        for number, item in change.renewed.items():
+            before = self._reviews[number]
+            self._reviews[number] = replace(
+                before,
+                reason=chain.storable(item.reason),
+                detail=chain.plain(item.detail),
+                last_seen=now,
+                times_seen=before.times_seen + 1,
+            )
+        return [*change.opened, *change.closed]
 
     @atomic
     def node_records(self, *, now=None):
@@ -306,7 +317,67 @@ class FakeLedger:
 
     @atomic
     def reviews(self, *, open_only=True):
-        return tuple(i for i in self._reviews.values() if i.closed_at is None or not open_only)
+        return tuple(
+            replace(i, answers=self._said(review_id=i.id))
+            for i in self._reviews.values()
+            if i.closed_at is None or not open_only
+        )
+
+    # -- what people say of it
+    @atomic
+    def answer_review(self, review_id, label, *, actor, note, failure_class, until, now):
+        if review_id not in self._reviews:
+            raise LedgerError(f"no review item {review_id} of cluster {self.cluster}")
+        item = self._reviews[review_id]
+        said = review_rules.Said(label, actor, note, failure_class, until, now)
+        self._label(review_rules.review_labelling(item, said))
+        return replace(item, answers=self._said(review_id=review_id))
+
+    @atomic
+    def label_case(self, case_id, label, *, actor, note, failure_class, now):
+        said = review_rules.Said(label, actor, note, failure_class, None, now)
+        return self._label(review_rules.case_labelling(self.case(case_id), said))
+
+    def _label(self, labelling):
+        mine = self._said(review_id=labelling.review_id, case_id=labelling.case_id)
+        before = mine[-1] if mine else None
+        if review_rules.is_same_word(before, labelling):
+            return before
+        stored = replace(labelling, id=len(self._labellings) + 1)
+        self._labellings.append(stored)
+        subject = labelling.case_id or labelling.node
+        detail = labellings.told(stored, before)
+        self._note(labellings.event_of(stored), subject, stored.actor, stored.at, **detail)
+        return stored
+
+    def _said(self, *, review_id=None, case_id=""):
+        wanted = (review_id, case_id)
+        return tuple(a for a in self._labellings if (a.review_id, a.case_id) == wanted)
+
+    @atomic
+    def labellings(self, *, standing_at=None):
+        if standing_at is None:
+            return tuple(self._labellings)
+        last = review_rules.latest(self._labellings)
+        return tuple(
+            a
+            for number, a in last.items()
+            if self._reviews[number].closed_at is None or (a.until and a.until > standing_at)
+        )
+
+    # -- what is learned from it
+    @atomic
+    def store_report(self, day, body, *, actor, now):
+        if day in self._reports:
+            return False
+        self._reports[day] = chain.plain(body)
+        detail = learning_reports.told(day, body)
+        self._note(learning_reports.EVENT, self.cluster, actor, now, **detail)
+        return True
+
+    @atomic
+    def reports(self, *, limit=30):
+        return tuple(self._reports[day] for day in sorted(self._reports, reverse=True)[:limit])
 
     # -- kill switch
     @atomic

@@ -150,6 +150,8 @@ class RefusalReason(StrEnum):
     NOT_CORROBORATED = "not_corroborated"
     COMMON_CAUSE = "common_cause"
     TELEMETRY = "telemetry"
+    MAINTENANCE = "maintenance"
+    RECENT_CHANGE = "recent_change"
     MODE_RECOMMEND = "mode_recommend"
     STALE_FENCE = "stale_fence"
     REASON_GONE = "reason_gone"
@@ -201,6 +203,14 @@ class Decision(StrEnum):
     ALLOWED = "allowed"
     REFUSED = "refused"
     EXPIRED = "expired"
+
+
+class Label(StrEnum):
+    """What a person says a finding, a review item or a case was."""
+
+    REAL = "real"  # the fault was there
+    NOISE = "noise"  # there was none
+    KNOWN = "known"  # there is one, and it is tracked elsewhere
 
 
 # --------------------------------------------------------------------------- the cluster as seen
@@ -455,6 +465,7 @@ class Finding:
     source: str  # where rule and number come from
     text: str  # one sentence for a person
     key: str = ""
+    held: str = ""  # why it does not count for now; "" when it counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,6 +491,7 @@ class Incident:
     nodes: tuple[str, ...]
     failure_classes: tuple[FailureClass, ...]
     reason: str
+    cause: str = ""  # what is suspected, as a clause
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,8 +537,9 @@ class Impact:
     """What taking the node out costs."""
 
     pods_evicted: int
-    gpus_stopped: int
+    gpus_stopped: int  # of the node's pods and of every gang that one of them belongs to
     gpus_free_after: int  # schedulable GPUs of its SKU and pool that stay free
+    gangs: tuple[str, ...] = ()  # what stops elsewhere too, each in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -722,6 +735,29 @@ class NodeRecord:
     attempts: int = 0  # repairs in the policy's look-back
     last_ended_at: datetime | None = None
     overridden_at: datetime | None = None  # when a person last took the node back
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """One person's word on a review item or a case. A later one on the same replaces it; all are
+    kept.
+
+    It speaks of `node`, `topic` and the evidence that `marks` name, and of nothing else. Until
+    `until` (None for `real`) the same evidence is not put into the queue again.
+    """
+
+    id: int
+    at: datetime
+    actor: str
+    label: Label
+    node: str
+    topic: str
+    marks: tuple[str, ...] = ()
+    note: str = ""
+    failure_class: FailureClass | None = None  # what it was, where the person knows better
+    until: datetime | None = None
+    review_id: int | None = None
+    case_id: str = ""
 
 
 # --------------------------------------------------------------------------- canonical form

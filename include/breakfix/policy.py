@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -248,6 +250,10 @@ class ClassRule(_Rule):
     ladder: tuple[Action, ...] = Field(min_length=1)  # attempt 1, 2, ...; past its end: hold
     min_confidence: float = Field(0.9, ge=0.0, le=1.0)
     diag_level: int = Field(2, ge=1, le=4)
+    is_change_sensitive: bool = Field(
+        default=False,
+        description="A bad change looks like it: after a fresh one it is not proven by itself",
+    )
     source: str = ""
 
     def action_for(self, attempt: int) -> Action:
@@ -280,6 +286,27 @@ class PodMatch(_Rule):
     labels: Mapping[str, str] = Field(default_factory=dict)
 
 
+class Maintenance(_Rule):
+    """A window in which people work on nodes: automation leaves those nodes alone.
+
+    `nodes`, `scope` (e.g. rack: r7) and `labels` must all match; none of them given: all nodes.
+    """
+
+    start: AwareDatetime = Field(alias="from")
+    end: AwareDatetime = Field(alias="to")
+    reason: str = Field(min_length=1)
+    nodes: tuple[str, ...] = ()
+    scope: Mapping[ScopeKind, str] = Field(default_factory=dict)
+    labels: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ends_after_it_began(self) -> Maintenance:
+        if self.end <= self.start:
+            msg = f"maintenance {self.reason!r} ends before it begins"
+            raise ValueError(msg)
+        return self
+
+
 class Limits(_Rule):
     """What holds under all circumstances. Every number counts the worse of ledger and cluster."""
 
@@ -295,6 +322,18 @@ class Limits(_Rule):
         default_factory=dict, description="Label -> values with which another owner has the node"
     )
     hands_off_annotations: tuple[str, ...] = ()
+    hands_off_taints: tuple[str, ...] = Field(
+        (), description="Keys of taints with which another owner has the node"
+    )
+    hands_off_conditions: Mapping[str, str] = Field(
+        default_factory=dict, description="Condition -> status that announces maintenance"
+    )
+    hands_off_times: tuple[str, ...] = Field(
+        (), description="Labels or annotations that tell when maintenance begins"
+    )
+    maintenance_before_s: Seconds = Field(1800.0, alias="maintenance_before")
+    maintenance_after_s: Seconds = Field(14400.0, alias="maintenance_after")
+    maintenance: tuple[Maintenance, ...] = Field((), description="Windows that people announce")
     protected_node_labels: tuple[str, ...] = ()
     protected_pods: tuple[PodMatch, ...] = ()
 
@@ -304,6 +343,11 @@ class CommonCause(_Rule):
 
     min_nodes: int = Field(3, ge=2)
     min_share: float = Field(0.3, gt=0, le=1.0)
+    min_share_changed: float = Field(
+        0.1, gt=0, le=1.0, description="Instead of min_share, of the nodes of one fresh change"
+    )
+    surge_nodes: int = Field(10, ge=2, description="So many of one kind in a pool, SKU or fleet")
+    surge_share: float = Field(0.05, gt=0, le=1.0, description="are one, from this share on")
     window_s: Seconds = Field(1800.0, alias="window")
     scopes: tuple[ScopeKind, ...] = (
         ScopeKind.RACK,
@@ -313,6 +357,10 @@ class CommonCause(_Rule):
         ScopeKind.FLEET,
     )
     facts: tuple[str, ...] = ("driver_version", "kernel_version")
+    changes: tuple[str, ...] = Field((), description="Facts that only a freshly changed node has")
+    part_classes: tuple[FailureClass, ...] = Field(
+        (), description="Faults of one part, which no shared place brings about"
+    )
 
 
 class Drain(_Rule):
@@ -348,6 +396,58 @@ class Approvals(_Rule):
 
     approvers: tuple[str, ...] = ()  # empty: nobody may approve
     ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
+    gang_gpus: int = Field(
+        0, ge=0, description="A gang on several nodes that is larger is asked about in every mode"
+    )
+
+    @field_serializer("ask_before")
+    def _in_order(self, value: frozenset[str]) -> list[str]:
+        """A set has another order in every process; the policy's hash must not."""
+        return sorted(value)
+
+
+class Bar(_Rule):
+    """How many labels, and what share of them right, something asks for."""
+
+    labels: int = Field(ge=1)
+    precision: float = Field(ge=0.0, le=1.0)
+
+
+class Bars(_Rule):
+    """A bar for each mode that acts."""
+
+    approve: Bar
+    auto: Bar
+
+
+class Lemon(_Rule):
+    """When a node is a repeat offender: points for what it did within `window`."""
+
+    window_s: Seconds = Field(2592000.0, alias="window")
+    per_case: float = Field(1.0, ge=0)
+    per_failed_return: float = Field(2.0, ge=0)
+    per_other_class: float = Field(1.0, ge=0)
+    score: float = Field(5.0, gt=0, description="From so many points on it is a lemon")
+
+
+class Learning(_Rule):
+    """What is made of people's answers. Proposals only: nothing of it is applied by itself."""
+
+    noise_rest_s: Seconds = Field(259200.0, alias="noise_rest", gt=0)
+    known_rest_s: Seconds = Field(604800.0, alias="known_rest", gt=0)
+    longest_rest_s: Seconds = Field(7776000.0, alias="longest_rest", gt=0)
+    level: float = Field(0.95, gt=0, lt=1, description="Of the exact intervals, two-sided")
+    graduate: Bars = Field(
+        Bars(approve=Bar(labels=20, precision=0.8), auto=Bar(labels=80, precision=0.95)),
+        description="The low end of the interval must reach it",
+    )
+    demote: Bars = Field(
+        Bars(approve=Bar(labels=5, precision=0.7), auto=Bar(labels=5, precision=0.9)),
+        description="A share below it is too low",
+    )
+    reweigh_labels: int = Field(20, ge=1)
+    calibration_bins: int = Field(10, ge=2, le=100)
+    lemon: Lemon = Lemon()
 
 
 class Policy(_Rule):
@@ -362,6 +462,7 @@ class Policy(_Rule):
     drain: Drain = Drain()
     timing: Timing = Timing()
     approvals: Approvals = Approvals()
+    learning: Learning = Learning()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")
     names: Names = Names()
     facts: Mapping[str, FactRule] = Field(default_factory=dict)

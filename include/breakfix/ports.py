@@ -19,9 +19,12 @@ from breakfix.model import (
     Case,
     CaseEnd,
     Decision,
+    FailureClass,
     HaltLevel,
     Intent,
     Judgement,
+    Label,
+    Labelling,
     Node,
     NodeRecord,
     NodeState,
@@ -175,7 +178,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class ReviewItem:
-    """Something for a person to look at, with its evidence."""
+    """Something for a person to look at, with its evidence as plain JSON values (`detail`).
+
+    `node` is the scope for an incident. `times_seen`: in so many sweeps. `answers`: all that people
+    said of it, the last one stands.
+    """
 
     id: int
     at: datetime
@@ -184,6 +191,24 @@ class ReviewItem:
     detail: Mapping[str, Any]
     last_seen: datetime
     closed_at: datetime | None = None
+    topic: str = ""
+    times_seen: int = 1
+    answers: tuple[Labelling, ...] = ()
+
+    @property
+    def answer(self) -> Labelling | None:
+        """What stands of the answers."""
+        return self.answers[-1] if self.answers else None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it still wants a person: noise or known do not quiet what may not be quieted."""
+        if self.closed_at is not None:
+            return False
+        answer = self.answer
+        if answer is None:
+            return True
+        return answer.label is not Label.REAL and not self.detail.get("may_rest", False)
 
 
 class Ledger(Protocol):
@@ -346,7 +371,57 @@ class Ledger(Protocol):
         """All nodes known; `attempts` looks back from `now` (None: wall time)."""
         ...
 
-    def reviews(self, *, open_only: bool = True) -> Sequence[ReviewItem]: ...
+    def reviews(self, *, open_only: bool = True) -> Sequence[ReviewItem]:
+        """Review items with their answers, oldest first; answered ones stay open while seen."""
+        ...
+
+    # -- what people say of it
+    def answer_review(
+        self,
+        review_id: int,
+        label: Label,
+        *,
+        actor: str,
+        note: str,
+        failure_class: FailureClass | None,
+        until: datetime | None,
+        now: datetime,
+    ) -> ReviewItem:
+        """Label a review item, open or closed. It changes no verdict, case or node.
+
+        A new answer replaces the last one, which is kept; the same once more changes nothing.
+        Raises LedgerError when there is no such item or the answer makes no sense.
+        """
+        ...
+
+    def label_case(
+        self,
+        case_id: str,
+        label: Label,
+        *,
+        actor: str,
+        note: str,
+        failure_class: FailureClass | None,
+        now: datetime,
+    ) -> Labelling:
+        """Label a case, open or ended, by the same rules; the case itself is not changed."""
+        ...
+
+    def labellings(self, *, standing_at: datetime | None = None) -> Sequence[Labelling]:
+        """All labellings, oldest first; or those in force on review items at that instant.
+
+        In force: the last one of an item that is still open, or whose `until` is to come.
+        """
+        ...
+
+    # -- what is learned from it
+    def store_report(self, day: str, body: Mapping[str, Any], *, actor: str, now: datetime) -> bool:
+        """Keep the learning report of a day (`2026-01-31`); False when there is one already."""
+        ...
+
+    def reports(self, *, limit: int = 30) -> Sequence[Mapping[str, Any]]:
+        """The bodies of stored learning reports, newest first."""
+        ...
 
     # -- kill switch
     def halt_level(self) -> HaltLevel: ...

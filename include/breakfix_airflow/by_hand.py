@@ -115,4 +115,5 @@ def _intent(wish: Intent) -> str:
         f"would {wish.action} {wish.node} for {wish.failure_class} {asks}: "
         f"{impact.pods_evicted} pods and {impact.gpus_stopped} GPUs stop, "
         f"{impact.gpus_free_after} stay free"
+        + "".join(f"; stops as a whole: {gang}" for gang in impact.gangs)
     )

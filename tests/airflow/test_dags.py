@@ -47,7 +47,7 @@ def node_case(bag):
 
 def test_all_dags_load(bag):
     assert bag.import_errors == {}
-    assert set(bag.dags) >= {"fleet_sweep", "node_case", "reconcile_cases"}
+    assert set(bag.dags) >= {"fleet_sweep", "node_case", "reconcile_cases", "learning_report"}
 
 
 def test_parsing_is_quick_once_airflow_is_there(bag):
@@ -62,10 +62,11 @@ def test_parsing_imports_nothing_heavy():
         "import airflow.sdk, airflow.providers.standard.operators.hitl\n"
         "import airflow.providers.standard.operators.empty\n"
         "before = set(sys.modules)\n"
-        "for name in ('fleet_sweep', 'node_case', 'reconcile_cases'):\n"
+        "for name in ('fleet_sweep', 'node_case', 'reconcile_cases', 'learning_report'):\n"
         "    spec = u.spec_from_file_location(name, f'dags/{name}.py')\n"
         "    spec.loader.exec_module(u.module_from_spec(spec))\n"
-        "heavy = {'pandas', 'kubernetes', 'sqlalchemy', 'prometheus_api_client', 'numpy'}\n"
+        "heavy = {'pandas', 'kubernetes', 'sqlalchemy', 'prometheus_api_client'}\n"
+        "heavy |= {'numpy', 'scipy'}\n"
         "print(sorted(heavy & (set(sys.modules) - before)))\n"
     )
     done = subprocess.run(
@@ -126,7 +127,7 @@ def test_no_task_is_a_teardown_or_has_a_callback(bag):
         assert not any(t.is_teardown or t.on_failure_callback for t in dag.tasks)
 
 
-@pytest.mark.parametrize("name", ["fleet_sweep", "reconcile_cases"])
+@pytest.mark.parametrize("name", ["fleet_sweep", "reconcile_cases", "learning_report"])
 def test_what_is_scheduled_runs_alone_and_never_catches_up(bag, name):
     dag = bag.dags[name]
     assert (dag.max_active_runs, dag.catchup) == (1, False)

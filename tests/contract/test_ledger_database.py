@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from breakfix.adapters.ledger import PostgresLedger, migrate
 from breakfix.adapters.ledger.engine import make_engine, parse_url
+from breakfix.adapters.ledger.schema import config
 from breakfix.adapters.ledger.tables import SCHEMA, metadata
 from breakfix.errors import LedgerError
-from breakfix.model import Case, HaltLevel
-from tests.contract.ledger_builders import NOW, admit, an_intent, limits, together
+from breakfix.model import Case, HaltLevel, Label
+from tests.contract.ledger_builders import NOW, admit, an_intent, connect, limits, together
+from tests.contract.test_ledger_sweeps import bad, sweep
 
 
 def test_clusters_share_a_database_and_nothing_else(open_ledger):
@@ -33,6 +36,36 @@ def test_the_id_is_made_once_and_survives_another_migration(ledger_url, open_led
     migrate(ledger_url)
     assert open_ledger().id == before
     assert len(before) == 36
+
+
+def test_review_items_of_a_former_version_are_listed_and_can_be_answered(postgres_url):
+    engine = make_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
+        command.upgrade(config(connection), "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO breakfix.reviews (cluster, node, topic, at, reason, detail, last_seen)"
+            " VALUES ('test', 'n1', 'gsp', now(), 'why', '{\"confidence\":0.5}', now())"
+        )
+    engine.dispose()
+    migrate(postgres_url)
+    ledger = PostgresLedger(postgres_url, "test")
+    (item,) = ledger.reviews()
+    assert (item.topic, item.times_seen, item.is_waiting) == ("gsp", 1, True)
+    said = {"actor": "ann", "note": "", "failure_class": None, "until": None}
+    item = ledger.answer_review(item.id, Label.REAL, now=NOW, **said)
+    assert (item.answer.marks, item.is_waiting) == ((), False)
+    ledger.close()
+
+
+def test_every_sweep_keeps_the_policy_that_it_judged_by(ledger_url, open_ledger):
+    sweep(open_ledger(), bad("n1"))
+    with connect(ledger_url) as database:
+        rows = database.execute("SELECT policy_version, policy_hash FROM breakfix.sweeps")
+        assert rows.fetchall() == [("1", "policy-1")]
+    entry = open_ledger().audit_entries()[0]
+    assert (entry.event, entry.detail["policy"]) == ("sweep.changed", "policy-1")
+    assert open_ledger().reviews()[0].detail["policy"] == {"version": "1", "hash": "policy-1"}
 
 
 def test_the_migrations_make_the_tables_that_the_code_speaks_of(ledger_url):

@@ -194,7 +194,7 @@ def test_a_review_opens_once_is_renewed_and_closes_when_it_is_seen_no_more(ledge
     (item,) = ledger.reviews()
     assert (item.node, item.at, item.last_seen) == ("n1", NOW, later(15))
     assert item.reason == "still"
-    assert item.detail["findings"] == [{"gpu": "3", "signal": "xid", "text": "XID 79"}]
+    assert (item.topic, item.times_seen) == ("gpu_off_bus", 2)
     sweep(ledger, a_verdict("n1"), now=later(30))
     assert ledger.reviews() == ()
     (closed,) = ledger.reviews(open_only=False)
@@ -202,6 +202,30 @@ def test_a_review_opens_once_is_renewed_and_closes_when_it_is_seen_no_more(ledge
     sweep(ledger, bad("n1"), now=later(45))
     (again,) = ledger.reviews()
     assert (again.id != item.id, again.at) == (True, later(45))
+
+
+def test_a_review_carries_all_that_a_person_needs_to_answer_it(ledger):
+    refusal = a_refusal("n1", RefusalReason.MODE_RECOMMEND)
+    sweep(ledger, bad("n1", unknown=("nvlink",)), refusals=[refusal])
+    (item,) = ledger.reviews()
+    assert item.detail | {"findings": None} == {
+        "state": "suspect",
+        "failure_class": "gpu_off_bus",
+        "confidence": 0.7,
+        "findings": None,
+        "unknown": ["nvlink"],
+        "recommended_action": "review",
+        "refusal": "mode_recommend",
+        "action": "reboot_node",
+        "verdict": "because",
+        "policy": {"version": "1", "hash": "policy-1"},
+        "marks": ["xid|3|"],
+        "may_rest": False,
+    }
+    (finding,) = item.detail["findings"]
+    wanted = {"value": 79, "threshold": 0, "window_s": 300, "age_s": 79, "weight": 0.9}
+    wanted |= {"group": "driver", "source": "NVIDIA Xid catalogue", "text": "XID 79"}
+    assert finding.items() >= wanted.items()
 
 
 def test_lost_telemetry_closes_no_review(ledger):
@@ -243,7 +267,14 @@ def test_an_incident_is_one_item_for_its_whole_scope(ledger):
     sweep(ledger, incidents=[an_incident("n1", "n2", "n3")])
     (item,) = ledger.reviews()
     assert (item.node, item.reason) == ("rack=r9", "half of rack r9")
-    assert item.detail["nodes"] == ["n1", "n2", "n3"]
+    assert item.detail == {
+        "cause": "",
+        "nodes": ["n1", "n2", "n3"],
+        "failure_classes": ["nvlink_down"],
+        "policy": {"version": "1", "hash": "policy-1"},
+        "may_rest": True,
+        "marks": ["class:nvlink_down", "n1", "n2", "n3"],
+    }
     sweep(ledger, now=later(15))
     assert ledger.reviews() == ()
 

@@ -12,7 +12,7 @@ import yaml
 
 from breakfix.cli.app import app
 from breakfix.cli.output import ExitCode
-from breakfix.policy import Limits, Policy, Timing, parse_policy
+from breakfix.policy import Learning, Lemon, Limits, Policy, Timing, parse_policy
 from breakfix.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +61,9 @@ def test_every_exit_code_is_documented():
     assert all(f"| {int(code)} |" in text for code in ExitCode)
 
 
-@pytest.mark.parametrize("model", [Policy, Limits, Timing], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "model", [Policy, Limits, Timing, Learning, Lemon], ids=lambda m: m.__name__
+)
 def test_every_policy_key_is_documented(model):
     text = (ROOT / "docs/policy.md").read_text(encoding="utf-8")
     keys = [f.alias or name for name, f in model.model_fields.items()]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from breakfix.act import marks
 from breakfix.act.ownership import check_ownership
 from breakfix.errors import NotFound, Refused, StaleFence
+from breakfix.hands_off import hands_off
 from breakfix.model import (
     Case,
     HaltLevel,
@@ -116,22 +117,17 @@ def _check_node(acting: Acting, case: Case, expected: Expected) -> Node:
         raise Refused(RefusalReason.NODE_CHANGED, f"node {case.node} is another machine now")
     if expected.boot_id and node.boot_id != expected.boot_id:
         raise Refused(RefusalReason.NODE_CHANGED, f"node {case.node} has rebooted meanwhile")
-    _check_hands(acting.limits, case, node, expected)
+    _check_hands(acting, case, node, expected)
     return node
 
 
-def _check_hands(limits: Limits, case: Case, node: Node, expected: Expected) -> None:
-    for label, value in limits.exclusion_labels.items():
+def _check_hands(acting: Acting, case: Case, node: Node, expected: Expected) -> None:
+    for label, value in acting.limits.exclusion_labels.items():
         if node.labels.get(label) == value:
             raise Refused(RefusalReason.EXCLUDED, f"excluded by label {label}={value}")
-    for label, values in limits.hands_off_labels.items():
-        if node.labels.get(label) in values:
-            text = f"another owner has the node: {label}={node.labels[label]}"
-            raise Refused(RefusalReason.OTHER_OWNER, text)
-    for annotation in limits.hands_off_annotations:
-        if annotation in node.annotations:
-            text = f"another owner has the node: annotation {annotation}"
-            raise Refused(RefusalReason.OTHER_OWNER, text)
+    hold = hands_off(node, acting.limits, acting.clock.now())
+    if hold is not None:
+        raise Refused(hold.reason, f"another owner has the node: {hold.text}")
     if expected.is_ours:
         check_ours(case, node)
 

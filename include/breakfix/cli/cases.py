@@ -1,7 +1,8 @@
-"""`case` and `review`: what is being worked on, and what waits for a person."""
+"""`case`: what is being worked on, why, and what people said of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -9,16 +10,20 @@ import typer
 
 from breakfix.adapters.clock import SystemClock
 from breakfix.cli.actor import actor
+from breakfix.cli.evidence import print_findings, print_kept_why, said
 from breakfix.cli.output import Format, Output, print_json, print_table, say
+from breakfix.decide.kept import verdict_of_case
+from breakfix.decide.report import why_json
+from breakfix.decide.why import explain
 from breakfix.errors import SettingsError
 from breakfix.flow.case import abort_case
-from breakfix.model import Case
+from breakfix.learn import truth_of_case
+from breakfix.model import Approval, Case, FailureClass, Label, Step
 from breakfix.ports import Ledger
 from breakfix.settings import load_settings
-from breakfix.wiring import build_ledger, build_services
+from breakfix.wiring import build_ledger, build_services, load_policy
 
 app = typer.Typer(help="The cases: one per node and incident.", no_args_is_help=True)
-reviews = typer.Typer(help="What automation left to people.", no_args_is_help=True)
 
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit log.")]
 
@@ -64,16 +69,31 @@ def case_json(case: Case) -> dict[str, Any]:
 
 @app.command("show")
 def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABLE) -> None:
-    """Show one case: its evidence, steps and approvals."""
-    ledger = build_ledger(load_settings())
-    case, steps, approvals = (
-        known_case(ledger, case_id),
-        ledger.steps(case_id),
-        ledger.approvals(case_id),
-    )
+    """Show one case: why it was opened, its steps and approvals, and what people said of it."""
+    settings = load_settings()
+    ledger, policy = build_ledger(settings), load_policy(settings)
+    case = known_case(ledger, case_id)
+    steps, approvals = ledger.steps(case_id), ledger.approvals(case_id)
+    said_of_it = [a for a in ledger.labellings() if a.case_id == case_id]
+    verdict = verdict_of_case(case)
+    why = why_json(explain(verdict, policy)) if verdict else None
     if output is Format.JSON:
-        print_json({"case": case_json(case), "steps": steps, "approvals": approvals})
+        shown = {"case": case_json(case), "steps": steps, "approvals": approvals}
+        print_json({**shown, "why": why, "labels": said_of_it})
         return
+    _print_case(case)
+    if why:
+        print_kept_why(why, case.detail, policy)
+        print_findings("findings it was opened on", case.detail["findings"])
+    _print_steps(steps)
+    _print_approvals(approvals)
+    truth = truth_of_case(case, said_of_it[-1] if said_of_it else None)
+    say(f"label: {truth.label or 'none'} ({truth.source}): {truth.why}")
+    for labelling in said_of_it:
+        say(said(labelling))
+
+
+def _print_case(case: Case) -> None:
     say(f"case {case.id} on node {case.node}: {case.state}, {case.failure_class} -> {case.action}")
     say(f"  why: {case.reason}")
     say(f"  opened {case.opened_at:%Y-%m-%d %H:%M:%S} UTC by {case.requester}, run {case.run_id}")
@@ -81,6 +101,9 @@ def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABL
         say(f"  held by {case.held_by}")
     if case.end:
         say(f"  ended: {case.end} at {case.ended_at:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _print_steps(steps: Sequence[Step]) -> None:
     print_table(
         "steps",
         ("step", "status", "started", "ended", "detail"),
@@ -95,6 +118,9 @@ def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABL
             for s in steps
         ),
     )
+
+
+def _print_approvals(approvals: Sequence[Approval]) -> None:
     print_table(
         "approvals",
         ("about", "decision", "by", "through", "asked", "note"),
@@ -138,6 +164,34 @@ def abort(
     _said(services.book.case(case.id), text, output)
 
 
+@app.command("label")
+def label(
+    case_id: Annotated[str, typer.Argument()],
+    was: Annotated[Label, typer.Argument(help="Was the fault there?")],
+    *,
+    note: Annotated[str, typer.Option(help="Kept in the audit log.")] = "",
+    failure_class: Annotated[
+        FailureClass | None, typer.Option("--class", help="What it was, where you know better.")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Say what a case was, for the learning report. It changes neither the case nor its node."""
+    ledger = build_ledger(load_settings())
+    case = known_case(ledger, case_id)
+    given = ledger.label_case(
+        case.id,
+        was,
+        actor=actor(),
+        note=note,
+        failure_class=failure_class,
+        now=SystemClock().now(),
+    )
+    if output is Format.JSON:
+        print_json(given)
+    else:
+        say(f"case {case.id} is labelled {given.label}")
+
+
 def known_case(ledger: Ledger, case_id: str) -> Case:
     """The case of that id. Raises SettingsError for one that was mistyped."""
     case = next((c for c in ledger.cases() if c.id == case_id), None)
@@ -151,24 +205,3 @@ def _said(case: Case, text: str, output: Format) -> None:
         print_json({"case": case_json(case), "text": text})
     else:
         say(text)
-
-
-@reviews.command("list")
-def list_reviews(
-    *,
-    all_: Annotated[bool, typer.Option("--all", "-a", help="Closed ones too.")] = False,
-    output: Output = Format.TABLE,
-) -> None:
-    """List what needs a person's eyes, newest first."""
-    items = build_ledger(load_settings()).reviews(open_only=not all_)
-    if output is Format.JSON:
-        print_json(items)
-        return
-    print_table(
-        "review queue",
-        ("id", "node", "first seen", "last seen", "why"),
-        (
-            (i.id, i.node, f"{i.at:%m-%d %H:%M:%S}", f"{i.last_seen:%m-%d %H:%M:%S}", i.reason)
-            for i in items
-        ),
-    )

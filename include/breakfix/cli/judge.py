@@ -16,8 +16,10 @@ from breakfix.adapters.prometheus_evidence import EvidenceSeries, node_evidence
 from breakfix.cli.output import Format, Output, print_json, print_table, say, sparkline
 from breakfix.decide.report import judgement_json
 from breakfix.errors import SettingsError
+from breakfix.evidence import answer_to
 from breakfix.flow.assessment import Assessment, assess
 from breakfix.flow.services import Services
+from breakfix.model import Labelling
 from breakfix.settings import load_settings
 from breakfix.wiring import build_services
 
@@ -37,6 +39,10 @@ def judge(
     report = judgement_json(
         assessment.observation, assessment.judgement, services.policy, node=node or None
     )
+    answers = answers_to(assessment, services)
+    for told in report["nodes"]:
+        if told["node"] in answers:
+            told["answered"] = msgspec.to_builtins(answers[told["node"]])
     if node and not report["nodes"]:
         raise SettingsError(f"no GPU node named {node!r}")
     if output is Format.JSON:
@@ -47,10 +53,24 @@ def judge(
         print_series(node_evidence(settings.prometheus_url, node, at=assessment.judgement.at))
 
 
+def answers_to(assessment: Assessment, services: Services) -> dict[str, Labelling]:
+    """Node -> what a person said of just this evidence. It explains; it changes no verdict."""
+    if services.ledger is None:
+        return {}
+    at = assessment.judgement.at
+    of_node: dict[str, list[Labelling]] = defaultdict(list)
+    for given in services.ledger.labellings(standing_at=at):
+        of_node[given.node].append(given)
+    verdicts = (v for v in assessment.judgement.verdicts if v.node in of_node)
+    found = ((v.node, answer_to(v, of_node[v.node], at)) for v in verdicts)
+    return {node: answer for node, answer in found if answer is not None}
+
+
 def _print_judgement(report: dict[str, Any], *, is_detailed: bool) -> None:
     nodes = report["nodes"]
     print_table(
-        f"{len(nodes)} GPU nodes at {report['at']}, policy {report['policy']['version']}",
+        f"{len(nodes)} GPU nodes at {report['at']}, policy {report['policy']['version']}"
+        f" ({report['policy']['hash'][:12]})",
         ("node", "state", "class", "conf.", "do", "unknown", "why"),
         (
             (
@@ -58,7 +78,7 @@ def _print_judgement(report: dict[str, Any], *, is_detailed: bool) -> None:
                 n["state"],
                 n["failure_class"],
                 n["confidence"],
-                n["recommended_action"],
+                n["recommended_action"] + _answered(n),
                 len(n["unknown"]) or "",
                 n["reason"],
             )
@@ -67,11 +87,47 @@ def _print_judgement(report: dict[str, Any], *, is_detailed: bool) -> None:
     )
     if is_detailed:
         for n in nodes:
+            print_why(n["why"])
             _print_findings(n)
     for incident in report["incidents"]:
         say(f"incident {incident['scope']}: {incident['reason']}")
     for warning in report["warnings"]:
         say(f"warning: {warning}")
+
+
+def _answered(node: dict[str, Any]) -> str:
+    answer = node.get("answered")
+    return f" (answered: {answer['label']})" if answer else ""
+
+
+def print_why(why: dict[str, Any]) -> None:
+    """One verdict's explanation: a sentence, how the confidence came about, what it lacks."""
+    say(why["sentence"])
+    if why["rows"]:
+        print_table(
+            "why: each source counts once, and adds to those above it",
+            ("source", "weight", "confidence", "signals", "GPU", "what", "compared with"),
+            (
+                (
+                    r["group"],
+                    r["weight"],
+                    r["confidence"],
+                    ", ".join(r["signals"]),
+                    ", ".join(r["gpus"]),
+                    r["text"],
+                    r["peers"],
+                )
+                for r in why["rows"]
+            ),
+        )
+    for missing in why["missing"]:
+        say(f"missing: {missing}")
+    if why["uncounted"]:
+        print_table(
+            "seen, but adding nothing",
+            ("signal", "GPU", "what", "why not"),
+            ((u["signal"], u["gpu"], u["text"], u["why"]) for u in why["uncounted"]),
+        )
 
 
 def _print_findings(node: dict[str, Any]) -> None:
@@ -157,6 +213,9 @@ def _print_plan(assessment: Assessment) -> None:
             for i in made.intents
         ),
     )
+    for i in made.intents:
+        for gang in i.impact.gangs:
+            say(f"{i.node}: stops as a whole: {gang}")
     print_table(
         "not done",
         ("node", "class", "guardrail", "why"),
@@ -166,7 +225,7 @@ def _print_plan(assessment: Assessment) -> None:
         say(f"incident {incident.scope}: {incident.reason}")
 
 
-def parse_time(text: str) -> datetime:
+def parse_time(text: str, *, option: str = "--at") -> datetime:
     """An aware UTC time from RFC 3339 or Unix seconds. Raises SettingsError."""
     try:
         if text.replace(".", "", 1).isdigit():
@@ -174,8 +233,8 @@ def parse_time(text: str) -> datetime:
         value = datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
         raise SettingsError(
-            f"--at {text!r}: write e.g. 2026-01-31T12:00:00Z or Unix seconds"
+            f"{option} {text!r}: write e.g. 2026-01-31T12:00:00Z or Unix seconds"
         ) from None
     if value.tzinfo is None:
-        raise SettingsError(f"--at {text!r} has no time zone; add Z for UTC")
+        raise SettingsError(f"{option} {text!r} has no time zone; add Z for UTC")
     return value.astimezone(UTC)

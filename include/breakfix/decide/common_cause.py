@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from breakfix.decide.crowds import CHANGE, FACT, Crowd, Trouble, crowds
+from breakfix.decide.fuse import Assessment, best_assessment
+from breakfix.decide.verdicts import action_for, texts
 from breakfix.model import (
     DISRUPTIVE,
     Action,
@@ -18,23 +21,32 @@ from breakfix.model import (
     NodeState,
     Observation,
     RefusalReason,
-    ScopeKind,
+    SignalMode,
     Verdict,
 )
 from breakfix.policy import CommonCause, Policy
 
 _OUT = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
 _FEW = 0.5  # a fact explains trouble when less than half of the other nodes share it (ours)
+_TWO = 2  # sources that agree on a fault of the part itself
+
+#: What nodes of one scope share beside its name.
+_SHARED = {
+    "rack": "power, cooling or network of the rack",
+    "fabric": "a switch or the manager of their fabric",
+    "pool": "a change of the pool, or its monitoring",
+    "sku": "driver, firmware or monitoring of that product",
+    "fleet": "the monitoring, or a change of the whole fleet",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class _Cluster:
-    """Nodes in trouble that lie in one scope."""
+class _Found:
+    """A crowd, the nodes of it that it speaks for, and those with a fault of their own."""
 
-    scope: str
+    crowd: Crowd
     nodes: frozenset[str]
-    share: float
-    is_fact: bool
+    exempt: Mapping[str, Assessment]
 
 
 def veto_common_causes(
@@ -46,28 +58,33 @@ def veto_common_causes(
 ) -> tuple[tuple[Verdict, ...], tuple[Incident, ...]]:
     """(verdicts with those of an incident made harmless, the incidents)."""
     rule = policy.common_cause
-    kinds, disruptive = _in_trouble(verdicts, records, rule, now)
     by_name = {v.node: v for v in verdicts}
-    clusters = _clusters(kinds, disruptive, observation, rule)
+    trouble = _trouble(verdicts, records, rule, now)
+    facts = _FactCounts(observation, rule)
     incidents = []
     vetoed: dict[str, Verdict] = {}
-    for cluster in clusters:
-        explained = _explained(cluster.nodes, observation, rule)
-        incidents.append(_incident(cluster, explained, by_name))
-        vetoed |= {n: _harmless(by_name[n], incidents[-1], explained) for n in cluster.nodes}
+    for found in _choose(crowds(trouble, observation, rule), by_name, policy):
+        explained = facts.explain(found)
+        incident = _incident(found, explained, by_name)
+        incidents.append(incident)
+        vetoed |= {n: _harmless(by_name[n], incident, explained) for n in found.nodes}
+        for node, own in found.exempt.items():
+            if node not in vetoed:
+                attempts = records[node].attempts if node in records else 0
+                vetoed[node] = _apart(by_name[node], own, found.crowd, attempts, policy)
     return tuple(vetoed.get(v.node, v) for v in verdicts), tuple(incidents)
 
 
-def _in_trouble(
+def _trouble(
     verdicts: Iterable[Verdict],
     records: Mapping[str, NodeRecord],
     rule: CommonCause,
     now: datetime,
-) -> tuple[Mapping[FailureClass, set[str]], set[str]]:
-    """(nodes by class, nodes with any disruptive action, recommended now or begun within the
-    window).
+) -> Trouble:
+    """Suspects count as well as what would be acted on, and what was begun within the window. A
+    node counts for each class that speaks on it, not only for the one that its verdict names.
     """
-    kinds: dict[FailureClass, set[str]] = defaultdict(set)
+    by_class: dict[FailureClass, set[str]] = defaultdict(set)
     disruptive: set[str] = set()
     begun = now - timedelta(seconds=rule.window_s)
     for verdict in verdicts:
@@ -75,101 +92,173 @@ def _in_trouble(
         is_out = record is not None and record.state in _OUT and record.since >= begun
         if verdict.recommended_action in DISRUPTIVE or is_out:
             disruptive.add(verdict.node)
-        is_lost = verdict.failure_class is FailureClass.TELEMETRY_LOST
-        if verdict.failure_class and (is_lost or verdict.recommended_action is not Action.NONE):
-            kinds[verdict.failure_class].add(verdict.node)
-    return kinds, disruptive
+        for failure_class in _classes(verdict):
+            by_class[failure_class].add(verdict.node)
+    return Trouble({c: frozenset(n) for c, n in by_class.items()}, frozenset(disruptive))
 
 
-def _clusters(
-    kinds: Mapping[FailureClass, set[str]],
-    disruptive: set[str],
-    observation: Observation,
-    rule: CommonCause,
-) -> list[_Cluster]:
-    """Clusters that trip the rule, the most telling first, each node in one of them only."""
-    found: list[_Cluster] = []
-    if len(disruptive.union(*kinds.values())) < rule.min_nodes:
-        return found
-    for scope, members, kind in _scopes(observation, rule):
-        groups = list(kinds.values())
-        if isinstance(kind, ScopeKind) and kind is not ScopeKind.FLEET:
-            groups.append(disruptive)  # unlike faults count together only where nodes share a place
-        for group in groups:
-            hit = members & group
-            share = len(hit) / len(members)
-            is_many = len(hit) >= rule.min_nodes and share >= rule.min_share
-            if is_many and (kind is not None or _stands_out(members, group, observation)):
-                found.append(_Cluster(scope, frozenset(hit), share, is_fact=kind is None))
-    found.sort(key=lambda c: (-c.share, not c.is_fact, -len(c.nodes), c.scope))
-    return _without_overlap(found)
+def _classes(verdict: Verdict) -> set[FailureClass]:
+    if verdict.failure_class is None:
+        return set()
+    is_lost = verdict.failure_class is FailureClass.TELEMETRY_LOST
+    if verdict.recommended_action is Action.NONE and not is_lost:
+        return set()
+    return {verdict.failure_class, *_speaking(verdict)}
 
 
-def _without_overlap(found: Iterable[_Cluster]) -> list[_Cluster]:
-    taken: set[str] = set()
-    kept = []
-    for cluster in found:
-        rest = cluster.nodes - taken
-        if rest:
-            taken |= rest
-            kept.append(replace(cluster, nodes=rest))
-    return kept
+def _speaking(verdict: Verdict) -> set[FailureClass]:
+    return {
+        f.failure_class for f in verdict.findings if not f.held and f.mode is not SignalMode.NEVER
+    }
 
 
-def _scopes(
-    observation: Observation, rule: CommonCause
-) -> list[tuple[str, frozenset[str], ScopeKind | None]]:
-    """(name, its nodes, kind; None for a fact). Nodes without the label are in no scope of that
-    kind.
+def _choose(
+    found: Iterable[Crowd], verdicts: Mapping[str, Verdict], policy: Policy
+) -> Iterable[_Found]:
+    """Each node in one incident: that of the most telling crowd which has it.
+
+    What is left of another crowd is one of its own when it is large enough by itself; else its
+    nodes go with the incident that it overlaps, so that people are told of one thing once.
     """
-    members: dict[tuple[str, ScopeKind | None], set[str]] = defaultdict(set)
-    for node in observation.judged:
-        for scope in node.scopes():
-            if scope.kind in rule.scopes and (scope.value or scope.kind is ScopeKind.FLEET):
-                members[str(scope), scope.kind].add(node.name)
-        for fact in rule.facts:
-            if value := observation.facts.get(node.name, {}).get(fact):
-                members[f"{fact}={value}", None].add(node.name)
-    return [
-        (name, frozenset(nodes), kind)
-        for (name, kind), nodes in sorted(members.items(), key=lambda item: item[0][0])
-    ]
+    chosen: list[_Found] = []
+    spoken: set[str] = set()
+    excused: set[str] = set()
+    for crowd in found:
+        rest = crowd.nodes - spoken
+        if len(rest) < policy.common_cause.min_nodes:
+            rest -= excused
+            if rest and chosen:
+                _join(chosen, crowd, rest)
+            spoken |= rest
+            continue
+        exempt = _exempt(crowd, rest, verdicts, policy)
+        if rest - exempt.keys():
+            chosen.append(_Found(crowd, rest - exempt.keys(), exempt))
+            excused = (excused - rest) | exempt.keys()
+            spoken |= rest - exempt.keys()
+    return chosen
 
 
-def _stands_out(members: frozenset[str], group: set[str], observation: Observation) -> bool:
-    """Do nodes with this fact fail at least twice as often as the others? With no others it tells
-    nothing.
+def _join(chosen: list[_Found], crowd: Crowd, rest: frozenset[str]) -> None:
+    """The remainder of a crowd joins the incident that took most of it."""
+    most = max(range(len(chosen)), key=lambda i: (len(chosen[i].nodes & crowd.nodes), -i))
+    chosen[most] = replace(chosen[most], nodes=chosen[most].nodes | rest)
+
+
+def _exempt(
+    crowd: Crowd, nodes: frozenset[str], verdicts: Mapping[str, Verdict], policy: Policy
+) -> Mapping[str, Assessment]:
+    """Nodes of the crowd with a fault of their own. So many that they are a crowd are none."""
+    found = {n: _own_fault(verdicts[n], crowd, policy) for n in sorted(nodes)}
+    own = {n: best for n, best in found.items() if best is not None}
+    return own if len(own) < policy.common_cause.min_nodes else {}
+
+
+def _own_fault(verdict: Verdict, crowd: Crowd, policy: Policy) -> Assessment | None:
+    """Another fault than the crowd's, proven without the crowd's evidence, as sceptically as right
+    after a change. Where unlike faults count together it must be one of a part itself, by two
+    sources.
     """
-    others = {n.name for n in observation.judged} - members
-    if not others:
-        return False
-    return len(group & members) / len(members) >= 2 * len(group & others) / len(others)
+    if verdict.recommended_action not in DISRUPTIVE or not crowd.classes:
+        return None
+    own = [f for f in verdict.findings if f.failure_class not in crowd.classes]
+    best = best_assessment(own, policy, is_changed=True)
+    if best is None or not best.is_proven:
+        return None
+    is_of_a_part = best.failure_class in policy.common_cause.part_classes
+    is_sure = is_of_a_part and len({f.group for f in best.evidence}) >= _TWO
+    return best if is_sure or not crowd.is_mixed else None
 
 
-def _explained(nodes: frozenset[str], observation: Observation, rule: CommonCause) -> str:
-    """The driver or kernel that these nodes share and the others mostly lack, as a clause; "" if
-    none.
-    """
-    others = [n.name for n in observation.judged if n.name not in nodes]
-    for fact in rule.facts:
-        values = {observation.facts.get(n, {}).get(fact, "") for n in nodes}
-        rest = Counter(v for n in others if (v := observation.facts.get(n, {}).get(fact, "")))
-        value = next(iter(values))
-        if len(values) == 1 and value and rest and rest[value] / rest.total() < _FEW:
-            return f"they have {fact} {value}, most others {rest.most_common(1)[0][0]}"
-    return ""
-
-
-def _incident(cluster: _Cluster, explained: str, verdicts: Mapping[str, Verdict]) -> Incident:
-    classes = sorted({c for n in cluster.nodes if (c := verdicts[n].failure_class)})
+def _apart(
+    verdict: Verdict, own: Assessment, crowd: Crowd, attempts: int, policy: Policy
+) -> Verdict:
+    """A node of the crowd, judged by its own evidence alone."""
+    action, refusal = action_for(own, attempts, policy)
     reason = (
-        f"{len(cluster.nodes)} nodes ({cluster.share:.0%}) of {cluster.scope} are in trouble"
-        f" together ({', '.join(classes)}): one cause is likelier than so many faults,"
-        " so none of them is touched"
+        f"{own.failure_class} with confidence {own.confidence:.2f} by evidence of its own, apart"
+        f" from the incident of {crowd.name}: {texts(own.evidence)}."
+        f" Recommended: {action}, repair {attempts + 1}"
     )
-    if explained:
-        reason += f"; {explained}"
-    return Incident(cluster.scope, tuple(sorted(cluster.nodes)), tuple(classes), reason)
+    return replace(
+        verdict,
+        failure_class=own.failure_class,
+        confidence=own.confidence,
+        recommended_action=action,
+        refusal=refusal,
+        reason=reason,
+    )
+
+
+class _FactCounts:
+    """How often each value of each fact is there in the fleet: counted once, when first asked."""
+
+    def __init__(self, observation: Observation, rule: CommonCause) -> None:
+        self._observation = observation
+        self._names = (*rule.changes, *rule.facts)
+        self._fleet: dict[str, Counter[str]] = {}
+
+    def explain(self, found: _Found) -> str:
+        """The driver, kernel, change, ... that these nodes share and the others mostly lack, as a
+        clause; "" if none.
+        """
+        crowd = found.crowd
+        if crowd.kind == CHANGE:
+            what = crowd.scope[1].removeprefix("changed_")
+            return f"their {what} was changed just now{f' ({v})' if (v := crowd.scope[2]) else ''}"
+        if crowd.kind == FACT:
+            return f"they have {crowd.scope[1]} {crowd.scope[2]}{self._others(found)}"
+        for fact in self._names:
+            mine = self._count(fact, found.nodes)
+            rest = self._count(fact, None) - mine
+            value = next(iter(mine))
+            if len(mine) == 1 and value and self._is_rare(rest, value, mine[value]):
+                return f"they have {fact} {value}, most others {_most(rest)}"
+        return ""
+
+    def _others(self, found: _Found) -> str:
+        fact = found.crowd.scope[1]
+        rest = self._count(fact, None) - self._count(fact, found.nodes)
+        del rest[found.crowd.scope[2]]
+        return f", most others {_most(rest)}" if rest else ""
+
+    def _is_rare(self, rest: Counter[str], value: str, hit: int) -> bool:
+        """Few of the others have it, and few that have it are well."""
+        return bool(rest) and rest[value] / rest.total() < _FEW and rest[value] <= hit
+
+    def _count(self, fact: str, nodes: Iterable[str] | None) -> Counter[str]:
+        facts = self._observation.facts
+        if nodes is not None:
+            return Counter(facts.get(n, {}).get(fact, "") for n in nodes)
+        if fact not in self._fleet:
+            names = (n.name for n in self._observation.judged)
+            self._fleet[fact] = Counter(facts.get(n, {}).get(fact, "") for n in names)
+        return self._fleet[fact]
+
+
+def _most(values: Counter[str]) -> str:
+    return values.most_common(1)[0][0] or "none that is known"
+
+
+def _incident(found: _Found, explained: str, verdicts: Mapping[str, Verdict]) -> Incident:
+    classes = sorted({c for n in found.nodes for c in _named(verdicts[n])})
+    crowd = found.crowd
+    cause = explained or _SHARED.get(crowd.kind, "what they share")
+    reason = (
+        f"{len(crowd.nodes)} nodes ({len(crowd.nodes) / crowd.size:.0%}) of {crowd.name} are in"
+        f" trouble together ({', '.join(classes)}): one cause is likelier than so many faults,"
+        f" so none of them is touched; suspected: {cause}"
+    )
+    if found.exempt:
+        reason += f"; with a fault of their own besides: {', '.join(sorted(found.exempt))}"
+    return Incident(crowd.name, tuple(sorted(found.nodes)), tuple(classes), reason, cause)
+
+
+def _named(verdict: Verdict) -> set[FailureClass]:
+    """What the node's trouble is called; under a change, what it looked like."""
+    if verdict.failure_class is FailureClass.CHANGE_INDUCED:
+        return _speaking(verdict) or {FailureClass.CHANGE_INDUCED}
+    return {verdict.failure_class} if verdict.failure_class else set()
 
 
 def _harmless(verdict: Verdict, incident: Incident, explained: str) -> Verdict:

@@ -13,6 +13,7 @@ from breakfix.model import Action, FailureClass, Finding, Reading, SignalMode
 from breakfix.policy import Policy, SignalRule
 
 _XID = re.compile(r"[0-9]{1,4}", re.ASCII)
+_MAX_SHOWN = 128  # characters of a label's value in a sentence
 _APP_WEIGHT = 0.3  # ours: it says something, about the workload
 
 
@@ -33,9 +34,20 @@ def findings_by_node(
     """
     rules = {r.name: r for r in policy.signals}
     found: dict[str, list[Finding]] = defaultdict(list)
-    for reading in readings:
+    for reading in _once(readings):
         found[reading.node].append(_finding(reading, rules[reading.signal], policy))
     return {node: tuple(sorted(fs, key=_order)) for node, fs in found.items()}
+
+
+def _once(readings: Iterable[Reading]) -> Iterable[Reading]:
+    """One reading of each thing: of duplicates the newest, then the larger."""
+    kept: dict[tuple[str, str, str, str], Reading] = {}
+    for reading in readings:
+        key = (reading.node, reading.signal, reading.gpu, reading.key)
+        known = kept.get(key)
+        if known is None or (-reading.age_s, reading.value) > (-known.age_s, known.value):
+            kept[key] = reading
+    return kept.values()
 
 
 def _order(finding: Finding) -> tuple[float, str, str, str, float]:
@@ -69,11 +81,16 @@ def _text(reading: Reading, rule: SignalRule, meaning: _Meaning) -> str:
     return rule.text.format(
         value=f"{reading.value:.4g}",
         threshold=f"{rule.threshold:g}",
-        key=reading.key or "without a code",
-        gpu=reading.gpu or "?",
+        key=_shown(reading.key) or "without a code",
+        gpu=_shown(reading.gpu) or "?",
         node=reading.node,
         meaning=f" ({meaning.text})" if meaning.text else "",
     )
+
+
+def _shown(label: str) -> str:
+    """A label's value inside a sentence: one line of printable characters, not endless."""
+    return "".join(c if c.isprintable() else "?" for c in label[:_MAX_SHOWN])
 
 
 def _meaning(reading: Reading, rule: SignalRule, policy: Policy) -> _Meaning:

@@ -3,7 +3,7 @@
 Within an independence group the strongest finding counts; groups add up as 1 - (1-a)(1-b)...: two
 signs of 0.7 that do not depend on each other make 0.91. Findings speak for a class when they are of
 it or of a related class, on the same GPU or about the whole node. Findings that may never be a
-reason do not count at all.
+reason, and those held back, do not count at all. docs/decide.md has the model with examples.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from breakfix.model import FailureClass, Finding, SignalMode
-from breakfix.policy import Policy
+from breakfix.policy import ClassRule, Policy
 
 _C = FailureClass
 
@@ -85,14 +85,23 @@ class Assessment:
     evidence: tuple[Finding, ...]
 
 
-def best_assessment(findings: Sequence[Finding], policy: Policy) -> Assessment | None:
+def best_assessment(
+    findings: Sequence[Finding], policy: Policy, *, is_changed: bool = False
+) -> Assessment | None:
     """The class that names the node's trouble: proven before unproven, then by confidence, then by
     severity.
+
+    `is_changed`: the node was changed just now, or stands in a crowd. Classes that a bad change
+    looks like are then not proven, and an XID needs a finding of another group beside it.
     """
-    counting = [f for f in findings if f.mode is not SignalMode.NEVER]
+    free = [f for f in findings if not f.held]
+    counting = [f for f in free if f.mode is not SignalMode.NEVER]
     if not counting:
-        return _context(findings, policy)
-    found = [assess(c, counting, policy) for c in {f.failure_class for f in counting}]
+        return _context(free, policy)
+    found = [
+        assess(c, counting, policy, is_changed=is_changed)
+        for c in sorted({f.failure_class for f in counting})
+    ]
     return max((a for a in found if not _gives_way(a, found)), key=_rank)
 
 
@@ -106,18 +115,30 @@ def _gives_way(generic: Assessment, found: Sequence[Assessment]) -> bool:
     )
 
 
-def assess(failure_class: FailureClass, findings: Sequence[Finding], policy: Policy) -> Assessment:
+def assess(
+    failure_class: FailureClass,
+    findings: Sequence[Finding],
+    policy: Policy,
+    *,
+    is_changed: bool = False,
+) -> Assessment:
     """How sure the findings make one class: the GPU with the best case for it decides."""
-    speaking = [f for f in findings if f.failure_class in {failure_class, *_related(failure_class)}]
+    speaking = [f for f in findings if f.failure_class in {failure_class, *related(failure_class)}]
     gpus = {""} if failure_class in NODE_WIDE else {f.gpu for f in speaking}
     cases = [
-        _case(failure_class, [f for f in speaking if _is_about(f, gpu, failure_class)], policy)
+        _case(
+            failure_class,
+            [f for f in speaking if _is_about(f, gpu, failure_class)],
+            policy,
+            is_changed=is_changed,
+        )
         for gpu in sorted(gpus)
     ]
     return max((c for c in cases if c is not None), key=_rank)
 
 
-def _related(failure_class: FailureClass) -> frozenset[FailureClass]:
+def related(failure_class: FailureClass) -> frozenset[FailureClass]:
+    """The classes whose findings back that one."""
     return RELATED.get(failure_class, frozenset())
 
 
@@ -126,19 +147,24 @@ def _is_about(finding: Finding, gpu: str, failure_class: FailureClass) -> bool:
 
 
 def _case(
-    failure_class: FailureClass, findings: Sequence[Finding], policy: Policy
+    failure_class: FailureClass, findings: Sequence[Finding], policy: Policy, *, is_changed: bool
 ) -> Assessment | None:
     own = [f for f in findings if f.failure_class is failure_class]
     if not own:
         return None
     confidence = fuse(findings)
-    is_enough = confidence >= policy.class_rule(failure_class).min_confidence
-    is_proven = is_enough and (
-        any(f.mode is SignalMode.ALONE for f in own) or len({f.group for f in findings}) > 1
+    rule = policy.class_rule(failure_class)
+    is_corroborated = len({f.group for f in findings}) > 1
+    doubted = {r.group for r in policy.signals if r.is_xid} if is_changed else set()
+    is_alone = any(f.mode is SignalMode.ALONE and f.group not in doubted for f in own)
+    is_proven = (
+        confidence >= rule.min_confidence
+        and (is_alone or is_corroborated)
+        and not (is_changed and rule.is_change_sensitive)
     )
     return Assessment(
         failure_class,
-        confidence if is_proven else min(confidence, unproven_cap(policy)),
+        confidence if is_proven else min(confidence, unproven_cap(rule)),
         is_proven,
         is_context=False,
         evidence=tuple(findings),
@@ -153,9 +179,9 @@ def fuse(findings: Sequence[Finding]) -> float:
     return 1.0 - math.prod(1.0 - w for w in sorted(strongest.values()))
 
 
-def unproven_cap(policy: Policy) -> float:
+def unproven_cap(rule: ClassRule) -> float:
     """What is not proven never looks as sure as what may act."""
-    return max(0.0, min((c.min_confidence for c in policy.classes.values()), default=0.0) - 0.01)
+    return max(0.0, rule.min_confidence - 0.01)
 
 
 def _context(findings: Sequence[Finding], policy: Policy) -> Assessment | None:
@@ -163,7 +189,7 @@ def _context(findings: Sequence[Finding], policy: Policy) -> Assessment | None:
         return None
     strongest = max(findings, key=lambda f: (f.weight, -_severity(f.failure_class)))
     same = [f for f in findings if f.failure_class is strongest.failure_class]
-    confidence = min(fuse(same), unproven_cap(policy))
+    confidence = min(fuse(same), unproven_cap(policy.class_rule(strongest.failure_class)))
     return Assessment(
         strongest.failure_class, confidence, is_proven=False, is_context=True, evidence=tuple(same)
     )

@@ -1,23 +1,13 @@
-"""What holds a verdict back whatever the findings say: another owner, a fresh boot. Pure."""
+"""What holds findings back whatever they say: a fresh boot, a fresh change. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from breakfix.model import Node, boot_time
+from breakfix.model import Finding, Node, SignalKind, SignalMode, boot_time
 from breakfix.policy import Policy
-
-
-def other_owner(node: Node, policy: Policy) -> str:
-    """Why another owner has the node now, as a clause; "" when none has."""
-    for label, values in policy.limits.hands_off_labels.items():
-        if node.labels.get(label) in values:
-            return f"its label {label} is {node.labels[label]}"
-    for annotation in policy.limits.hands_off_annotations:
-        if annotation in node.annotations:
-            return f"it has the annotation {annotation}"
-    return ""
 
 
 def is_fresh(node: Node, facts: Mapping[str, str], policy: Policy, now: datetime) -> bool:
@@ -34,3 +24,18 @@ def is_fresh(node: Node, facts: Mapping[str, str], policy: Policy, now: datetime
         since.append(ready.since)
     ages = [(now - t).total_seconds() for t in since if t is not None]
     return any(0 <= age < policy.timing.boot_grace_s for age in ages)
+
+
+def hold_states(findings: Sequence[Finding], grace_s: float) -> tuple[Finding, ...]:
+    """On a node that just came up, states do not count yet; what happened since the boot does."""
+    why = f"the node came up less than {grace_s:.0f} s ago"
+    return tuple(
+        replace(f, held=why) if f.kind is SignalKind.STATE and f.mode is not SignalMode.NEVER else f
+        for f in findings
+    )
+
+
+def fresh_changes(facts: Mapping[str, str], policy: Policy) -> str:
+    """What was just changed on the node, as a clause; "" when nothing was."""
+    names = [n for n in policy.common_cause.changes if facts.get(n)]
+    return ", ".join(f"{n.removeprefix('changed_')} ({facts[n]})" for n in names)

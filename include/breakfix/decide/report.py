@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from breakfix.decide.why import Why, explain
 from breakfix.model import Coverage, Finding, Incident, Judgement, Observation, Verdict
 from breakfix.policy import Policy
 
@@ -12,7 +13,7 @@ def judgement_json(
     observation: Observation, judgement: Judgement, policy: Policy, node: str | None = None
 ) -> dict[str, Any]:
     """The whole judgement, or with `node` that node's part of it; plain dicts, lists, numbers and
-    text.
+    text. A node that was asked for, or that is not simply healthy, has its `why`.
     """
     return {
         "at": judgement.at.isoformat(),
@@ -20,9 +21,45 @@ def judgement_json(
         "coverage": {
             name: _coverage(observation.coverage[name]) for name in sorted(observation.coverage)
         },
-        "nodes": [_verdict(v) for v in judgement.verdicts if node in {None, v.node}],
+        "nodes": [
+            _verdict(v) | ({"why": why_json(explain(v, policy))} if _is_told(v, node) else {})
+            for v in judgement.verdicts
+            if node in {None, v.node}
+        ],
         "incidents": [_incident(i) for i in judgement.incidents if node is None or node in i.nodes],
         "warnings": list(observation.warnings),
+    }
+
+
+def _is_told(verdict: Verdict, node: str | None) -> bool:
+    return bool(node or verdict.findings or verdict.failure_class or verdict.refusal)
+
+
+def why_json(why: Why) -> dict[str, Any]:
+    """An explanation as plain values."""
+    return {
+        "sentence": why.sentence,
+        "failure_class": str(why.failure_class) if why.failure_class else None,
+        "confidence": round(why.confidence, 4),
+        "wanted": why.wanted,
+        "is_proven": why.is_proven,
+        "rows": [
+            {
+                "group": r.group,
+                "signals": list(r.signals),
+                "gpus": list(r.gpus),
+                "weight": r.weight,
+                "confidence": round(r.confidence, 4),
+                "text": r.text,
+                "peers": r.peers,
+            }
+            for r in why.rows
+        ],
+        "missing": list(why.missing),
+        "uncounted": [
+            {"signal": u.signal, "gpu": u.gpu, "text": u.text, "why": u.why} for u in why.uncounted
+        ],
+        "unknown": list(why.unknown),
     }
 
 
@@ -67,6 +104,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "action": str(finding.action),
         "source": finding.source,
         "text": finding.text,
+        "held": finding.held,
     }
 
 
@@ -75,5 +113,6 @@ def _incident(incident: Incident) -> dict[str, Any]:
         "scope": incident.scope,
         "nodes": list(incident.nodes),
         "failure_classes": [str(c) for c in incident.failure_classes],
+        "cause": incident.cause,
         "reason": incident.reason,
     }

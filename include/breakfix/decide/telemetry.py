@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
 from breakfix.model import (
     Action,
@@ -18,6 +19,8 @@ from breakfix.model import (
 from breakfix.policy import Policy, SignalRule
 
 _MOSTLY_SEEN = 0.5  # below it the silence is the monitoring's trouble, not this node's (ours)
+_ALIKE_SEEN = 0.9  # so many of its like report a field: a node without it has lost it (ours)
+_MIN_ALIKE = 2  # fewer nodes are no example (ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Blindness:
 
     unknown: tuple[str, ...]  # every signal that could not be judged
     lost: tuple[str, ...]  # required ones among them, which this node should report
+    partly: tuple[str, ...] = ()  # others, which the nodes like it report
 
 
 def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, Blindness]:
@@ -34,22 +38,47 @@ def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, 
     """
     everywhere: list[str] = []
     missing: dict[str, list[str]] = defaultdict(list)
-    names = {n.name for n in observation.judged}
+    partly: dict[str, list[str]] = defaultdict(list)
+    likes = {n.name: (n.sku, n.pool) for n in observation.judged}
+    sizes = Counter(likes.values())
     for rule in policy.signals:
         cover = observation.coverage.get(rule.name)
         if cover is None or not cover.nodes_seen:
             if not rule.is_kubernetes:  # a condition that no node has: that agent is not installed
                 everywhere.append(rule.name)
-        else:
-            for node in names - cover.nodes_seen:
-                missing[node].append(rule.name)
+            continue
+        unseen = likes.keys() - cover.nodes_seen
+        for node in unseen:
+            missing[node].append(rule.name)
+        if unseen and rule.per == "gpu" and rule.input == "gpu":
+            for node in _unlike(unseen, likes, sizes):
+                partly[node].append(rule.name)
     required = policy.required_signals
     broken = {n for n in required if _is_broken(observation.coverage.get(n))}
     usual = _blindness(everywhere, [], required, broken)
     return {
-        n: _blindness(everywhere, missing[n], required, broken) if n in missing else usual
-        for n in names
+        n: replace(
+            _blindness(everywhere, missing[n], required, broken), partly=tuple(sorted(partly[n]))
+        )
+        if n in missing
+        else usual
+        for n in likes
     }
+
+
+def _unlike(
+    unseen: AbstractSet[str],
+    likes: Mapping[str, tuple[str, str]],
+    sizes: Mapping[tuple[str, str], int],
+) -> list[str]:
+    """Those of the nodes without a field whose like (same SKU and pool) nearly all have it."""
+    without = Counter(likes[n] for n in unseen)
+    return [n for n in unseen if _is_usual(sizes[likes[n]], without[likes[n]])]
+
+
+def _is_usual(size: int, without: int) -> bool:
+    seen = size - without
+    return seen >= _MIN_ALIKE and seen >= _ALIKE_SEEN * (size - 1)
 
 
 def _blindness(

@@ -10,8 +10,9 @@ from datetime import datetime
 
 from breakfix.decide.consequences import follow_causes
 from breakfix.decide.fuse import Assessment, best_assessment
-from breakfix.decide.holds import is_fresh, other_owner
+from breakfix.decide.holds import fresh_changes, hold_states, is_fresh
 from breakfix.decide.telemetry import Blindness, absences
+from breakfix.hands_off import HandsOff, hands_off
 from breakfix.model import (
     DISRUPTIVE,
     Action,
@@ -22,7 +23,6 @@ from breakfix.model import (
     NodeState,
     Observation,
     RefusalReason,
-    SignalKind,
     SignalMode,
     Verdict,
 )
@@ -58,35 +58,34 @@ def judge_node(
     """The verdict of one node by itself; what the fleet has to say about it comes after
     (common_cause).
     """
-    owner = other_owner(subject.node, policy)
-    if not (owner or subject.findings or subject.blindness.lost):
-        return _healthy(subject)  # nearly all nodes of a fleet
+    owner = hands_off(subject.node, policy.limits, now)
+    blindness = subject.blindness
+    if not (owner or subject.findings or blindness.lost or blindness.partly):
+        return _verdict(subject, None, 0.0, Action.NONE, "no signal speaks", is_suspect=False)
+    subject = replace(subject, findings=_findings(subject, observation, policy, now))
+    changes = fresh_changes(subject.facts, policy)
+    best = best_assessment(subject.findings, policy, is_changed=bool(changes))
+    if owner:
+        return _owned(subject, owner, best)
+    if blindness.lost and not _is_gone(best):
+        return _telemetry_lost(subject, blindness.lost)
+    if best is None or best.is_context:
+        return _quiet(subject, best, policy)
+    if best.is_proven:
+        return _proven(subject, best, policy)
+    return _unproven(subject, best, changes, policy)
+
+
+def _findings(
+    subject: Subject, observation: Observation, policy: Policy, now: datetime
+) -> tuple[Finding, ...]:
+    """All findings, consequences under their causes, with what is held back marked so."""
     found = follow_causes(subject.findings, policy)
     if any(f.failure_class is FailureClass.NODE_NOT_READY for f in found):
         found = (*found, *absences(subject.node.name, observation, policy))
-    subject = replace(subject, findings=found)
-    if owner:
-        return _owned(subject, owner, policy)
-    usable, held = _usable(subject, policy, now)
-    best = best_assessment(usable, policy)
-    if subject.blindness.lost and not _is_gone(best):
-        return _telemetry_lost(subject)
-    if best is None or (best.is_context and held):
-        return _settling(subject, policy) if held else _healthy(subject)
-    return _judged(subject, best, policy)
-
-
-def _usable(
-    subject: Subject, policy: Policy, now: datetime
-) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-    """(findings that count, findings held back because the node has just come up)."""
-    if not is_fresh(subject.node, subject.facts, policy, now):
-        return subject.findings, ()
-    is_held = [
-        f.kind is SignalKind.STATE and f.mode is not SignalMode.NEVER for f in subject.findings
-    ]
-    pairs = list(zip(subject.findings, is_held, strict=True))
-    return tuple(f for f, held in pairs if not held), tuple(f for f, held in pairs if held)
+    if is_fresh(subject.node, subject.facts, policy, now):
+        found = hold_states(found, policy.timing.boot_grace_s)
+    return found
 
 
 def _is_gone(best: Assessment | None) -> bool:
@@ -119,30 +118,24 @@ def _verdict(
     )
 
 
-def _healthy(subject: Subject) -> Verdict:
-    return _verdict(subject, None, 0.0, Action.NONE, "no signal speaks", is_suspect=False)
-
-
-def _owned(subject: Subject, owner: str, policy: Policy) -> Verdict:
-    best = best_assessment(subject.findings, policy)
+def _owned(subject: Subject, owner: HandsOff, best: Assessment | None) -> Verdict:
     return _verdict(
         subject,
         best.failure_class if best else None,
         best.confidence if best else 0.0,
         Action.NONE,
-        f"another owner has the node ({owner}): nothing is done, and silence means nothing"
-        + (f". Seen: {_texts(subject.findings)}" if best else ""),
+        f"another owner has the node ({owner.text}): nothing is done, and silence means nothing"
+        + (f". Seen: {texts(subject.findings)}" if subject.findings else ""),
         is_suspect=_is_suspicious(subject.findings),
-        refusal=RefusalReason.OTHER_OWNER,
+        refusal=owner.reason,
     )
 
 
-def _telemetry_lost(subject: Subject) -> Verdict:
+def _telemetry_lost(subject: Subject, lost: Sequence[str]) -> Verdict:
     is_suspicious = _is_suspicious(subject.findings)
-    lost = ", ".join(subject.blindness.lost)
-    reason = f"telemetry is lost ({lost}): the node is neither cleared nor condemned"
+    reason = f"telemetry is lost ({', '.join(lost)}): the node is neither cleared nor condemned"
     if is_suspicious:
-        reason += f". Still seen: {_texts(subject.findings)}"
+        reason += f". Still seen: {texts(subject.findings)}"
     return _verdict(
         subject,
         FailureClass.TELEMETRY_LOST,
@@ -154,52 +147,78 @@ def _telemetry_lost(subject: Subject) -> Verdict:
     )
 
 
-def _settling(subject: Subject, policy: Policy) -> Verdict:
-    best = best_assessment(subject.findings, policy)
+def _quiet(subject: Subject, best: Assessment | None, policy: Policy) -> Verdict:
+    """Nothing that may count speaks now: held back for a while, half blind, or truly quiet."""
+    held = [f for f in subject.findings if f.held]
+    if held:
+        return _settling(subject, held, policy)
+    if subject.blindness.partly:
+        return _telemetry_lost(subject, subject.blindness.partly)
+    reason = f"no fault of the node; for context: {texts(best.evidence)}" if best else ""
+    return _verdict(subject, None, 0.0, Action.NONE, reason or "no signal speaks", is_suspect=False)
+
+
+def _settling(subject: Subject, held: Sequence[Finding], policy: Policy) -> Verdict:
+    best = best_assessment([replace(f, held="") for f in held], policy)
     return _verdict(
         subject,
         best.failure_class if best else None,
         0.0,
         Action.NONE,
         f"the node came up less than {policy.timing.boot_grace_s:.0f} s ago, so this does not count"
-        f" yet: {_texts(subject.findings)}",
+        f" yet: {texts(held)}",
         is_suspect=True,
         refusal=RefusalReason.COOLDOWN,
     )
 
 
-def _judged(subject: Subject, best: Assessment, policy: Policy) -> Verdict:
-    what = _texts(best.evidence)
-    if best.is_context:
-        reason = f"no fault of the node; for context: {what}"
-        return _verdict(subject, None, 0.0, Action.NONE, reason, is_suspect=False)
-    if not best.is_proven:
+def _unproven(subject: Subject, best: Assessment, changes: str, policy: Policy) -> Verdict:
+    """A person looks: one source alone, or a fresh change that explains it as well as a fault."""
+    failure_class, refusal = best.failure_class, RefusalReason.NOT_CORROBORATED
+    plain = best_assessment(subject.findings, policy) if changes else None
+    if plain is not None and (changes and policy.class_rule(failure_class).is_change_sensitive):
+        refusal = RefusalReason.RECENT_CHANGE
         reason = (
-            f"{best.failure_class} is suspected, but no second, independent source makes it sure"
-            f" enough: {what}"
+            f"{failure_class} right after a change of {changes}: the change is as likely a cause as"
+            " a fault, and nothing that only hardware brings about speaks"
         )
-        action = Action.REVIEW
-        refusal: RefusalReason | None = RefusalReason.NOT_CORROBORATED
+        failure_class = FailureClass.CHANGE_INDUCED
+    elif plain is not None and plain.is_proven:
+        refusal = RefusalReason.RECENT_CHANGE
+        reason = f"{failure_class} right after a change of {changes}, so a second source is wanted"
     else:
-        action, refusal = _action(subject, best, policy)
-        wanted = policy.class_rule(best.failure_class).min_confidence
         reason = (
-            f"{best.failure_class} with confidence {best.confidence:.2f} (wanted {wanted:.2f}):"
-            f" {what}. Recommended: {action}, repair {subject.attempts + 1}"
+            f"{failure_class} is suspected, but no second, independent source makes it sure enough"
         )
     return _verdict(
         subject,
-        best.failure_class,
+        failure_class,
         best.confidence,
-        action,
-        reason,
+        Action.REVIEW,
+        f"{reason}: {texts(best.evidence)}{_beside(subject, best)}",
         is_suspect=True,
         refusal=refusal,
     )
 
 
-def _action(
-    subject: Subject, best: Assessment, policy: Policy
+def _proven(subject: Subject, best: Assessment, policy: Policy) -> Verdict:
+    action, refusal = action_for(best, subject.attempts, policy)
+    wanted = policy.class_rule(best.failure_class).min_confidence
+    return _verdict(
+        subject,
+        best.failure_class,
+        best.confidence,
+        action,
+        f"{best.failure_class} with confidence {best.confidence:.2f} (wanted {wanted:.2f}):"
+        f" {texts(best.evidence)}{_beside(subject, best)}."
+        f" Recommended: {action}, repair {subject.attempts + 1}",
+        is_suspect=True,
+        refusal=refusal,
+    )
+
+
+def action_for(
+    best: Assessment, attempts: int, policy: Policy
 ) -> tuple[Action, RefusalReason | None]:
     """The rung for this attempt, begun where the findings say that lower rungs are of no use."""
     rule = policy.class_rule(best.failure_class)
@@ -210,13 +229,24 @@ def _action(
         for f in best.evidence
         if f.failure_class is best.failure_class and f.action in rule.ladder
     ]
-    action = rule.action_for(subject.attempts + 1 + max(starts, default=0))
+    action = rule.action_for(attempts + 1 + max(starts, default=0))
     return action, None if action in DISRUPTIVE else RefusalReason.MODE_RECOMMEND
+
+
+def _beside(subject: Subject, best: Assessment) -> str:
+    """What speaks of another trouble, or of another GPU: it is said, it does not add up."""
+    others = [
+        f
+        for f in subject.findings
+        if f not in best.evidence and not f.held and f.mode is not SignalMode.NEVER
+    ]
+    return f". Beside it: {texts(others)}" if others else ""
 
 
 def _is_suspicious(findings: Sequence[Finding]) -> bool:
     return any(f.mode is not SignalMode.NEVER for f in findings)
 
 
-def _texts(findings: Sequence[Finding]) -> str:
+def texts(findings: Sequence[Finding]) -> str:
+    """What the findings say, each sentence once."""
     return "; ".join(dict.fromkeys(f.text for f in findings))

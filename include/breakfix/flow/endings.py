@@ -45,6 +45,8 @@ _MAY_PASS = frozenset(
     {
         RefusalReason.TELEMETRY,
         RefusalReason.COMMON_CAUSE,
+        RefusalReason.MAINTENANCE,
+        RefusalReason.RECENT_CHANGE,
         RefusalReason.NOT_CORROBORATED,
         RefusalReason.COOLDOWN,
         RefusalReason.SCOPE_FULL,
@@ -207,6 +209,10 @@ def _own_marks(services: Services) -> Acting:
         "exclusion_labels": {},
         "hands_off_labels": {},
         "hands_off_annotations": (),
+        "hands_off_taints": (),
+        "hands_off_conditions": {},
+        "hands_off_times": (),
+        "maintenance": (),
     }
     return replace(act, limits=act.limits.model_copy(update=hands))
 

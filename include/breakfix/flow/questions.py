@@ -36,6 +36,7 @@ def body(case: Case, purpose: Purpose, expires_at: datetime, steps: tuple[Step, 
             f"{impact.get('pods_evicted', '?')} pods, {impact.get('gpus_stopped', '?')} GPUs stop"
         )
         rows.append(("cost", cost))
+        rows += [("stops as a whole", _plain(str(gang))) for gang in impact.get("gangs", ())]
     if purpose is Purpose.RETURN:
         rows.append(("evidence", _plain("; ".join(_evidence(s) for s in steps)) or "none"))
     silence = "no: the case escalates"

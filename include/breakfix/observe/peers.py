@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from breakfix.model import Node
 from breakfix.observe.threshold import is_beyond
 from breakfix.policy import PeerRule, SignalRule
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Place = tuple[str, str, str]  # node, GPU, key
 _MAD_TO_SIGMA = 1.4826  # of a normal distribution
@@ -29,6 +30,8 @@ def unlike_peers(
     of_node = {name: _crowd(rule.peers, node) for name, node in nodes.items()}
     for place in values:
         crowds.setdefault((*of_node[place[0]], place[2]), []).append(place)
+    import numpy as np  # here, because DAG parsing must stay light
+
     far: dict[Place, float] = {}
     for places in crowds.values():
         if len({node for node, _, _ in places}) >= rule.peers.min_nodes:
@@ -42,8 +45,10 @@ def _crowd(peers: PeerRule, node: Node) -> tuple[str, ...]:
 
 
 def _far(
-    rule: SignalRule, peers: PeerRule, places: list[Place], values: npt.NDArray[np.float64]
+    rule: SignalRule, peers: PeerRule, places: list[Place], values: npt.NDArray[Any]
 ) -> dict[Place, float]:
+    import numpy as np
+
     middle = float(np.median(values))
     if rule.op == "<" and middle <= peers.floor:
         return {}  # the crowd is idle: nobody is slow

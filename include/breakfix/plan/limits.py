@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from breakfix.hands_off import hands_off
 from breakfix.model import (
     Action,
     FailureClass,
@@ -94,18 +95,11 @@ def excluded(candidate: Candidate, world: World) -> Refusal | None:
 
 
 def other_owner(candidate: Candidate, world: World) -> Refusal | None:
-    """A driver upgrade or another tool has the node in its hands."""
-    limits = world.policy.limits
-    for label, values in limits.hands_off_labels.items():
-        value = candidate.node.labels.get(label)
-        if value in values:
-            text = f"another owner has the node: {label}={value}"
-            return candidate.refused(RefusalReason.OTHER_OWNER, text)
-    for annotation in limits.hands_off_annotations:
-        if annotation in candidate.node.annotations:
-            text = f"another owner has the node: annotation {annotation}"
-            return candidate.refused(RefusalReason.OTHER_OWNER, text)
-    return None
+    """A driver upgrade, another tool, the cloud or people at work have the node in their hands."""
+    hold = hands_off(candidate.node, world.policy.limits, candidate.now)
+    if hold is None:
+        return None
+    return candidate.refused(hold.reason, f"another owner has the node: {hold.text}")
 
 
 def cordoned_by_others(candidate: Candidate, world: World) -> Refusal | None:

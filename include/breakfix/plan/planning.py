@@ -25,6 +25,7 @@ from breakfix.model import (
     RefusalReason,
     Verdict,
 )
+from breakfix.plan.gangs import gang_of
 from breakfix.plan.limits import (
     Candidate,
     attempts_left,
@@ -127,7 +128,7 @@ def make_intent(
 ) -> Intent:
     """The intent of an admitted candidate, with what it costs."""
     node, policy = candidate.node, world.policy
-    leaving = [d for d in world.pods_to_drain(node.name) if d.action is PodAction.EVICT]
+    impact = impact_of(node, world)
     return Intent(
         node=node.name,
         node_uid=node.uid,
@@ -136,20 +137,45 @@ def make_intent(
         action=candidate.action,
         confidence=confidence,
         reason=reason,
-        impact=Impact(len(leaving), sum(d.gpus for d in leaving), free_gpus_after(node, world)),
+        impact=impact,
         scopes=node.scopes(),
         attempt=attempt,
-        needs_approval=_needs_approval(candidate.failure_class, candidate.action, policy),
+        needs_approval=_needs_approval(candidate, impact, policy),
         policy_hash=policy.hash,
         findings=findings,
         is_by_hand=candidate.is_by_person,
     )
 
 
-def _needs_approval(failure_class: FailureClass, action: Action, policy: Policy) -> bool:
-    if "repair" not in policy.approvals.ask_before or action is Action.DRAIN_ONLY:
+def impact_of(node: Node, world: World) -> Impact:
+    """What a drain of the node costs: its own pods, and the rest of every gang they belong to."""
+    leaving = {
+        (d.namespace, d.name): d
+        for d in world.pods_to_drain(node.name)
+        if d.action is PodAction.EVICT
+    }
+    pods = [
+        p
+        for p in world.pods_on.get(node.name, ())
+        if (p.namespace, p.name) in leaving and not p.is_finished
+    ]
+    gangs = world.gangs_on(pods)
+    alone = sum(p.gpus for p in pods if gang_of(p) is None)
+    wide = tuple(str(g) for g in gangs if len(g.nodes - {node.name}) > 0)
+    return Impact(
+        len(leaving), alone + sum(g.gpus for g in gangs), free_gpus_after(node, world), wide
+    )
+
+
+def _needs_approval(candidate: Candidate, impact: Impact, policy: Policy) -> bool:
+    """By the class's mode; a gang that is larger than policy lets stop unasked needs it anyway."""
+    if candidate.action is Action.DRAIN_ONLY:
         return False
-    return policy.class_rule(failure_class).mode != "auto"
+    if impact.gangs and impact.gpus_stopped > policy.approvals.gang_gpus:
+        return True
+    if "repair" not in policy.approvals.ask_before:
+        return False
+    return policy.class_rule(candidate.failure_class).mode != "auto"
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:

@@ -5,7 +5,7 @@ promised.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from breakfix.model import (
@@ -21,6 +21,7 @@ from breakfix.model import (
     Scope,
 )
 from breakfix.plan.drain_pods import decide_pods
+from breakfix.plan.gangs import Gang, GangKey, gang_of, gangs_by_key
 from breakfix.plan.selectors import selects
 from breakfix.policy import Policy
 
@@ -49,6 +50,7 @@ class World:
     taken: set[str] = field(default_factory=set)
     budget_used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     drains: dict[str, list[PodDecision]] = field(default_factory=dict)  # worked out once a node
+    gangs: Mapping[GangKey, Gang] | None = None  # worked out when the first node is a candidate
 
     def pods_to_drain(self, node: str) -> list[PodDecision]:
         """What a drain of the node would do with each of its pods, by policy; our own pods stay."""
@@ -60,6 +62,14 @@ class World:
                 allow_unmanaged=self.policy.drain.may_delete_unmanaged,
             )
         return self.drains[node]
+
+    def gangs_on(self, pods: Iterable[Pod]) -> list[Gang]:
+        """The gangs that these pods belong to, largest first."""
+        if self.gangs is None:
+            self.gangs = gangs_by_key(self.observation.pods)
+        keys = {key for p in pods if (key := gang_of(p)) is not None}
+        found = [self.gangs[key] for key in keys if key in self.gangs]
+        return sorted(found, key=lambda g: (-g.gpus, g.kind, g.namespace, g.name))
 
     def is_leaving(self, node: Node) -> bool:
         """Whether what runs there has to find another place: taken, under a case, or NotReady."""

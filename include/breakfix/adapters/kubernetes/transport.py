@@ -8,19 +8,18 @@ and its own retries (urllib3 repeats even a DELETE) are switched off.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-import stamina
 import urllib3
 from kubernetes.client import ApiClient
 from urllib3.exceptions import HTTPError, SSLError
 
 from breakfix.errors import ClusterError, Conflict, Forbidden, NotFound
+from breakfix.resilience.retry import retried
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -29,7 +28,6 @@ MERGE_PATCH = "application/merge-patch+json"
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _SUCCESS = range(200, 300)
 _ATTEMPTS = 4
-_LONGEST_RETRY_AFTER_S = 30.0
 _CONNECT_S = 5.0
 _MESSAGE_LIMIT = 500  # characters of a foreign message that we repeat
 
@@ -104,7 +102,7 @@ class Transport:
 
     def read(self, path: str, query: Mapping[str, Any] | None = None) -> bytes:
         """GET, retried on transient failures. Raises a ClusterError."""
-        return self._retried(lambda: self._call("GET", path, query, None, JSON))
+        return self._retried(lambda: self._call("GET", path, query, None, JSON), is_idempotent=True)
 
     def write(
         self,
@@ -122,7 +120,7 @@ class Transport:
         def once() -> bytes:
             return self._call(method, path, query, body, content_type)
 
-        return self._retried(once) if is_repeatable else once()
+        return self._retried(once, is_idempotent=is_repeatable)
 
     def send(
         self,
@@ -177,18 +175,14 @@ class Transport:
             raise error_of(answer, f"{method} {path}")
         return answer.body
 
-    def _retried(self, once: Callable[[], bytes]) -> bytes:
-        for attempt in stamina.retry_context(
-            on=_wait_for,
+    def _retried(self, once: Callable[[], bytes], *, is_idempotent: bool) -> bytes:
+        return retried(
+            once,
+            on=(Unavailable,),
+            is_idempotent=is_idempotent,
+            deadline_s=self._longest_s,
             attempts=_ATTEMPTS,
-            timeout=self._longest_s,
-            wait_initial=0.2,
-            wait_max=5.0,
-            wait_jitter=0.5,
-        ):
-            with attempt:
-                return once()
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        )
 
 
 def error_of(answer: Answer, what: str) -> ClusterError:
@@ -215,13 +209,3 @@ def error_of(answer: Answer, what: str) -> ClusterError:
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("Retry-After", "")
     return float(value) if value.isdigit() else None
-
-
-def _wait_for(error: Exception) -> bool | float:
-    """Stamina's hook: whether to try again, or after how many seconds."""
-    if not isinstance(error, Unavailable):
-        return False
-    if error.retry_after_s is None:
-        return True
-    jitter = random.uniform(0, 0.5)  # noqa: S311 no secret: it spreads callers that wait together
-    return min(error.retry_after_s, _LONGEST_RETRY_AFTER_S) + jitter

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import stamina
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -18,6 +17,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from breakfix.errors import LedgerError
+from breakfix.resilience.retry import retried
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ def _sqlstate(error: SQLAlchemyError) -> str | None:
     return state if isinstance(state, str) else None
 
 
-def _is_repeatable(error: Exception) -> bool:
+def _is_repeatable(error: BaseException) -> bool:
     return (
         isinstance(error, LedgerError)
         and error.is_transient
@@ -130,14 +130,19 @@ class Database:
 
     def __init__(self, engine: Engine, *, attempts: int = 4) -> None:
         self._engine = engine
-        self._retry: Callable[[Callable[[], Any]], Any] = stamina.RetryingCaller(
-            attempts=attempts, timeout=20.0, wait_initial=0.05, wait_max=1.0, wait_jitter=0.2
-        ).on(_is_repeatable)
+        self._attempts = attempts
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """`work` in one READ COMMITTED transaction. Raises LedgerError and what `work` raises."""
-        result: T = self._retry(lambda: self._once(work))
-        return result
+        return retried(
+            lambda: self._once(work),
+            on=_is_repeatable,
+            is_idempotent=True,  # nothing of it was committed: _is_repeatable sees to that
+            deadline_s=20.0,
+            attempts=self._attempts,
+            first_s=0.05,
+            longest_s=1.0,
+        )
 
     def run_snapshot(self, work: Callable[[Connection], T]) -> T:
         """`work` on one unchanging view of the database, reading only."""

@@ -11,10 +11,13 @@ from sqlalchemy import select
 
 from breakfix.adapters.ledger import (
     admission,
+    answering,
     approvals,
     audit,
     cases,
     halts,
+    labellings,
+    learning_reports,
     nodes,
     reviews,
     rules,
@@ -23,6 +26,7 @@ from breakfix.adapters.ledger import (
 )
 from breakfix.adapters.ledger.cases import Change
 from breakfix.adapters.ledger.engine import Database, make_engine
+from breakfix.adapters.ledger.review_rules import Said
 from breakfix.adapters.ledger.tables import meta
 from breakfix.model import (
     Approval,
@@ -30,9 +34,12 @@ from breakfix.model import (
     Case,
     CaseEnd,
     Decision,
+    FailureClass,
     HaltLevel,
     Intent,
     Judgement,
+    Label,
+    Labelling,
     NodeRecord,
     NodeState,
     Plan,
@@ -238,6 +245,48 @@ class PostgresLedger:
 
     def reviews(self, *, open_only: bool = True) -> Sequence[ReviewItem]:
         return self._db.run(lambda c: reviews.list_reviews(c, self.cluster, open_only=open_only))
+
+    # ---------------------------------------------------------------- what people say
+
+    def answer_review(
+        self,
+        review_id: int,
+        label: Label,
+        *,
+        actor: str,
+        note: str,
+        failure_class: FailureClass | None,
+        until: datetime | None,
+        now: datetime,
+    ) -> ReviewItem:
+        said = Said(label, actor, note, failure_class, until, now)
+        return self._db.run(lambda c: answering.answer_review(c, self.cluster, review_id, said))
+
+    def label_case(
+        self,
+        case_id: str,
+        label: Label,
+        *,
+        actor: str,
+        note: str,
+        failure_class: FailureClass | None,
+        now: datetime,
+    ) -> Labelling:
+        said = Said(label, actor, note, failure_class, None, now)
+        return self._db.run(lambda c: answering.label_case(c, self.cluster, case_id, said))
+
+    def labellings(self, *, standing_at: datetime | None = None) -> Sequence[Labelling]:
+        if standing_at is None:
+            return self._db.run(lambda c: tuple(labellings.history(c, self.cluster)))
+        return self._db.run(lambda c: tuple(labellings.in_force(c, self.cluster, now=standing_at)))
+
+    def store_report(self, day: str, body: Mapping[str, Any], *, actor: str, now: datetime) -> bool:
+        return self._db.run(
+            lambda c: learning_reports.store(c, self.cluster, day, body, actor=actor, now=now)
+        )
+
+    def reports(self, *, limit: int = 30) -> Sequence[Mapping[str, Any]]:
+        return self._db.run(lambda c: learning_reports.newest(c, self.cluster, limit=limit))
 
     # ---------------------------------------------------------------- kill switch
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from breakfix.adapters.ledger.chain import storable
+from breakfix.adapters.ledger.review_rules import ReviewKey, Wanted, wanted_reviews
 from breakfix.model import (
-    Action,
     Case,
     CaseEnd,
     Incident,
@@ -18,23 +17,6 @@ from breakfix.model import (
     NodeState,
     Plan,
     Refusal,
-    RefusalReason,
-    Verdict,
-)
-
-#: Refusals that do not pass by waiting: a person must look, or nothing will ever happen.
-FOR_PEOPLE = frozenset(
-    {
-        RefusalReason.PROTECTED,
-        RefusalReason.EXCLUDED,
-        RefusalReason.FOREIGN_CORDON,
-        RefusalReason.OTHER_OWNER,
-        RefusalReason.POD_REFUSED,
-        RefusalReason.ATTEMPTS,
-        RefusalReason.NOT_CORROBORATED,
-        RefusalReason.MODE_RECOMMEND,
-        RefusalReason.OVERRIDDEN,
-    }
 )
 
 #: The states that sweeps write; every other state belongs to a case.
@@ -47,7 +29,6 @@ ANSWERED = frozenset({CaseEnd.OVERRIDDEN, CaseEnd.ABORTED})
 QUIET = timedelta(hours=1)
 
 RefusalKey = tuple[str, str, str, str, str]  # node, reason, failure class, action, scope
-ReviewKey = tuple[str, str]  # node (or scope of an incident), topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +38,7 @@ class Left:
     states: Mapping[str, NodeState]
     refusals: Mapping[RefusalKey, Refusal]
     incidents: Mapping[str, Incident]
-    reviews: Mapping[ReviewKey, tuple[str, Mapping[str, Any]]]
+    reviews: Mapping[ReviewKey, Wanted]
     silent: frozenset[str]
 
 
@@ -68,7 +49,7 @@ def left_by(judgement: Judgement, plan: Plan) -> Left:
         states={storable(v.node): v.state for v in judgement.verdicts if v.state in SWEPT},
         refusals={refusal_key(r): r for r in plan.refusals},
         incidents=incidents,
-        reviews=_reviews(judgement, plan, incidents),
+        reviews=wanted_reviews(judgement, plan, incidents),
         silent=frozenset(storable(v.node) for v in judgement.verdicts if v.unknown),
     )
 
@@ -82,51 +63,6 @@ def refusal_key(refusal: Refusal) -> RefusalKey:
         refusal.action.value,
         storable(str(refusal.scope)) if refusal.scope else "",
     )
-
-
-def _reviews(
-    judgement: Judgement, plan: Plan, incidents: Mapping[str, Incident]
-) -> dict[ReviewKey, tuple[str, Mapping[str, Any]]]:
-    verdicts = {v.node: v for v in judgement.verdicts}
-    found: dict[ReviewKey, tuple[str, Mapping[str, Any]]] = {}
-    for verdict in judgement.verdicts:
-        if verdict.recommended_action is Action.REVIEW:
-            found[storable(verdict.node), _topic(verdict)] = (
-                verdict.reason,
-                _evidence(verdict, None),
-            )
-    for refusal in plan.refusals:
-        if refusal.reason in FOR_PEOPLE:
-            topic = refusal.failure_class or refusal.reason
-            evidence = _evidence(verdicts.get(refusal.node), refusal)
-            found[storable(refusal.node), topic.value] = (refusal.text, evidence)
-    for scope, incident in incidents.items():
-        detail = {"nodes": incident.nodes, "failure_classes": incident.failure_classes}
-        found[scope, "incident"] = (incident.reason, detail)
-    return found
-
-
-def _topic(verdict: Verdict) -> str:
-    if verdict.failure_class:
-        return verdict.failure_class.value
-    return verdict.refusal.value if verdict.refusal else "unclear"
-
-
-def _evidence(verdict: Verdict | None, refusal: Refusal | None) -> dict[str, Any]:
-    evidence: dict[str, Any] = {}
-    if verdict is not None:
-        evidence = {
-            "confidence": verdict.confidence,
-            "findings": [
-                {"gpu": f.gpu, "signal": f.signal, "text": f.text} for f in verdict.findings
-            ],
-            "recommended_action": verdict.recommended_action,
-            "unknown": verdict.unknown,
-            "verdict": verdict.reason,
-        }
-    if refusal is not None:
-        evidence |= {"refusal": refusal.reason, "action": refusal.action}
-    return evidence
 
 
 def node_record(

@@ -27,6 +27,7 @@ from breakfix.model import (
     Decision,
     FailureClass,
     HaltLevel,
+    Label,
     NodeState,
     Purpose,
     StepStatus,
@@ -212,6 +213,35 @@ reviews = Table(
     _must("detail", Json),
     _must("last_seen", Instant),
     _may("closed_at", Instant),
+    _must("times_seen", BigInteger),
+)
+
+#: What people said of a review item or a case; never changed, the last one stands.
+labellings = Table(
+    "labellings",
+    metadata,
+    _number(),
+    _must("cluster"),
+    _may("review_id", BigInteger),
+    _must("case_id"),
+    _must("node"),
+    _must("topic"),
+    _must("marks", Json),
+    _must("at", Instant),
+    _must("actor"),
+    _must("label", Word(Label)),
+    _must("note"),
+    _may("failure_class", Word(FailureClass)),
+    _may("until", Instant),
+)
+
+learning_reports = Table(
+    "learning_reports",
+    metadata,
+    _key("cluster"),
+    _key("day"),
+    _must("at", Instant),
+    _must("body", Json),
 )
 
 plans = Table(

@@ -1,0 +1,75 @@
+"""Ask again, a bounded number of times, and only where asking twice does no harm."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+T = TypeVar("T")
+
+#: Named classes of error, or a question about one where the class alone does not tell.
+Which = tuple[type[Exception], ...] | Callable[[BaseException], bool]
+
+ATTEMPTS = 4
+FIRST_S = 0.2
+LONGEST_S = 5.0
+#: The longest wait that a server may ask for; a longer one is an outage, not a queue.
+LONGEST_RETRY_AFTER_S = 30.0
+
+
+def retried(
+    call: Callable[[], T],
+    *,
+    on: Which,
+    is_idempotent: bool,
+    deadline_s: float,
+    attempts: int = ATTEMPTS,
+    first_s: float = FIRST_S,
+    longest_s: float = LONGEST_S,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> T:
+    """What `call` returns, or the last error it raised.
+
+    Only errors of the classes `on` are worth another try, and only of a call that `is_idempotent`:
+    one that may have been done must not be done twice. Waits double from `first_s` up to
+    `longest_s` with full jitter (anything from zero to that), so that callers which failed together
+    do not come back together. An error with `retry_after_s` names its own wait. No try begins
+    later than `deadline_s` seconds after the first.
+    """
+    if not is_idempotent:
+        return call()
+    start = clock()
+
+    def wait(state: RetryCallState) -> float:
+        return _wait_s(state, first_s=first_s, longest_s=longest_s)
+
+    def is_worth_it(error: BaseException) -> bool:
+        return isinstance(error, on) if isinstance(on, tuple) else on(error)
+
+    def is_enough(state: RetryCallState) -> bool:
+        is_too_late = clock() - start + state.upcoming_sleep > deadline_s
+        return is_too_late or stop_after_attempt(attempts)(state)
+
+    retrying = Retrying(
+        retry=retry_if_exception(is_worth_it),
+        stop=is_enough,
+        wait=wait,
+        sleep=sleep,
+        reraise=True,
+    )
+    return retrying(call)
+
+
+def _wait_s(state: RetryCallState, *, first_s: float, longest_s: float) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    asked = getattr(error, "retry_after_s", None)
+    widest = min(longest_s, first_s * 2.0 ** (state.attempt_number - 1))
+    jitter = random.uniform(0.0, widest)  # noqa: S311 no secret: it spreads callers
+    if asked is None:
+        return jitter
+    return min(float(asked), LONGEST_RETRY_AFTER_S) + min(jitter, 0.5)
