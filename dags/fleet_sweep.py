@@ -28,6 +28,9 @@ each.
   and `breakfix review list`;
 - `start_cases`: nodes were quarantined; starts the run of each case.
 
+A sweep that sees another mixture of drivers, kernels or images within a SKU and pool starts
+`change_canary`, once for each mixture; it also compares nodes under watch with their peers.
+
 **When**: every BREAKFIX_SWEEP_INTERVAL seconds (120 unless set), one at a time, without catching
 up. By hand, or on an alert, at any time.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from breakfix.errors import ClusterError, Conflict, NotFound
-from breakfix.model import Budget, Condition, Node, Owner, Pod, Taint
+from breakfix.model import Budget, Condition, Event, Node, Owner, Pod, Taint
 from breakfix.ports import Eviction, NodePatch
 
 CORDON_TAINT = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
@@ -87,6 +87,7 @@ class FakeCluster:
     namespaces: set[str] = field(default_factory=set)
     config_maps: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     sets: set[tuple[str, str]] = field(default_factory=set)
+    said: list[Event] = field(default_factory=list)  # what others say of nodes
 
     def __post_init__(self) -> None:
         self._nodes: dict[str, Node] = {}
@@ -208,6 +209,10 @@ class FakeCluster:
     def daemon_sets(self) -> frozenset[tuple[str, str]]:
         self._enter("daemon_sets")
         return frozenset(self.sets)
+
+    def node_events(self) -> Sequence[Event]:
+        self._enter("node_events")
+        return tuple(self.said)
 
     def pod_log(self, namespace: str, name: str, *, limit_bytes: int = 1 << 20) -> str:
         self._enter("pod_log", namespace, name)

@@ -17,6 +17,7 @@ from breakfix.adapters.ledger import (
     rules,
     sweep_rules,
 )
+from breakfix.cohorts import ChangeAdvice
 from breakfix.errors import LedgerError
 from breakfix.model import CaseEnd, HaltLevel, NodeState, Refusal, Step, StepStatus
 from breakfix.ports import ReviewItem
@@ -52,6 +53,7 @@ class FakeLedger:
         self._audit, self._refused = [], {}
         self._states, self._reviews, self._incidents, self._sweeps = {}, {}, {}, []
         self._swept_refusals = set()
+        self._advices = []
         self._labellings, self._reports = [], {}
 
     # -- admission
@@ -378,6 +380,41 @@ class FakeLedger:
     @atomic
     def reports(self, *, limit=30):
         return tuple(self._reports[day] for day in sorted(self._reports, reverse=True)[:limit])
+
+    # -- changes
+    @atomic
+    def record_advice(self, scope, advice, *, reason, nodes, detail, actor, now):
+        before = self._open_advice(scope)
+        made = ChangeAdvice(
+            before.id if before else len(self._advices) + 1,
+            scope,
+            advice,
+            reason,
+            frozenset(nodes),
+            chain.plain(detail),
+            before.first_seen if before else now,
+            now,
+        )
+        if before is None or before.advice is not advice:
+            told = {"advice": advice, "reason": reason, "nodes": sorted(nodes)}
+            self._note("change.advised", scope, actor, now, **told)
+        self._advices[made.id - 1 :] = [made, *self._advices[made.id :]]
+        return made
+
+    @atomic
+    def close_advice(self, scope, *, actor, reason, now):
+        before = self._open_advice(scope)
+        if before is not None:
+            self._advices[before.id - 1] = replace(before, closed_at=now)
+            self._note("change.closed", scope, actor, now, advice=before.advice, reason=reason)
+
+    def _open_advice(self, scope):
+        found = [a for a in self._advices if a.scope == scope and a.closed_at is None]
+        return found[0] if found else None
+
+    @atomic
+    def advices(self, *, open_only=True):
+        return tuple(a for a in self._advices if a.closed_at is None or not open_only)
 
     # -- kill switch
     @atomic

@@ -319,6 +319,13 @@ class Pod:
     grace_s: int | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
+    reason: str = ""  # of the pod's end, e.g. Evicted
+    changed_at: datetime | None = None  # newest transition of its conditions
+    waiting: str = ""  # why a container waits, e.g. CrashLoopBackOff
+    unschedulable: str = ""  # the scheduler's words, while it finds no node
+    run_s: float | None = None  # how long the container that ended last had run
+    ended_at: datetime | None = None  # when that was
+    exit_code: int = 0  # and what it left
 
     @property
     def controller(self) -> Owner | None:
@@ -333,6 +340,21 @@ class Pod:
     def is_mirror(self) -> bool:
         """A static pod of the kubelet: the API server cannot remove it."""
         return "kubernetes.io/config.mirror" in self.annotations
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What some component says of a node. The same thing said again raises `count` and `last_at`;
+    clusters forget events after an hour or so.
+    """
+
+    node: str
+    reason: str
+    message: str = ""
+    count: int = 1
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    source: str = ""  # the component, e.g. kernel-monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +435,9 @@ class Observation:
     facts: Mapping[str, Mapping[str, str]] = field(
         default_factory=dict
     )  # node -> driver_version, ...
+    waiting: Mapping[str, int] = field(
+        default_factory=dict
+    )  # why the scheduler finds no node -> GPU pods that wait for that reason
     warnings: tuple[str, ...] = ()
 
     def node(self, name: str) -> Node | None:

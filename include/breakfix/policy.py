@@ -10,13 +10,12 @@ import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -25,6 +24,8 @@ from pydantic import (
     model_validator,
 )
 
+from breakfix.durations import Seconds as Seconds  # noqa: PLC0414 - part of this module's words
+from breakfix.durations import parse_duration as parse_duration  # noqa: PLC0414
 from breakfix.errors import SettingsError
 from breakfix.model import (
     DISRUPTIVE,
@@ -35,29 +36,21 @@ from breakfix.model import (
     SignalMode,
     digest,
 )
+from breakfix.policy_canary import CanaryRules
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
-    r"^kubernetes:(gpus_short|gpus_unlike_peers|condition:[A-Za-z0-9./_-]+!?=[A-Za-z]+)$"
+    r"^kubernetes:(gpus_short|gpus_unlike_peers|condition:[A-Za-z0-9./_|-]+!?=[A-Za-z]+"
+    r"|event:[A-Za-z0-9_|]+|pods_(evicted|failing_fast|crash_looping|stuck)"
+    r"|daemon_pods_down:[a-z0-9|-]+)$"
 )
-_WORDS = frozenset({"$window", "$window_s", "$step", "$node", "$gpu", "$seen"})
+_WORDS = frozenset(
+    {
+        *("$window", "$window_s", "$step", "$node", "$host", "$gpu", "$seen"),
+        *("$nodename", "$kubelet", "$podnode", "$ksm", "$ksm_seen", "$changed"),
+    }
+)
 _TEXT_FIELDS = ("value", "threshold", "key", "gpu", "node", "meaning")
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_duration(value: object) -> float:
-    """Seconds from `90`, `"90s"`, `"15m"`, `"24h"`; ValueError says what is wanted."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    match = _DURATION.match(str(value))
-    if match is None:
-        msg = f"{value!r} is no duration; write e.g. 90s, 15m or 24h"
-        raise ValueError(msg)
-    return float(match[1]) * _UNIT_S[match[2]]
-
-
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
 
 
 class _Rule(BaseModel):
@@ -105,7 +98,14 @@ class SignalRule(_Rule):
     - `$window`: the window, as a PromQL duration; `$window_s`: the same as a number of seconds;
     - `$step`: a twentieth of the window, between 5 s and a minute, for subqueries;
     - `$node`, `$gpu`: the labels of `names`, for `by (...)` and `on (...)`;
-    - `$seen(M)`: of a plain selector M, per node, the age in seconds of the oldest fresh sample.
+    - `$seen(M)`: of a plain selector M, per node, the age in seconds of the oldest fresh sample;
+    - `$nodename`, `$kubelet`: behind an expression of node exporter's or the kubelet's series,
+      adds the node's name by the scrape target;
+    - `$ksm(M)`: a selector of kube-state-metrics; what the scrape moved to `exported_node`,
+      `exported_namespace` and `exported_pod` is back in its place; `$ksm_seen(M)` is its coverage;
+    - `$podnode`: behind an expression by namespace and pod, adds the node and the workload;
+    - `$changed(M, L)`: of a selector M, the values of label L that nodes did not have some time ago
+      (`$host`: the labels of `names` that do not change with the target).
 
     The answer's labels name the node (and GPU, and for `key_label` the key). Series whose value is
     beyond `threshold` speak; the comparison is added to the query, so that healthy series never
@@ -114,7 +114,12 @@ class SignalRule(_Rule):
 
     A query `kubernetes:NAME` asks the API server's objects instead and needs no coverage:
     - `kubernetes:condition:TYPE=STATUS` or `TYPE!=STATUS`: for how many seconds the node's
-      condition is so;
+      condition is so; of several, `TYPE|TYPE=STATUS`, each is a key;
+    - `kubernetes:event:REASON|REASON`: how often an event of the node said so within the window;
+    - `kubernetes:pods_failing_fast`, `pods_crash_looping`, `pods_stuck`: how many workloads have
+      such pods here and live elsewhere; `pods_evicted`: how many pods, within the window;
+    - `kubernetes:daemon_pods_down:PATTERN`: for how many seconds a matching DaemonSet's pod here
+      has not been ready, beyond the window, while most of the others are;
     - `kubernetes:gpus_short`: how many GPUs fewer are allocatable than the node should have;
     - `kubernetes:gpus_unlike_peers`: how many GPUs fewer the node itself shows than most nodes of
       its SKU, pool and instance type.
@@ -202,8 +207,9 @@ class SignalRule(_Rule):
         if self.is_kubernetes:
             if not _KUBERNETES_QUERY.match(self.query):
                 msg = (
-                    f"{self.query!r} is none of kubernetes:condition:TYPE=STATUS,"
-                    " kubernetes:gpus_short and kubernetes:gpus_unlike_peers"
+                    f"{self.query!r} is none of kubernetes:condition:TYPE=STATUS, event:REASON,"
+                    " gpus_short, gpus_unlike_peers, pods_evicted, pods_failing_fast,"
+                    " pods_crash_looping, pods_stuck and daemon_pods_down:PATTERN"
                 )
                 raise ValueError(msg)
         elif not self.coverage:
@@ -348,6 +354,9 @@ class CommonCause(_Rule):
     )
     surge_nodes: int = Field(10, ge=2, description="So many of one kind in a pool, SKU or fleet")
     surge_share: float = Field(0.05, gt=0, le=1.0, description="are one, from this share on")
+    confidence: float = Field(
+        0.95, ge=0.0, le=1.0, description="What a class is worth that a whole crowd shows"
+    )
     window_s: Seconds = Field(1800.0, alias="window")
     scopes: tuple[ScopeKind, ...] = (
         ScopeKind.RACK,
@@ -462,6 +471,7 @@ class Policy(_Rule):
     drain: Drain = Drain()
     timing: Timing = Timing()
     approvals: Approvals = Approvals()
+    canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")
     names: Names = Names()

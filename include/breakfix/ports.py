@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.model import (
     Approval,
     AuditEntry,
@@ -19,6 +20,7 @@ from breakfix.model import (
     Case,
     CaseEnd,
     Decision,
+    Event,
     FailureClass,
     HaltLevel,
     Intent,
@@ -157,6 +159,10 @@ class Cluster(Protocol):
 
     def daemon_sets(self) -> frozenset[tuple[str, str]]:
         """(namespace, name) of the DaemonSets that exist."""
+        ...
+
+    def node_events(self) -> Sequence[Event]:
+        """What components have said of nodes; as long as the cluster keeps it."""
         ...
 
     def patch_node(self, name: str, resource_version: str, patch: NodePatch) -> Node:
@@ -454,6 +460,30 @@ class Ledger(Protocol):
     def reports(self, *, limit: int = 30) -> Sequence[Mapping[str, Any]]:
         """The bodies of stored learning reports, newest first."""
         ...
+
+    # -- changes
+    def record_advice(
+        self,
+        scope: str,
+        advice: Advice,
+        *,
+        reason: str,
+        nodes: frozenset[str],
+        detail: Mapping[str, Any],
+        actor: str,
+        now: datetime,
+    ) -> ChangeAdvice:
+        """What is advised of a change now: opened, or renewed while it is open.
+
+        Audited (`change.advised`) when it is new or another advice than before.
+        """
+        ...
+
+    def close_advice(self, scope: str, *, actor: str, reason: str, now: datetime) -> None:
+        """The change is gone: its advice holds nothing any more. Closing twice is no error."""
+        ...
+
+    def advices(self, *, open_only: bool = True) -> Sequence[ChangeAdvice]: ...
 
     # -- kill switch
     def halt_level(self) -> HaltLevel: ...

@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     policy: str = Field(
         "", description="Path of a policy overlay (YAML); empty means the default policy"
     )
+    policy_kept: str = Field(
+        "",
+        description="Where the last good overlay is kept, for processes that start while it is"
+        " broken; empty: they end with an error",
+    )
     cluster_name: str = Field(
         "default", min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*$"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -11,6 +11,7 @@ from breakfix.adapters.clock import SystemClock
 from breakfix.adapters.kubernetes import FleetLabels, KubernetesCluster, connect
 from breakfix.adapters.ledger import PostgresLedger
 from breakfix.adapters.notifier import LogNotifier
+from breakfix.adapters.policy_file import Loaded, PolicyFile
 from breakfix.adapters.prometheus import PrometheusMetrics
 from breakfix.errors import SettingsError
 from breakfix.flow.services import Services
@@ -29,6 +30,15 @@ def load_policy(settings: Settings) -> Policy:
         except OSError as e:
             raise SettingsError(f"BREAKFIX_POLICY: cannot read {path}: {e.strerror}") from e
     return parse_policy(default_policy_text(), overlay)
+
+
+def policy_file(settings: Settings) -> PolicyFile:
+    """The policy in force, for whoever lives longer than one look."""
+    return PolicyFile(
+        default_policy_text(),
+        Path(settings.policy).expanduser() if settings.policy else None,
+        kept=Path(settings.policy_kept).expanduser() if settings.policy_kept else None,
+    )
 
 
 def default_policy_text() -> str:
@@ -79,7 +89,13 @@ def build_services(
     """
     if needs_metrics:
         settings.require("prometheus_url")
-    rules = policy or load_policy(settings)
+    file = None
+    if policy is None:
+        file = policy_file(settings)
+        loaded = file.current()
+    else:
+        loaded = Loaded(policy)
+    rules = loaded.policy
     ledger = None
     if needs_ledger or settings.database_url:
         ledger = build_ledger(settings, rules)
@@ -91,7 +107,21 @@ def build_services(
         clock=SystemClock(),
         notifier=LogNotifier(),
         ledger=ledger,
+        policies=_following(file, ledger) if file is not None else None,
+        policy_note=loaded.note,
     )
+
+
+def _following(file: PolicyFile, ledger: PostgresLedger | None) -> Callable[[], tuple[Policy, str]]:
+    """The policy in force, which the ledger follows in what it counts."""
+
+    def in_force() -> tuple[Policy, str]:
+        loaded = file.current()
+        if ledger is not None:
+            ledger.count_attempts_over(loaded.policy.limits.attempts_window_s)
+        return loaded.policy, loaded.note
+
+    return in_force
 
 
 def _metrics(settings: Settings) -> Metrics:

@@ -12,6 +12,7 @@ from breakfix.errors import BreakfixError, NotFound, Refused
 from breakfix.model import Action, Case, FailureClass, NodeState, Refusal
 from breakfix.ports import CaseRuns, Ledger
 from breakfix_airflow.api import AirflowApi
+from breakfix_airflow.changes import start_when_changed
 from breakfix_airflow.runs import AirflowCaseRuns
 from breakfix_airflow.services import services
 from breakfix_airflow.waking import wake_settled
@@ -66,9 +67,14 @@ def _sweep(built: Services, requester: str, started_at: datetime | None) -> dict
     result = sweep(built, actor=requester)
     cases = {c.run_id: c for c in result.cases}
     cases |= {c.run_id: c for c in _left_behind(built, requester, started_at)}
-    summary = _summary(result.assessment, tuple(cases.values()), refusals=result.refusals)
+    note = "; ".join(w for w in result.assessment.observation.warnings if "policy overlay" in w)
+    summary = _summary(
+        result.assessment, tuple(cases.values()), refusals=result.refusals, note=note
+    )
     summary["sweep_id"] = result.sweep_id
     summary["counts"]["watches_ended"] = len(result.ended)
+    api = AirflowApi.from_settings(built.settings)
+    start_when_changed(built, api, result.assessment.observation)
     return summary
 
 

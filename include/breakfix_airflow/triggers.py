@@ -74,4 +74,5 @@ class Watch:
 def _look(built: Services, waits: Sequence[Wait]) -> Look:
     from breakfix.flow.waits import over
 
+    built = built.refreshed()  # a triggerer lives for weeks
     return Look(over(built, waits), built.policy.drain.poll_s)

@@ -47,7 +47,13 @@ def node_case(bag):
 
 def test_all_dags_load(bag):
     assert bag.import_errors == {}
-    assert set(bag.dags) >= {"fleet_sweep", "node_case", "reconcile_cases", "learning_report"}
+    assert set(bag.dags) >= {
+        "fleet_sweep",
+        "node_case",
+        "reconcile_cases",
+        "change_canary",
+        "learning_report",
+    }
 
 
 def test_parsing_is_quick_once_airflow_is_there(bag):
@@ -62,7 +68,8 @@ def test_parsing_imports_nothing_heavy():
         "import airflow.sdk, airflow.providers.standard.operators.hitl\n"
         "import airflow.providers.standard.operators.empty\n"
         "before = set(sys.modules)\n"
-        "for name in ('fleet_sweep', 'node_case', 'reconcile_cases', 'learning_report'):\n"
+        "names = 'fleet_sweep node_case reconcile_cases change_canary learning_report'\n"
+        "for name in names.split():\n"
         "    spec = u.spec_from_file_location(name, f'dags/{name}.py')\n"
         "    spec.loader.exec_module(u.module_from_spec(spec))\n"
         "heavy = {'pandas', 'kubernetes', 'sqlalchemy', 'prometheus_api_client'}\n"
@@ -127,7 +134,9 @@ def test_no_task_is_a_teardown_or_has_a_callback(bag):
         assert not any(t.is_teardown or t.on_failure_callback for t in dag.tasks)
 
 
-@pytest.mark.parametrize("name", ["fleet_sweep", "reconcile_cases", "learning_report"])
+@pytest.mark.parametrize(
+    "name", ["fleet_sweep", "reconcile_cases", "change_canary", "learning_report"]
+)
 def test_what_is_scheduled_runs_alone_and_never_catches_up(bag, name):
     dag = bag.dags[name]
     assert (dag.max_active_runs, dag.catchup) == (1, False)
@@ -166,6 +175,16 @@ def test_wrong_params_are_refused(node_case, key, value):
     param = node_case.params.get_param(key)
     with pytest.raises(ParamValidationError):
         param.resolve(value)
+
+
+def test_the_canary_says_which_way_it_went(bag):
+    dag = bag.dags["change_canary"]
+    assert dag.get_task("what_next").downstream_task_ids == {"nothing", "go_on", "roll_back"}
+    assert dag.get_task("compare").execution_timeout is not None
+    for key in dag.params:
+        param = dag.params.get_param(key)
+        assert param.schema["type"], key
+        assert param.description, key
 
 
 def test_the_reference_is_not_stale(bag):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import httpx
+import numpy as np
+
+from breakfix.replay.remote_write import WrittenSeries, write
 
 STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[
     0
@@ -34,19 +36,13 @@ class History:
         self.series.append(({"__name__": name, **labels}, made))
 
     def write(self, url: str) -> None:
-        """Send everything in one request; raises when Prometheus does not take it."""
-        body = b"".join(_message(1, _series(labels, self._samples(v))) for labels, v in self.series)
-        answer = httpx.post(
-            f"{url}/api/v1/write",
-            content=_snappy(body),
-            headers={
-                "Content-Encoding": "snappy",
-                "Content-Type": "application/x-protobuf",
-                "X-Prometheus-Remote-Write-Version": "0.1.0",
-            },
-            timeout=30.0,
-        )
-        assert answer.status_code == 204, answer.text
+        """Send everything; raises when Prometheus does not take it."""
+        write(url, (self._written(labels, value) for labels, value in self.series))
+
+    def _written(self, labels: dict[str, str], value: Value) -> WrittenSeries:
+        samples = list(self._samples(value))
+        times = np.array([when for _, when in samples], np.int64)
+        return WrittenSeries(labels, times, np.array([v for v, _ in samples], np.float64))
 
     def _samples(self, value: Value) -> Iterator[tuple[float, int]]:
         was_there = False
@@ -57,37 +53,3 @@ class History:
             if now is not None or was_there:
                 yield (STALE if now is None else now), when
             was_there = now is not None
-
-
-def _series(labels: Mapping[str, str], samples: Iterator[tuple[float, int]]) -> bytes:
-    names = b"".join(
-        _message(1, _message(1, k.encode()) + _message(2, v.encode()))
-        for k, v in sorted(labels.items())
-    )
-    values = b"".join(
-        _message(2, b"\x09" + struct.pack("<d", value) + b"\x10" + _varint(when))
-        for value, when in samples
-    )
-    return names + values
-
-
-def _message(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _snappy(data: bytes) -> bytes:
-    """Snappy's block format with literals only: valid, if not small."""
-    out = bytearray(_varint(len(data)))
-    for start in range(0, len(data), 65536):
-        chunk = data[start : start + 65536]
-        out += bytes([61 << 2]) + struct.pack("<H", len(chunk) - 1) + chunk
-    return bytes(out)

@@ -135,6 +135,17 @@ def test_knows_the_controller_of_a_pod_and_the_daemon_sets(world):
     assert (world.namespace, "agent") in world.cluster.daemon_sets()
 
 
+def test_reads_what_was_said_of_a_node(world):
+    node = world.node()
+    world.cluster.post_event(
+        world.cluster.node(node), reason="Tested", message="by a test", is_warning=True
+    )
+    (event,) = [e for e in world.cluster.node_events() if e.node == node and e.reason == "Tested"]
+    assert (event.message, event.count, event.source) == ("by a test", 1, "breakfix")
+    assert event.last_at is not None
+    assert event.last_at == event.first_at
+
+
 def test_reads_budgets_as_the_server_counts_them(world):
     node = world.node()
     for i in range(2):

@@ -271,12 +271,23 @@ def test_an_incident_is_one_item_for_its_whole_scope(ledger):
         "cause": "",
         "nodes": ["n1", "n2", "n3"],
         "failure_classes": ["nvlink_down"],
+        "seen": {},
         "policy": {"version": "1", "hash": "policy-1"},
         "may_rest": True,
         "marks": ["class:nvlink_down", "n1", "n2", "n3"],
     }
     sweep(ledger, now=later(15))
     assert ledger.reviews() == ()
+
+
+def test_the_nodes_of_an_incident_are_no_items_of_their_own(ledger):
+    nodes = ("n1", "n2", "n3")
+    held = [replace(bad(n), refusal=RefusalReason.COMMON_CAUSE) for n in nodes]
+    for s in range(2):
+        sweep(ledger, *held, bad("n4"), incidents=[an_incident(*nodes)], now=later(15 * s))
+    assert sorted(i.node for i in ledger.reviews()) == ["n4", "rack=r9"]
+    (item,) = [i for i in ledger.reviews() if i.node == "rack=r9"]
+    assert item.detail["seen"] == {n: ["XID 79"] for n in nodes}
 
 
 # --------------------------------------------------------------------------- refusals

@@ -12,6 +12,7 @@ from breakfix.adapters.prometheus import PrometheusMetrics
 from breakfix.model import Observation
 from breakfix.observe import observe
 from breakfix.policy import Policy, parse_policy
+from breakfix.replay.server import ReplayPrometheus
 from breakfix.wiring import default_policy_text
 from dev.stack.processes import Processes
 from dev.stack.prometheus import PrivatePrometheus
@@ -338,6 +339,13 @@ def test_a_total_of_before_the_repair_does_not_count_after_it(scene: Scene) -> N
             "DCGM_EXP_GPU_HEALTH_STATUS",
             20,
             {"health_watch": "PCIE", "health_error_code": "DCGM_FR_PCI_REPLAY_RATE"},
+            "health_pcie",
+            id="health: PCIe",
+        ),
+        pytest.param(
+            "DCGM_EXP_GPU_HEALTH_STATUS",
+            20,
+            {"health_watch": "SM", "health_error_code": "DCGM_FR_UNKNOWN"},
             "health_other",
             id="health: something else",
         ),
@@ -390,20 +398,23 @@ def test_a_state_that_is_well_or_no_measurement_says_nothing(
 
 
 @pytest.mark.parametrize(
-    ("metric", "per_s", "signal"),
+    ("metric", "per_s", "signals"),
     [
-        ("DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL", 0.05, "nvlink_errors"),
-        ("DCGM_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL", 0.05, "nvlink_errors"),
-        ("DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL", 150, "nvlink_crc"),
-        ("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", 1, "pcie_replay"),
-        ("DCGM_FI_DEV_THERMAL_VIOLATION", 0.5e9, "thermal_violation"),
+        ("DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL", 0.05, {"nvlink_errors"}),
+        ("DCGM_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL", 0.05, {"nvlink_errors"}),
+        ("DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL", 150, {"nvlink_crc", "nvlink_crc_some"}),
+        ("DCGM_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL", 150, {"nvlink_crc", "nvlink_crc_some"}),
+        ("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", 1, {"pcie_replay"}),
+        ("DCGM_FI_DEV_THERMAL_VIOLATION", 0.5e9, {"thermal_violation"}),
     ],
 )
-def test_a_counter_speaks_by_its_rate(scene: Scene, metric: str, per_s: float, signal: str) -> None:
+def test_a_counter_speaks_by_its_rate(
+    scene: Scene, metric: str, per_s: float, signals: set[str]
+) -> None:
     scene.alive()
     scene.code(0, after(0))
     scene.dcgm(metric, lambda t: t * per_s)
-    assert {s for s, _ in scene.speaks(scene.look())} == {signal}
+    assert {s for s, _ in scene.speaks(scene.look())} == signals
     scene.history.series.clear()
 
 
@@ -423,9 +434,12 @@ def test_a_vanished_gpu_is_missed_after_the_window(scene: Scene) -> None:
     scene.code(0, after(0))
     scene.dcgm("DCGM_FI_DEV_GPU_TEMP", counts(before(900), 50.0), gpu=2)
     seen = scene.look(gpus=3)
-    assert [(r.signal, r.value) for r in seen.readings] == [("gpu_count_short", 1.0)]
+    assert {(r.signal, r.value) for r in seen.readings} == {
+        ("gpu_count_short", 1.0),
+        ("gpu_count_fast", 1.0),
+    }
     early = scene.see(before_s=600, gpus=3)
-    assert scene.speaks(early) == set()
+    assert scene.speaks(early) == {("gpu_count_fast", "")}
 
 
 def test_a_silent_exporter_is_no_missing_gpu_but_unseen(scene: Scene) -> None:
@@ -478,7 +492,8 @@ def test_a_port_that_is_down_for_four_minutes_speaks(scene: Scene) -> None:
         device="mlx5_0",
         port="1",
     )
-    assert scene.speaks(scene.look()) == {("ib_port_down", "mlx5_0")}
+    spoken = {("ib_port_down", "mlx5_0"), ("ib_port_inactive", "mlx5_0")}
+    assert scene.speaks(scene.look()) == spoken
     assert scene.speaks(scene.see(before_s=120)) == set()
 
 
@@ -492,3 +507,115 @@ def test_facts_are_read_from_labels_and_values(scene: Scene) -> None:
     assert facts["driver_version"] == "580.95.05"
     assert facts["kernel_version"] == "6.8"
     assert float(facts["boot_time"]) == 1.7e9 + 0.5
+
+
+def info(scene: Scene, kernel: str, holds: Callable[[float], bool], **labels: str) -> None:
+    labels = {"node": scene.node, **labels}
+    scene.history.add(
+        "kube_node_info",
+        counts(holds),
+        kernel_version=kernel,
+        os_image="linux",
+        kubelet_version="v1.34.2",
+        instance="ksm:8080",
+        **labels,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed_s_ago", "told"),
+    [
+        pytest.param(5 * MINUTE, "new", id="just now"),
+        pytest.param(23 * 60 * MINUTE, "new", id="within a day"),
+        pytest.param(25 * 60 * MINUTE, None, id="longer ago"),
+    ],
+)
+def test_a_changed_kernel_is_told_for_a_day(
+    policy: Policy, changed_s_ago: float, told: str | None
+) -> None:
+    with ReplayPrometheus() as days, PrometheusMetrics(days.url) as metrics:
+        scene = Scene("gpu-1", days.url, metrics, policy)
+        scene.history.length_s, scene.history.every_s = 26 * 60 * MINUTE, 120.0
+        change = scene.history.length_s - changed_s_ago
+        info(scene, "old", before(change))
+        info(scene, "new", after(change))
+        facts = scene.look().facts[scene.node]
+    assert facts.get("changed_kernel_version") == told
+    assert facts["kernel_version"] == "new"
+    assert "changed_os_image" not in facts
+
+
+def test_a_change_is_seen_without_a_day_of_history(scene: Scene) -> None:
+    info(scene, "old", before(1000))
+    info(scene, "new", after(1000))
+    assert scene.look().facts[scene.node]["changed_kernel_version"] == "new"
+
+
+def test_a_new_node_has_not_changed(scene: Scene) -> None:
+    info(scene, "new", after(1000))
+    assert "changed_kernel_version" not in scene.look().facts[scene.node]
+
+
+def test_a_change_is_told_of_the_node_that_the_scrape_moved_aside(scene: Scene) -> None:
+    aside = {"node": "where-ksm-runs", "exported_node": scene.node}
+    info(scene, "old", before(1000), **aside)
+    info(scene, "new", after(1000), **aside)
+    assert scene.look().facts[scene.node]["changed_kernel_version"] == "new"
+
+
+def test_a_changed_driver_is_told_although_its_exporter_has_another_address(scene: Scene) -> None:
+    for version, holds in (("550.1", before(1000)), ("580.2", after(1060))):
+        scene.history.add(
+            "DCGM_FI_DEV_GPU_TEMP",
+            counts(holds, 50.0),
+            gpu="0",
+            UUID=f"GPU-{scene.node}-0",
+            Hostname=scene.node,
+            instance=f"10.0.0.{version[:2]}:9400",
+            DCGM_FI_DRIVER_VERSION=version,
+        )
+    assert scene.look().facts[scene.node]["changed_driver_version"] == "580.2"
+
+
+def pod_of(scene: Scene, name: str, kind: str, owner: str) -> None:
+    about = {"namespace": "ops", "pod": f"{name}-{scene.node}", "node": scene.node}
+    scene.history.add(
+        "kube_pod_info", 1.0, created_by_kind=kind, created_by_name=owner, uid="u", **about
+    )
+
+
+def test_a_rollout_of_the_gpu_stack_is_told_of_the_nodes_it_has_reached(scene: Scene) -> None:
+    owner = f"nvidia-driver-{scene.node}"
+    pod_of(scene, "driver", "DaemonSet", owner)
+    where = {"namespace": "ops", "pod": f"driver-{scene.node}"}
+    scene.history.add("kube_pod_created", scene.history.end - 600, **where)
+    scene.history.add(
+        "kube_daemonset_metadata_generation",
+        lambda t: 1.0 if t < 900 else 2.0,
+        namespace="ops",
+        daemonset=owner,
+    )
+    facts = scene.look().facts[scene.node]
+    assert facts["changed_gpu_stack"] == owner
+
+
+def test_a_pod_that_restarts_alone_is_no_rollout(scene: Scene) -> None:
+    owner = f"nvidia-driver-{scene.node}"
+    pod_of(scene, "driver", "DaemonSet", owner)
+    where = {"namespace": "ops", "pod": f"driver-{scene.node}"}
+    scene.history.add("kube_pod_created", scene.history.end - 600, **where)
+    scene.history.add("kube_daemonset_metadata_generation", 1.0, namespace="ops", daemonset=owner)
+    scene.code(0, after(0))
+    assert "changed_gpu_stack" not in scene.look().facts.get(scene.node, {})
+
+
+def test_a_deployment_that_was_rolled_out_is_told_of_its_nodes(scene: Scene) -> None:
+    name = f"serve-{scene.node}"
+    pod_of(scene, "serve", "ReplicaSet", f"{name}-6b8f9")
+    scene.history.add(
+        "kube_deployment_status_observed_generation",
+        lambda t: 1.0 if t < 900 else 2.0,
+        namespace="ops",
+        deployment=name,
+    )
+    assert scene.look().facts[scene.node]["changed_deployments"] == name

@@ -57,6 +57,7 @@ classes:
 signals:
   - {name: kube_gpus_short, mode: alone, weight: 0.95}
 approvals: {approvers: [oncall, second]}
+canary: {watch_returned: false}  # test_soak.py turns it on
 """
 TASK_STEP_S = 10.0
 SWEEP_EVERY_S = 60.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -100,6 +101,13 @@ def test_suspects_of_one_class_are_an_incident_before_any_of_them_may_act() -> N
     assert [i.scope for i in made.incidents] == ["rack=r2"]
 
 
+def test_what_a_crowd_shows_is_surer_than_what_one_node_shows() -> None:
+    made = judged(*(xid(119, node=f"r2n{n}") for n in range(3)), nodes=fleet())
+    assert made.verdict("r2n0").confidence == 0.95
+    one = judged(xid(119, node="r2n0"), nodes=fleet())
+    assert one.verdict("r2n0").confidence == pytest.approx(0.7)
+
+
 def test_a_bad_driver_explains_its_rack() -> None:
     new = {f"r3n{n}": {"driver_version": "595.91"} for n in range(8)}
     facts = {n.name: {"driver_version": "580.95"} for n in fleet()} | new
@@ -133,13 +141,25 @@ def test_nodes_taken_out_within_the_window_count() -> None:
     assert made.incidents[0].nodes == ("r0n0", "r0n1", "r0n2")
 
 
-def test_nodes_taken_out_long_ago_do_not_count() -> None:
-    from dataclasses import replace
-
-    old = replace(record(NodeState.REPAIRING), since=NOW - timedelta(hours=3))
-    records = {n: replace(old, node=n) for n in ("r0n0", "r0n1")}
+@pytest.mark.parametrize(
+    ("minutes", "is_incident"),
+    [
+        pytest.param(20, True, id="20 minutes ago"),
+        pytest.param(45, False, id="45 minutes ago"),
+        pytest.param(180, False, id="3 hours ago"),
+    ],
+)
+def test_nodes_taken_out_count_for_half_an_hour(minutes: int, is_incident: bool) -> None:
+    since = NOW - timedelta(minutes=minutes)
+    records = {n: replace(record(NodeState.REPAIRING, n), since=since) for n in ("r0n0", "r0n1")}
     made = judged(xid(79, node="r0n2"), nodes=fleet(racks=2, per_rack=6), records=records)
-    assert acted_on(made) == {"r0n2"}
+    assert bool(made.incidents) is is_incident
+    assert acted_on(made) == (set() if is_incident else {"r0n2"})
+
+
+def test_three_of_a_rack_of_sixteen_are_single_faults() -> None:
+    made = judged(*(xid(79, node=f"r0n{n}") for n in range(3)), nodes=fleet(per_rack=16))
+    assert made.incidents == ()
 
 
 def test_a_rack_whose_telemetry_is_lost_is_an_incident() -> None:
@@ -188,6 +208,23 @@ def test_the_scope_that_tells_most_names_the_incident(broken: Iterable[int], sco
     made = judged(*(xid(79, node=f"n{i:02}") for i in broken), nodes=nodes)
     assert [i.scope for i in made.incidents] == [scope]
     assert acted_on(made) == set()
+
+
+@pytest.mark.parametrize(
+    ("signal", "value", "scope"),
+    [
+        pytest.param("hw_slowdown", 9.0, "rack=r0", id="heat is the rack's"),
+        pytest.param("nvlink_down", 20.0, "fabric=f0", id="links are the fabric's"),
+    ],
+)
+def test_where_rack_and_fabric_are_the_same_nodes_the_trouble_tells_which(
+    signal: str, value: float, scope: str
+) -> None:
+    nodes = [
+        ready_node(f"n{i:02}", rack=f"r{i // 8}", fabric=f"f{i // 8}", pool="p") for i in range(32)
+    ]
+    made = judged(*(reading(signal, value, node=f"n{i:02}") for i in range(8)), nodes=nodes)
+    assert [i.scope for i in made.incidents] == [scope]
 
 
 def test_an_incident_keeps_its_name_as_nodes_join() -> None:
@@ -294,6 +331,21 @@ def test_a_kernel_that_many_healthy_nodes_have_explains_no_rack() -> None:
     broken = [f"r1n{n}" for n in range(4)]
     made = judged(*(xid(79, node=n) for n in broken), nodes=fleet(racks=8), facts=facts)
     assert {made.verdict(n).failure_class for n in broken} == {C.GPU_OFF_BUS}
+
+
+@pytest.mark.parametrize(
+    ("with_it", "is_incident"),
+    [
+        pytest.param(15, False, id="most of the fleet has it"),
+        pytest.param(9, True, id="half of the fleet has it"),
+    ],
+)
+def test_a_version_that_most_have_is_no_suspect(with_it: int, is_incident: bool) -> None:
+    nodes = whole(19)
+    facts = {n.name: {"driver_version": "580"} for n in nodes[:with_it]}
+    facts |= {n.name: {"driver_version": "595"} for n in nodes[with_it:]}
+    made = judged(*(xid(48, node=f"n{i:02}") for i in range(5)), nodes=nodes, facts=facts)
+    assert bool(made.incidents) is is_incident
 
 
 # ------------------------------------------------------------------ a fault of its own

@@ -8,15 +8,25 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from breakfix.decide import judge, judgement_json
+from breakfix.adapters.ledger.sweep_rules import left_by
+from breakfix.decide import explain, judge, judgement_json
 from breakfix.decide.fuse import fuse
-from breakfix.model import DISRUPTIVE, Action, NodeState, Reading
-from tests.observations import NOW, POLICY, observation, ready_node, verdict
+from breakfix.model import (
+    DISRUPTIVE,
+    TRANSITIONS,
+    Action,
+    NodeState,
+    Plan,
+    Reading,
+    RefusalReason,
+)
+from tests.observations import NOW, POLICY, judged, observation, ready_node, record, verdict
 
 NODES = ("gpu-1", "gpu-2", "gpu-3")
 RANK = {Action.NONE: 0, Action.REVIEW: 1}
 CODES = sorted({*POLICY.xids, *POLICY.app_xids, 57, 999})
 TEXT = st.text(max_size=40)
+OF_THE_NODE = {s.name for s in POLICY.signals if s.input in {"gpu", "node"}}
 
 
 def rank(action: Action) -> int:
@@ -51,6 +61,35 @@ def test_more_evidence_never_lowers_confidence_or_action(
     assert rank(after.recommended_action) >= rank(before.recommended_action)
 
 
+@given(some(), readings(), st.sampled_from(sorted(POLICY.common_cause.changes)))
+def test_nor_does_it_after_a_change(found: list[Reading], one_more: Reading, change: str) -> None:
+    facts = {"gpu-1": {change: "1"}}
+    before, after = verdict(*found, facts=facts), verdict(*found, one_more, facts=facts)
+    assert after.confidence >= before.confidence - 1e-9
+    assert rank(after.recommended_action) >= rank(before.recommended_action)
+
+
+@given(some(NODES), readings(NODES))
+def test_in_a_crowd_more_evidence_lowers_no_confidence_and_only_the_veto_an_action(
+    found: list[Reading], one_more: Reading
+) -> None:
+    nodes = [ready_node(n, rack="r") for n in NODES]
+    before, after = judged(*found, nodes=nodes), judged(*found, one_more, nodes=nodes)
+    for old, new in zip(before.verdicts, after.verdicts, strict=True):
+        assert new.confidence >= old.confidence - 1e-9
+        if rank(new.recommended_action) < rank(old.recommended_action):
+            assert new.refusal is RefusalReason.COMMON_CAUSE
+
+
+@given(some())
+def test_a_change_makes_nothing_surer(found: list[Reading]) -> None:
+    before = verdict(*found)
+    after = verdict(*found, facts={"gpu-1": {"changed_driver_version": "595"}})
+    assert after.confidence <= before.confidence + 1e-9
+    assert rank(after.recommended_action) <= rank(before.recommended_action)
+    assert (after.state, len(after.findings)) == (before.state, len(before.findings))
+
+
 @given(some(), st.sets(st.sampled_from([s.name for s in POLICY.signals])))
 def test_losing_telemetry_of_a_ready_node_never_raises_an_action_or_clears_it(
     found: list[Reading], lost: set[str]
@@ -64,10 +103,59 @@ def test_losing_telemetry_of_a_ready_node_never_raises_an_action_or_clears_it(
         unseen={s: ["gpu-1"] for s in lost},
     )
     assert rank(after.recommended_action) <= rank(before.recommended_action)
+    assert after.confidence <= before.confidence + 1e-9
     assert lost <= set(after.unknown)
     if lost & POLICY.required_signals:
         assert after.state is not NodeState.HEALTHY
         assert after.recommended_action not in DISRUPTIVE
+    if before.state is not NodeState.HEALTHY and lost & OF_THE_NODE:
+        assert after.state is not NodeState.HEALTHY
+
+
+@given(some(), st.sampled_from(sorted(NodeState)), st.booleans())
+def test_no_state_is_proposed_that_the_ledger_would_refuse(
+    found: list[Reading], state: NodeState, is_blind: bool
+) -> None:
+    unseen = {"gpu_count_short": ["gpu-1"]} if is_blind else {}
+    nodes = [ready_node(n) for n in NODES]
+    made = judged(*found, nodes=nodes, unseen=unseen, records={"gpu-1": record(state)})
+    proposed = made.verdict("gpu-1").state
+    assert proposed is state or proposed in TRANSITIONS[state]
+    written = left_by(made, Plan(NOW, POLICY.hash, (), ())).states
+    if state not in {NodeState.HEALTHY, NodeState.SUSPECT}:
+        assert "gpu-1" not in written
+    else:
+        assert written["gpu-1"] in {NodeState.HEALTHY, NodeState.SUSPECT}
+
+
+@given(some(), st.data())
+def test_duplicates_change_nothing(found: list[Reading], data: st.DataObject) -> None:
+    twice = data.draw(st.lists(st.sampled_from(found), max_size=20)) if found else []
+    assert verdict(*found, *twice) == verdict(*found)
+
+
+@given(some(), st.dictionaries(TEXT, TEXT, max_size=3), st.randoms())
+def test_labels_that_mean_nothing_and_their_order_do_not_matter(
+    found: list[Reading], labels: dict[str, str], random
+) -> None:
+    named = {"a": "1", "b": "2", **labels}
+    items = list(named.items())
+    random.shuffle(items)
+    one = verdict(*found, nodes=[ready_node(labels=named)])
+    two = verdict(*found, nodes=[ready_node(labels=dict(items))])
+    assert one == two == verdict(*found)
+
+
+@given(some())
+def test_every_verdict_can_be_explained_and_the_numbers_agree(found: list[Reading]) -> None:
+    made = verdict(*found)
+    told = explain(made, POLICY)
+    if told.rows:
+        assert told.rows[-1].confidence >= told.confidence - 1e-9
+        assert [r.confidence for r in told.rows] == sorted(r.confidence for r in told.rows)
+        assert told.confidence == made.confidence
+        assert told.is_proven is (made.refusal is not RefusalReason.NOT_CORROBORATED)
+    assert told.is_proven or told.missing or made.recommended_action is Action.NONE
 
 
 @given(some(NODES).flatmap(lambda f: st.tuples(st.just(f), st.permutations(f))), st.randoms())
@@ -97,7 +185,7 @@ def test_what_is_never_a_reason_changes_neither_action_nor_confidence(found: lis
 
 
 @settings(max_examples=50)
-@given(TEXT, TEXT, st.floats(allow_nan=False, allow_infinity=False))
+@given(TEXT, TEXT, st.floats())
 def test_hostile_labels_stay_data(key: str, gpu: str, value: float) -> None:
     reading = Reading("xid_last", "gpu-1", gpu, value, key)
     seen = observation([reading])

@@ -116,7 +116,7 @@ def test_what_is_proven_is_acted_on(
         pytest.param([reading("hw_slowdown", 4)], C.THERMAL, id="a hardware slowdown"),
         pytest.param([reading("pcie_replay", 90)], C.PCIE_DEGRADED, id="PCIe replays"),
         pytest.param([reading("kube_gpus_short")], C.DEVICE_PLUGIN, id="a device withheld"),
-        pytest.param([reading("ib_port_down", key="mlx5_0")], C.NETWORK_PORT, id="a port down"),
+        pytest.param([reading("ib_flaps", key="mlx5_0")], C.NETWORK_PORT, id="a port that flaps"),
         pytest.param([reading("not_ready", 900)], C.NODE_NOT_READY, id="NotReady"),
         pytest.param(
             [xid(74), xid(74, signal="xid_count"), xid(74, signal="xid_total")],

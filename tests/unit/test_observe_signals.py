@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from breakfix.model import Condition, Observation
 from breakfix.observe import observe
 from breakfix.observe.floors import MOST_BOOTS
-from breakfix.observe.kubernetes_signals import expected_gpus
+from breakfix.observe.expected import expected_gpus
 from breakfix.observe.promql import fact_query, since_query
 from breakfix.policy import parse_policy
 from breakfix.ports import QueryResult

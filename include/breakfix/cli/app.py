@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from breakfix.cli import audit, cases, drain, judge, policy, report, reviews, setup, switch
+from breakfix.cli import (
+    audit,
+    canary,
+    cases,
+    changes,
+    drain,
+    judge,
+    policy,
+    replay,
+    report,
+    reviews,
+    setup,
+    switch,
+)
 
 app = typer.Typer(
     name="breakfix",
@@ -15,12 +28,15 @@ app = typer.Typer(
 )
 app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
+app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
 app.add_typer(cases.app, name="case")
 app.add_typer(reviews.app, name="review")
+app.add_typer(changes.app, name="change")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
+app.command("replay")(replay.replay)
 app.command("report")(report.report)
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)

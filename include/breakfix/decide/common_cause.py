@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from breakfix.decide.crowds import CHANGE, FACT, Crowd, Trouble, crowds
 from breakfix.decide.fuse import Assessment, best_assessment
-from breakfix.decide.verdicts import action_for, texts
+from breakfix.decide.sentences import shown, texts
+from breakfix.decide.verdicts import action_for
 from breakfix.model import (
     DISRUPTIVE,
     Action,
@@ -67,7 +68,7 @@ def veto_common_causes(
         explained = facts.explain(found)
         incident = _incident(found, explained, by_name)
         incidents.append(incident)
-        vetoed |= {n: _harmless(by_name[n], incident, explained) for n in found.nodes}
+        vetoed |= {n: _harmless(by_name[n], incident, explained, rule) for n in found.nodes}
         for node, own in found.exempt.items():
             if node not in vetoed:
                 attempts = records[node].attempts if node in records else 0
@@ -205,15 +206,16 @@ class _FactCounts:
         crowd = found.crowd
         if crowd.kind == CHANGE:
             what = crowd.scope[1].removeprefix("changed_")
-            return f"their {what} was changed just now{f' ({v})' if (v := crowd.scope[2]) else ''}"
+            value = f" ({shown(crowd.scope[2])})" if crowd.scope[2] else ""
+            return f"their {what} was changed just now{value}"
         if crowd.kind == FACT:
-            return f"they have {crowd.scope[1]} {crowd.scope[2]}{self._others(found)}"
+            return f"they have {crowd.scope[1]} {shown(crowd.scope[2])}{self._others(found)}"
         for fact in self._names:
             mine = self._count(fact, found.nodes)
             rest = self._count(fact, None) - mine
             value = next(iter(mine))
             if len(mine) == 1 and value and self._is_rare(rest, value, mine[value]):
-                return f"they have {fact} {value}, most others {_most(rest)}"
+                return f"they have {fact} {shown(value)}, most others {_most(rest)}"
         return ""
 
     def _others(self, found: _Found) -> str:
@@ -237,7 +239,7 @@ class _FactCounts:
 
 
 def _most(values: Counter[str]) -> str:
-    return values.most_common(1)[0][0] or "none that is known"
+    return shown(values.most_common(1)[0][0]) or "none that is known"
 
 
 def _incident(found: _Found, explained: str, verdicts: Mapping[str, Verdict]) -> Incident:
@@ -261,13 +263,16 @@ def _named(verdict: Verdict) -> set[FailureClass]:
     return {verdict.failure_class} if verdict.failure_class else set()
 
 
-def _harmless(verdict: Verdict, incident: Incident, explained: str) -> Verdict:
-    """No node of an incident is disrupted; a person looks at the incident."""
+def _harmless(verdict: Verdict, incident: Incident, explained: str, rule: CommonCause) -> Verdict:
+    """No node of an incident is disrupted; a person looks at the incident. What so many show is
+    surer than what one shows.
+    """
     if verdict.recommended_action is Action.NONE:
         return verdict
     return replace(
         verdict,
         failure_class=FailureClass.CHANGE_INDUCED if explained else verdict.failure_class,
+        confidence=max(verdict.confidence, rule.confidence),
         recommended_action=Action.REVIEW,
         refusal=RefusalReason.COMMON_CAUSE,
         reason=f"{incident.reason}. This node: {verdict.reason}",

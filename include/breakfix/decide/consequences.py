@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from breakfix.decide.fuse import NODE_WIDE
+from breakfix.decide.sentences import shown
 from breakfix.model import Action, Finding, SignalMode
 from breakfix.policy import Policy
 
@@ -39,7 +40,7 @@ def _follow(finding: Finding, causes: Sequence[Finding], policy: Policy) -> Find
     action = Action.NONE if finding.mode is SignalMode.NEVER else cause.action
     text = f"{finding.text}; follows XID {cause.key}"
     if cause.gpu != finding.gpu:
-        text += f" on GPU {cause.gpu}"
+        text += f" on GPU {shown(cause.gpu)}"
     return replace(finding, failure_class=cause.failure_class, action=action, text=text)
 
 

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from breakfix.decide.sentences import shown
 from breakfix.model import FailureClass, Node, Observation, ScopeKind
 from breakfix.policy import CommonCause
 
@@ -20,9 +21,13 @@ Scope = tuple[str, str, str]  # kind (of ScopeKind, CHANGE or FACT), name of the
 _PLACES = frozenset({ScopeKind.RACK.value, ScopeKind.FABRIC.value})
 _LARGE = frozenset({ScopeKind.POOL.value, ScopeKind.SKU.value, ScopeKind.FLEET.value})
 _STANDS_OUT = 2.0  # nodes with a fact fail so many times as often as the others (ours)
+_CHANCE = 1 / 8  # that so many faults all lie among the nodes with a fact (ours)
 
-#: Of crowds that explain the same trouble equally well, the one that says most about its cause.
+#: Of crowds that explain the same trouble equally well, the one that says most about its cause:
+#: links share a fabric, all else power and cooling.
 _TELLING = (CHANGE, FACT, "fabric", "rack", "pool", "sku", "fleet")
+_TELLING_OF_PLACE = (CHANGE, FACT, "rack", "fabric", "pool", "sku", "fleet")
+_LINKS = frozenset({FailureClass.NVLINK_DOWN, FailureClass.FABRIC})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class Crowd:
 
     @property
     def name(self) -> str:
-        kind, fact, value = self.scope
+        kind, fact, value = *self.scope[:2], shown(self.scope[2])
         if kind in {CHANGE, FACT}:
             return f"{fact}={value}" if value else fact
         return f"{kind}={value}" if value else kind
@@ -71,7 +76,8 @@ class Crowd:
     @property
     def rank(self) -> tuple[float, int, int, bool, str]:
         """The most telling first."""
-        telling = _TELLING.index(self.kind)
+        order = _TELLING if self.classes & _LINKS else _TELLING_OF_PLACE
+        telling = order.index(self.kind)
         is_vague = not self.scope[2]
         return (-round(self.fit, 9), telling, -len(self.nodes), is_vague, self.name)
 
@@ -90,7 +96,7 @@ def crowds(trouble: Trouble, observation: Observation, rule: CommonCause) -> lis
         if node.name in troubled:
             for scope in scopes:
                 hit[scope].add(node.name)
-    found = []
+    found: list[Crowd] = []
     for scope, nodes in hit.items():
         if len(nodes) >= rule.min_nodes:
             found += _crowd(scope, nodes, sizes[scope], len(judged), trouble=trouble, rule=rule)
@@ -153,10 +159,12 @@ def _least(scope: Scope, rule: CommonCause) -> float:
 
 
 def _stands_out(scope: Scope, hit: int, size: int, everywhere: int, fleet: int) -> bool:
-    """Do nodes with this fact fail at least twice as often as the others? Where all nodes have it
-    a version tells nothing; a change of all of them does.
+    """Do nodes with this fact fail at least twice as often as the others, and so many that chance
+    would not put them all there? Where all nodes have it a version tells nothing; a change of all
+    of them does.
     """
     others = fleet - size
     if others <= 0:
         return scope[0] == CHANGE
-    return hit / size >= _STANDS_OUT * (everywhere - hit) / others
+    is_often = hit / size >= _STANDS_OUT * (everywhere - hit) / others
+    return is_often and (scope[0] == CHANGE or (size / fleet) ** hit <= _CHANCE)

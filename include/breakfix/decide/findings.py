@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from breakfix.decide.sentences import shown
 from breakfix.model import Action, FailureClass, Finding, Reading, SignalMode
 from breakfix.policy import Policy, SignalRule
 
 _XID = re.compile(r"[0-9]{1,4}", re.ASCII)
-_MAX_SHOWN = 128  # characters of a label's value in a sentence
 _APP_WEIGHT = 0.3  # ours: it says something, about the workload
 
 
@@ -81,16 +81,11 @@ def _text(reading: Reading, rule: SignalRule, meaning: _Meaning) -> str:
     return rule.text.format(
         value=f"{reading.value:.4g}",
         threshold=f"{rule.threshold:g}",
-        key=_shown(reading.key) or "without a code",
-        gpu=_shown(reading.gpu) or "?",
+        key=shown(reading.key) or "without a code",
+        gpu=shown(reading.gpu) or "?",
         node=reading.node,
         meaning=f" ({meaning.text})" if meaning.text else "",
     )
-
-
-def _shown(label: str) -> str:
-    """A label's value inside a sentence: one line of printable characters, not endless."""
-    return "".join(c if c.isprintable() else "?" for c in label[:_MAX_SHOWN])
 
 
 def _meaning(reading: Reading, rule: SignalRule, policy: Policy) -> _Meaning:

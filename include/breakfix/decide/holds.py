@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from breakfix.decide.sentences import shown
 from breakfix.model import Finding, Node, SignalKind, SignalMode, boot_time
 from breakfix.policy import Policy
 
@@ -38,4 +39,4 @@ def hold_states(findings: Sequence[Finding], grace_s: float) -> tuple[Finding, .
 def fresh_changes(facts: Mapping[str, str], policy: Policy) -> str:
     """What was just changed on the node, as a clause; "" when nothing was."""
     names = [n for n in policy.common_cause.changes if facts.get(n)]
-    return ", ".join(f"{n.removeprefix('changed_')} ({facts[n]})" for n in names)
+    return ", ".join(f"{n.removeprefix('changed_')} ({shown(facts[n])})" for n in names)

@@ -21,6 +21,7 @@ from breakfix.policy import Policy, SignalRule
 _MOSTLY_SEEN = 0.5  # below it the silence is the monitoring's trouble, not this node's (ours)
 _ALIKE_SEEN = 0.9  # so many of its like report a field: a node without it has lost it (ours)
 _MIN_ALIKE = 2  # fewer nodes are no example (ours)
+_OF_THE_NODE = frozenset({"gpu", "node"})  # a workload that is not there is no loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, 
         unseen = likes.keys() - cover.nodes_seen
         for node in unseen:
             missing[node].append(rule.name)
-        if unseen and rule.per == "gpu" and rule.input == "gpu":
+        if unseen and rule.input in _OF_THE_NODE:
             for node in _unlike(unseen, likes, sizes):
                 partly[node].append(rule.name)
     required = policy.required_signals

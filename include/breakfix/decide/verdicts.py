@@ -11,6 +11,7 @@ from datetime import datetime
 from breakfix.decide.consequences import follow_causes
 from breakfix.decide.fuse import Assessment, best_assessment
 from breakfix.decide.holds import fresh_changes, hold_states, is_fresh
+from breakfix.decide.sentences import texts
 from breakfix.decide.telemetry import Blindness, absences
 from breakfix.hands_off import HandsOff, hands_off
 from breakfix.model import (
@@ -245,8 +246,3 @@ def _beside(subject: Subject, best: Assessment) -> str:
 
 def _is_suspicious(findings: Sequence[Finding]) -> bool:
     return any(f.mode is not SignalMode.NEVER for f in findings)
-
-
-def texts(findings: Sequence[Finding]) -> str:
-    """What the findings say, each sentence once."""
-    return "; ".join(dict.fromkeys(f.text for f in findings))

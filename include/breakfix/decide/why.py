@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from breakfix.decide.fuse import Assessment, assess, best_assessment, fuse, related
+from breakfix.decide.sentences import shown, texts
 from breakfix.model import FailureClass, Finding, RefusalReason, SignalMode, Verdict
 from breakfix.policy import Policy
 
@@ -95,7 +96,7 @@ def _sentence(verdict: Verdict, best: Assessment | None, policy: Policy) -> str:
         named = f"{verdict.failure_class}, which looks like {named}"
     return (
         f"{verdict.node} is {verdict.state}: {named}"
-        f"{f' on GPU {where[0]}' if len(where) == 1 else ''}"
+        f"{f' on GPU {shown(where[0])}' if len(where) == 1 else ''}"
         f" with confidence {best.confidence:.2f} of {wanted:.2f} wanted, by {groups} independent"
         f" {'source' if groups == 1 else 'sources'}; recommended: {_doing(verdict)}."
     )
@@ -128,7 +129,7 @@ def _rows(best: Assessment, policy: Policy) -> tuple[Row, ...]:
                 gpus=_gpus(findings),
                 weight=findings[0].weight,
                 confidence=fuse(counted),
-                text="; ".join(dict.fromkeys(f.text for f in findings)),
+                text=texts(findings),
                 peers=f"median of its {' and '.join(peers.by)}" if peers else "",
             )
         )

@@ -13,12 +13,13 @@ from breakfix.flow import questions
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage
 from breakfix.flow.validation import proof_at_this_fence
-from breakfix.model import Answer, Approval, Case, Decision, Purpose, RefusalReason
+from breakfix.model import Action, Answer, Approval, Case, Decision, Purpose, RefusalReason
+from breakfix.plan.planning import asks_before_repair
 
 
 def ask_before_repair(services: Services, case: Case) -> Go:
     """On to the drain when nobody need be asked or somebody said yes; else to the question."""
-    if not _asks_before_repair(case):
+    if not _asks_before_repair(services, case):
         return Go(Stage.DRAIN, "policy asks nobody before this repair")
     until = services.clock.now() + timedelta(seconds=services.policy.timing.approval_repair_s)
     approval = _question(services, case, Purpose.REPAIR, until)
@@ -103,7 +104,8 @@ def require_approved_repair(services: Services, case: Case, *, is_begun: bool) -
 
     `is_begun`: the drain that was approved has begun, in time; a long drain does not undo the yes.
     """
-    if not _asks_before_repair(case):
+    was_asked = bool(case.detail.get("needs_approval", True))
+    if not (was_asked if is_begun else _asks_before_repair(services, case)):
         return
     now = services.clock.now()
     for approval in services.book.approvals(case.id):
@@ -126,8 +128,13 @@ def require_approved_return(services: Services, case: Case) -> None:
     raise Refused(RefusalReason.NOT_APPROVED, "the return was not approved, or too long ago")
 
 
-def _asks_before_repair(case: Case) -> bool:
-    return bool(case.detail.get("needs_approval", True))
+def _asks_before_repair(services: Services, case: Case) -> bool:
+    """The stricter of two policies: that of the admission, and that in force now."""
+    if case.detail.get("needs_approval", True):
+        return True
+    if case.action is Action.DRAIN_ONLY:
+        return False
+    return asks_before_repair(case.failure_class, services.policy)
 
 
 def _asks_before_return(services: Services) -> bool:

@@ -5,11 +5,14 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from breakfix.act.guard import halt_level
+from breakfix.cohorts import ChangeAdvice
 from breakfix.decide import judge
+from breakfix.decide.canary import hold_changes
+from breakfix.decide.soak import heed_soaks
 from breakfix.flow.services import Services
 from breakfix.model import DISRUPTIVE, Case, HaltLevel, Judgement, NodeRecord, Observation, Plan
 from breakfix.observe import observe
@@ -44,7 +47,11 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
         floors=_floors(records),
         is_past=at is not None,
     )
-    judgement = judge(observation, services.policy, records, now)
+    if services.policy_note:
+        warnings = (services.policy_note, *observation.warnings)
+        observation = replace(observation, warnings=warnings)
+    judged = judge(observation, services.policy, records, now)
+    judgement = hold_changes(heed_soaks(judged, cases), observation, advices_of(services))
     accused = [v.node for v in judgement.verdicts if v.recommended_action in DISRUPTIVE]
     plan = make_plan(
         observation,
@@ -69,6 +76,11 @@ def remembered(services: Services) -> tuple[Mapping[str, NodeRecord], tuple[Case
         return {}, (), halt
     records = services.ledger.node_records(now=services.clock.now())
     return records, tuple(services.ledger.cases(open_only=True)), halt
+
+
+def advices_of(services: Services) -> tuple[ChangeAdvice, ...]:
+    """Open advice on changes; nothing where there is no ledger."""
+    return () if services.ledger is None else tuple(services.ledger.advices())
 
 
 def world_of(services: Services, assessment: Assessment) -> World:

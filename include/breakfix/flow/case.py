@@ -54,6 +54,7 @@ def run_stage(services: Services, stage: Stage, case_id: str, fence: int) -> Go 
 
     A case that ended, changed hands or is held goes nowhere: the run settles.
     """
+    services = services.refreshed()
     case = services.book.case(case_id)
     if case.fence != fence:
         return Go(Stage.SETTLE_RUN, f"fence {fence} is old: the case is at {case.fence}")

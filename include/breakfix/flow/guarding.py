@@ -87,7 +87,13 @@ def _limit_broken(
     services: Services, case: Case, node: Node, guards: tuple[Guard, ...]
 ) -> Refusal | None:
     """The guardrails that may have changed since the admission, with the node itself left out."""
-    candidate = Candidate(node, case.failure_class, case.action, services.clock.now())
+    candidate = Candidate(
+        node,
+        case.failure_class,
+        case.action,
+        services.clock.now(),
+        is_by_person=bool(case.detail.get("is_by_hand")),
+    )
     return first_refusal(candidate, look(services), guards)
 
 

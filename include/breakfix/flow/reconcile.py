@@ -66,6 +66,7 @@ def reconcile(services: Services, runs: CaseRuns) -> ReconcileReport:
 
     Trouble with one of them is a note, not the end of the pass.
     """
+    services = services.refreshed()
     ledger, namespace = services.book, services.settings.namespace
     check_ownership(services.cluster, ledger, namespace, now=services.clock.now())
     cases = ledger.cases(open_only=True)  # first: what is read after it is newer than they are

@@ -4,7 +4,8 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from breakfix.errors import SettingsError
 from breakfix.policy import Policy
@@ -23,6 +24,20 @@ class Services:
     clock: Clock
     notifier: Notifier
     ledger: Ledger | None = None
+    #: The policy in force now, and why it is not what its file says ("" when it is).
+    policies: Callable[[], tuple[Policy, str]] | None = None
+    policy_note: str = ""
+
+    def refreshed(self) -> Services:
+        """The same with the policy in force now: what every sweep, stage and request begins with.
+
+        Whoever holds the result judges all of it by that one policy. Raises SettingsError only
+        where no good policy was ever read.
+        """
+        if self.policies is None:
+            return self
+        policy, note = self.policies()
+        return replace(self, policy=policy, policy_note=note)
 
     @property
     def book(self) -> Ledger:

@@ -9,13 +9,15 @@ from datetime import datetime, timedelta
 from breakfix.act.guard import halt_level
 from breakfix.act.ownership import check_ownership
 from breakfix.act.quarantine import clear_marks
+from breakfix.decide.soak import soak_of
 from breakfix.errors import BreakfixError, Refused
 from breakfix.flow.assessment import Assessment, assess, world_of
 from breakfix.flow.case import put_in_quarantine
 from breakfix.flow.services import Services
+from breakfix.flow.soak import soak_returned
 from breakfix.flow.validation import required_signals
 from breakfix.model import Case, CaseEnd, HaltLevel, Intent, NodeState, Outcome, Refusal, Verdict
-from breakfix.observe.kubernetes_signals import expected_gpus
+from breakfix.observe.expected import expected_gpus
 from breakfix.plan.planning import limits_of
 from breakfix.plan.world import World
 from breakfix.verify import signals_outcome
@@ -42,11 +44,13 @@ def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
     A node whose quarantine fails keeps its case: the case's own run, or the reconciler, goes on
     from there.
     """
+    services = services.refreshed()
     ledger = services.book
     check_ownership(services.cluster, ledger, services.settings.namespace, now=services.clock.now())
     assessment = assess(services)
     now = services.clock.now()
     sweep_id = ledger.record_sweep(assessment.judgement, assessment.plan, actor=actor, now=now)
+    soak_returned(services, assessment, actor=ACTOR)
     ended = tuple(_end_watches(services, assessment))
     cases: list[Case] = []
     refusals = list(assessment.plan.refusals)
@@ -128,7 +132,9 @@ def _end_watch(
 
 def _end_well(services: Services, case: Case, now: datetime) -> Case:
     clear_marks(services.cluster, case)
-    reason = "no recurrence until the end of the watch"
+    reason, soak = "no recurrence until the end of the watch", soak_of(case)
+    if soak is not None:
+        reason += f"; against its peers: {soak['advice']}: {soak['reason']}"
     return services.book.end_case(
         case.id, case.fence, CaseEnd.RETURNED, actor=ACTOR, reason=reason, now=now
     )

@@ -16,7 +16,7 @@ from breakfix.flow.guarding import RECOVERY, acting, pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import Case, Node, Outcome, RefusalReason, Step, StepStatus
-from breakfix.observe.kubernetes_signals import expected_gpus
+from breakfix.observe.expected import expected_gpus
 from breakfix.verify import diag_outcome, gpus_outcome, signals_outcome
 
 _POLL_S = 10.0

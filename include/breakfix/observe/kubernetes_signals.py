@@ -1,110 +1,109 @@
-"""Signals that the API server's own objects tell: conditions and allocatable GPUs."""
+"""Signals that the API server's own objects tell: GPU counts, conditions, events, pods."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from breakfix.model import Coverage, Node, Reading
+from breakfix.errors import ClusterError
+from breakfix.model import Coverage, Event, Node, Pod, Reading, SignalKind, boot_time
+from breakfix.observe import pods as pods_seen
+from breakfix.observe.conditions import read_conditions
+from breakfix.observe.expected import gpus_short, gpus_unlike_peers
+from breakfix.observe.facts import Facts
+from breakfix.observe.labels import printable
+from breakfix.observe.node_events import count_events
 from breakfix.observe.threshold import is_beyond
 from breakfix.policy import KUBERNETES, Policy, SignalRule
+from breakfix.ports import Cluster
 
-GPU_COUNT_LABEL = (
-    "nvidia.com/gpu.count"  # GPU feature discovery: what the driver counted at its start
-)
+Values = Mapping[tuple[str, str], float]  # (node, key) -> value
 
-#: Kubernetes' well-known label: clouds put one, four and eight GPUs of one SKU in machines.
-INSTANCE_TYPE_LABEL = "node.kubernetes.io/instance-type"
-_FEWEST_ALIKE = 2
-
-Like = tuple[str, str, str]  # SKU, pool, instance type
-
-_COUNT = re.compile(r"[0-9]{1,3}", re.ASCII)
+_OF_PODS: Mapping[str, Callable[[pods_seen.PodsOf], Values]] = {
+    "pods_evicted": pods_seen.evicted,
+    "pods_failing_fast": pods_seen.failing_fast,
+    "pods_crash_looping": pods_seen.crash_looping,
+    "pods_stuck": pods_seen.stuck,
+}
 
 
-def expected_gpus(node: Node, policy: Policy, peers: Iterable[Node] = ()) -> int:
-    """How many GPUs the node should have; 0 when nobody knows.
+@dataclass(frozen=True, slots=True)
+class KubernetesView:
+    """The judged nodes, all pods, and what was said of nodes, at one instant."""
 
-    The policy's word for its SKU, else the largest of its capacity (which shrinks when the device
-    plugin restarts without a GPU), the label of GPU feature discovery (which shrinks too when the
-    node boots without it), and what `usual_gpus` of `peers` says of its like.
+    at: datetime
+    nodes: Mapping[str, Node]
+    pods: tuple[Pod, ...] = ()
+    events: Sequence[Event] = ()
+    events_error: str = ""  # why the events could not be read
+    floors: Mapping[str, datetime] = field(default_factory=dict)  # what came before is settled
+
+
+def view_of(
+    cluster: Cluster,
+    nodes: Mapping[str, Node],
+    policy: Policy,
+    *,
+    at: datetime,
+    floors: Mapping[str, datetime],
+    facts: Facts,
+) -> KubernetesView:
+    """Reads pods, and events when a rule asks for them. Raises ClusterError when the pods cannot be
+    listed; events that cannot are an error of their signals only.
     """
-    return _expected(node, policy, usual_gpus(peers))
+    events: Sequence[Event] = ()
+    error = ""
+    if any(r.query.startswith(f"{KUBERNETES}event:") for r in policy.signals):
+        try:
+            events = cluster.node_events()
+        except ClusterError as e:
+            error = f"events could not be listed: {printable(str(e))}"
+    since = {name: _floor(facts.get(name, {}), floors.get(name)) for name in nodes}
+    known = {name: floor for name, floor in since.items() if floor is not None and floor <= at}
+    return KubernetesView(at, nodes, tuple(cluster.pods()), events, error, known)
 
 
-def _expected(node: Node, policy: Policy, usual: Mapping[Like, int]) -> int:
-    if node.sku in policy.expected_gpus:
-        return policy.expected_gpus[node.sku]
-    return max(_own_count(node), usual.get(_like(node), 0))
-
-
-def usual_gpus(nodes: Iterable[Node]) -> Mapping[Like, int]:
-    """SKU, pool and instance type -> the GPUs that such nodes usually have, where that can be said.
-
-    The largest count that at least half of them, and at least two, have. Where fewer agree there is
-    no usual count: one SKU comes in machines of one, four and eight GPUs.
-    """
-    counts: dict[Like, Counter[int]] = defaultdict(Counter)
-    for node in nodes:
-        if node.sku:
-            counts[_like(node)][_own_count(node)] += 1
-    usual = {}
-    for like, of_like in counts.items():
-        enough = max(_FEWEST_ALIKE, of_like.total() / 2)
-        agreed = [count for count, nodes_with in of_like.items() if nodes_with >= enough]
-        usual[like] = max(agreed, default=0)
-    return usual
-
-
-def _like(node: Node) -> Like:
-    return node.sku, node.pool, node.labels.get(INSTANCE_TYPE_LABEL, "")
-
-
-def _own_count(node: Node) -> int:
-    label = node.labels.get(GPU_COUNT_LABEL, "")
-    return max(node.gpus_capacity, int(label) if _COUNT.fullmatch(label) else 0)
+def _floor(facts: Mapping[str, str], floor: datetime | None) -> datetime | None:
+    return max((t for t in (floor, boot_time(facts)) if t is not None), default=None)
 
 
 def read_kubernetes(
-    rule: SignalRule, nodes: Iterable[Node], policy: Policy, at: datetime
+    rule: SignalRule, view: KubernetesView, policy: Policy
 ) -> tuple[list[Reading], Coverage]:
     """Readings beyond the threshold, and which nodes have what the signal looks at."""
-    nodes = list(nodes)
-    what = rule.query.removeprefix(KUBERNETES)
-    found = (
-        _unlike_peers(nodes, policy)
-        if what == "gpus_unlike_peers"
-        else {n.name: _value(what, n, policy=policy, at=at) for n in nodes}
-    )
-    values = {name: value for name, value in found.items() if value is not None}
+    values, seen, error = _values(rule, view, policy)
     readings = [
-        Reading(rule.name, name, "", value)
-        for name, value in values.items()
-        if value >= 0 and is_beyond(rule, value)
+        Reading(rule.name, node, "", value, key=printable(key))
+        for (node, key), value in values.items()
+        if node in seen and value >= 0 and is_beyond(rule, value)
     ]
-    coverage = Coverage(rule.name, frozenset(values), len(nodes), 0.0 if values else None)
-    return readings, coverage
+    age = 0.0 if seen else None
+    return readings, Coverage(rule.name, seen, len(view.nodes), age, error)
 
 
-def _unlike_peers(nodes: Iterable[Node], policy: Policy) -> dict[str, float | None]:
-    """How many GPUs fewer a node shows, in capacity and label, than its like usually have."""
-    nodes = list(nodes)
-    usual = usual_gpus(nodes)
-    expected = {n.name: (expected_gpus(n, policy), _expected(n, policy, usual)) for n in nodes}
-    return {name: float(like - own) if like else None for name, (own, like) in expected.items()}
-
-
-def _value(what: str, node: Node, *, policy: Policy, at: datetime) -> float | None:
-    """None: the node does not report it. Negative: it reports that all is well."""
-    if what == "gpus_short":
-        expected = expected_gpus(node, policy)
-        return float(expected - node.gpus_allocatable) if expected else None
-    kind, _, status = what.removeprefix("condition:").partition("=")
-    condition = node.condition(kind.removesuffix("!"))
-    if condition is None:
-        return None
-    if (condition.status == status) == kind.endswith("!"):
-        return -1.0
-    return max(0.0, (at - condition.since).total_seconds()) if condition.since else 0.0
+def _values(
+    rule: SignalRule, view: KubernetesView, policy: Policy
+) -> tuple[Values, frozenset[str], str]:
+    """(values by node and key, the nodes that can be judged by it, an error)."""
+    what, _, rest = rule.query.removeprefix(KUBERNETES).partition(":")
+    everyone = frozenset(view.nodes)
+    match what:
+        case "gpus_short" | "gpus_unlike_peers":
+            count = gpus_short if what == "gpus_short" else gpus_unlike_peers
+            found = count(view.nodes.values(), policy)
+            return {(node, ""): v for node, v in found.items()}, frozenset(found), ""
+        case "condition":
+            return *read_conditions(rest, view.nodes.values(), view.at), ""
+        case "event":
+            if view.events_error:
+                return {}, frozenset(), view.events_error
+            counts = count_events(
+                rest, view.events, at=view.at, window_s=rule.window_s, floors=view.floors
+            )
+            return counts, everyone, ""
+    floors = view.floors if rule.kind is SignalKind.EVENT else {}
+    seen = pods_seen.PodsOf(view.pods, view.at, rule.window_s, floors)
+    if what == "daemon_pods_down":
+        return pods_seen.daemon_pods_down(seen, rest), everyone, ""
+    return _OF_PODS[what](seen), everyone, ""

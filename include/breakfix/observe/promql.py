@@ -15,8 +15,24 @@ BLANK = 2.0**62
 
 _MINUTE = 60.0
 
-_WORD = re.compile(r"\$(window_s|window|step|node|gpu)\b")
+_WORD = re.compile(r"\$(window_s|window|step|nodename|node|host|gpu|kubelet)\b")
+_KSM = re.compile(r"\$ksm\(((?:[^()]|\([^()]*\))*)\)")
+_KSM_SEEN = re.compile(r"\$ksm_seen\(([^()]*)\)")
+_CHANGED = re.compile(r"\$changed\(([^()]*), ([A-Za-z_]+)\)")
+_CHANGED_SINCE = ("24h", "6h", "1h", "15m")
 _SEEN = re.compile(r"\$seen\(([^()]*)\)")
+#: Series of node exporter name a machine by `instance`; node_uname_info of the same target knows
+#: its name. The kubelet's do by kubelet_node_name, or by the target's own label.
+_NODENAME = "* on (instance) group_left (nodename) max by (instance, nodename) (node_uname_info)"
+_KUBELET = (
+    "* on (instance) group_left (node) (max by (instance, node) (kubelet_node_name)"
+    ' or on (instance) max by (instance, node) (kubelet_running_pods{node!=""} * 0 + 1))'
+)
+#: Which node a pod runs on, and for which workload: its controller's name.
+_PODNODE = (
+    "* on (namespace, pod) group_left (node, workload) max by (namespace, pod, node, workload)"
+    ' (label_replace($ksm(kube_pod_info{node!=""}), "workload", "$1", "created_by_name", "(.+)"))'
+)
 _GOOD = f"{{0}} < {BLANK:.0f} > -{BLANK:.0f}"
 _AGE = f"((time() - timestamp({{0}})) and {_GOOD})"
 _LARGEST = re.compile(r"(max by \([^()]*\)) \((.*)\)", re.DOTALL)
@@ -47,9 +63,35 @@ def fill(
         "window_s": f"{max(window_s, 0.001):.3f}",
         "step": duration(min(60.0, max(5.0, window_s / 20))),
         "node": ", ".join(names.node),
+        "host": ", ".join(n for n in names.node if n != "instance"),
         "gpu": ", ".join(names.gpu),
+        "nodename": _NODENAME,
+        "kubelet": _KUBELET,
     }
-    return _WORD.sub(lambda m: words[m[1]], expanded)
+    return _WORD.sub(lambda m: words[m[1]], _of_kube_state_metrics(expanded))
+
+
+def _of_kube_state_metrics(text: str) -> str:
+    """Words whose series kube-state-metrics has: their own node, namespace and pod may have been
+    moved to `exported_...` by the scrape.
+    """
+    changed = _CHANGED.sub(lambda m: _changed(m[1], m[2]), text.replace("$podnode", _PODNODE))
+    seen = _KSM_SEEN.sub(
+        lambda m: f"max by (node) ({_own('time() - timestamp(' + m[1] + ')', 'node')})", changed
+    )
+    return _KSM.sub(lambda m: _own(_own(_own(m[1], "pod"), "namespace"), "node"), seen)
+
+
+def _own(series: str, label: str) -> str:
+    return f'label_replace({series}, "{label}", "$1", "exported_{label}", "(.+)")'
+
+
+def _changed(selector: str, label: str) -> str:
+    now = f"max by ($host, {label}) ($ksm({selector}))"
+    then = [f"$ksm({selector} offset {ago})" for ago in _CHANGED_SINCE]
+    return " or ".join(
+        f"({now} and on ($host) {old} unless on ($host, {label}) {old})" for old in then
+    )
 
 
 def signal_query(rule: SignalRule, names: Names, *, most_gpus: int) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import repeat
 
 from breakfix.model import Coverage, Node, Reading
-from breakfix.observe.kubernetes_signals import expected_gpus
+from breakfix.observe.expected import expected_gpus
 from breakfix.observe.labels import Missed, NodeNames, printable
 from breakfix.observe.peers import Place, unlike_peers
 from breakfix.observe.promql import BLANK, coverage_query, signal_query

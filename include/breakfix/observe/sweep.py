@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from breakfix.model import Node, Observation
+from breakfix.model import Observation
 from breakfix.observe.facts import read_facts
 from breakfix.observe.floors import reread_since
-from breakfix.observe.kubernetes_signals import read_kubernetes
+from breakfix.observe.kubernetes_signals import KubernetesView, read_kubernetes, view_of
 from breakfix.observe.labels import NodeNames
+from breakfix.observe.pods import waiting_reasons
 from breakfix.observe.selector import matches
 from breakfix.observe.signals import Fleet, Gathered, read_signals
 from breakfix.policy import Policy
@@ -41,27 +42,27 @@ def observe(
     gathered = read_signals(metrics, fleet, policy, at=at)
     facts, odd = read_facts(metrics, fleet, policy, at=at)
     reread_since(gathered, metrics, fleet, policy, at=at, floors=floors or {}, facts=facts)
-    _add_kubernetes(gathered, nodes, policy, at=at)
+    view = view_of(cluster, nodes, policy, at=at, floors=floors or {}, facts=facts)
+    _add_kubernetes(gathered, view, policy)
     warnings = [*([PAST] if is_past else []), *gathered.warnings, *odd]
     return Observation(
         at=at,
         nodes=everyone,
-        pods=tuple(cluster.pods()),
+        pods=view.pods,
         budgets=tuple(cluster.budgets()),
         daemon_sets=cluster.daemon_sets(),
         gpu_nodes=frozenset(nodes),
         readings=tuple(sorted(gathered.readings, key=lambda r: (r.node, r.signal, r.gpu, r.key))),
         coverage=gathered.coverage,
         facts=facts,
+        waiting=waiting_reasons(view.pods),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
-def _add_kubernetes(
-    gathered: Gathered, nodes: Mapping[str, Node], policy: Policy, *, at: datetime
-) -> None:
+def _add_kubernetes(gathered: Gathered, view: KubernetesView, policy: Policy) -> None:
     for rule in policy.signals:
         if rule.is_kubernetes:
-            readings, cover = read_kubernetes(rule, nodes.values(), policy, at)
+            readings, cover = read_kubernetes(rule, view, policy)
             gathered.readings += readings
             gathered.coverage[rule.name] = cover

@@ -295,7 +295,14 @@ GUARDS: tuple[Guard, ...] = (
 )
 
 #: Those that are asked again before a disruptive act of a case that was admitted already.
-ACT_GUARDS: tuple[Guard, ...] = (protected, excluded, other_owner, scopes_full)
+#: The policy may have changed since the admission: a class that may no longer act stops here.
+ACT_GUARDS: tuple[Guard, ...] = (
+    recommended_only,
+    protected,
+    excluded,
+    other_owner,
+    scopes_full,
+)
 
 #: Before the node is ours: somebody may have cordoned it since the admission.
 QUARANTINE_GUARDS: tuple[Guard, ...] = (*ACT_GUARDS, cordoned_by_others)

@@ -173,9 +173,14 @@ def _needs_approval(candidate: Candidate, impact: Impact, policy: Policy) -> boo
         return False
     if impact.gangs and impact.gpus_stopped > policy.approvals.gang_gpus:
         return True
+    return asks_before_repair(candidate.failure_class, policy)
+
+
+def asks_before_repair(failure_class: FailureClass, policy: Policy) -> bool:
+    """Whether policy wants a person's yes before repairs of this class."""
     if "repair" not in policy.approvals.ask_before:
         return False
-    return policy.class_rule(candidate.failure_class).mode != "auto"
+    return policy.class_rule(failure_class).mode != "auto"
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:

@@ -14,12 +14,14 @@ from breakfix.adapters.kubernetes.decoding import (
     FleetLabels,
     KBudget,
     KConfigMap,
+    KEvent,
     KNode,
     KObject,
     KPod,
     Page,
     taint_body,
     to_budget,
+    to_event,
     to_node,
     to_pod,
 )
@@ -31,7 +33,7 @@ from breakfix.adapters.kubernetes.transport import (
     Unavailable,
 )
 from breakfix.errors import ClusterError, Conflict, Forbidden, NotFound
-from breakfix.model import Budget, Node, Pod
+from breakfix.model import Budget, Event, Node, Pod
 from breakfix.ports import Eviction, NodePatch
 
 #: Objects per page: a page of nodes is some 4 MB, decoded in a few milliseconds.
@@ -45,6 +47,7 @@ _CONFIG_MAP = msgspec.json.Decoder(KConfigMap)
 _NODES = msgspec.json.Decoder(Page[KNode])
 _PODS = msgspec.json.Decoder(Page[KPod])
 _BUDGETS = msgspec.json.Decoder(Page[KBudget])
+_EVENTS = msgspec.json.Decoder(Page[KEvent])
 _OBJECTS = msgspec.json.Decoder(Page[KObject])
 
 T = TypeVar("T")
@@ -98,6 +101,11 @@ class KubernetesCluster:
     def daemon_sets(self) -> frozenset[tuple[str, str]]:
         found = self._list("/apis/apps/v1/daemonsets", _OBJECTS)
         return frozenset((d.metadata.namespace, d.metadata.name) for d in found)
+
+    def node_events(self) -> Sequence[Event]:
+        """Only those of nodes: a busy cluster has many times more of pods."""
+        query = {"fieldSelector": "involvedObject.kind=Node"}
+        return tuple(to_event(e) for e in self._list("/api/v1/events", _EVENTS, query))
 
     def pod_log(self, namespace: str, name: str, *, limit_bytes: int = 1 << 20) -> str:
         """Empty before the container has started."""

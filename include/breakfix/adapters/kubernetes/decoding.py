@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from breakfix.model import Budget, Condition, Node, Owner, Pod, Taint
+from breakfix.model import Budget, Condition, Event, Node, Owner, Pod, Taint
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,23 +121,35 @@ class _PodSpec(_Struct):
 
 class _Terminated(_Struct):
     exit_code: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class _Waiting(_Struct):
+    reason: str = ""
 
 
 class _State(_Struct):
     terminated: _Terminated | None = None
+    waiting: _Waiting | None = None
 
 
 class _ContainerStatus(_Struct):
     state: _State = msgspec.field(default_factory=_State)
+    last_state: _State = msgspec.field(default_factory=_State)
 
 
 class _PodCondition(_Struct):
     type: str
     status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: datetime | None = None
 
 
 class _PodStatus(_Struct):
     phase: str = "Unknown"
+    reason: str = ""
     conditions: list[_PodCondition] | None = None
     container_statuses: list[_ContainerStatus] | None = None
 
@@ -155,6 +167,35 @@ class KPod(_Struct):
         statuses = self.status.container_statuses or []
         ended = statuses[0].state.terminated if statuses else None
         return ended.exit_code if ended is not None else None
+
+
+class _Involved(_Struct):
+    kind: str = ""
+    name: str = ""
+
+
+class _Source(_Struct):
+    component: str = ""
+
+
+class _Series(_Struct):
+    count: int = 0
+    last_observed_time: datetime | None = None
+
+
+class KEvent(_Struct):
+    """An Event (core/v1), written the old way (`count`) or the new one (`series`)."""
+
+    involved_object: _Involved = msgspec.field(default_factory=_Involved)
+    reason: str = ""
+    message: str = ""
+    count: int | None = None
+    first_timestamp: datetime | None = None
+    last_timestamp: datetime | None = None
+    event_time: datetime | None = None
+    series: _Series | None = None
+    source: _Source | None = None
+    reporting_component: str = ""
 
 
 class _BudgetSpec(_Struct):
@@ -230,14 +271,16 @@ def to_node(it: KNode, labels: FleetLabels, gpu_resource: str) -> Node:
 
 def to_pod(it: KPod, gpu_resource: str) -> Pod:
     """Our Pod of an API pod."""
-    meta, spec = it.metadata, it.spec
+    meta, spec, status = it.metadata, it.spec, it.status
+    conditions = status.conditions or ()
+    ended = _last_end(status.container_statuses or ())
     media = [v.empty_dir.medium for v in spec.volumes or () if v.empty_dir is not None]
     return Pod(
         namespace=meta.namespace,
         name=meta.name,
         uid=meta.uid,
         node=spec.node_name,
-        phase=it.status.phase,
+        phase=status.phase,
         labels=meta.labels or {},
         annotations=meta.annotations or {},
         owners=tuple(
@@ -245,13 +288,58 @@ def to_pod(it: KPod, gpu_resource: str) -> Pod:
             for o in meta.owner_references or ()
         ),
         gpus=_gpus(spec, gpu_resource),
-        is_ready=any(c.type == "Ready" and c.status == "True" for c in it.status.conditions or ()),
+        is_ready=any(c.type == "Ready" and c.status == "True" for c in conditions),
         is_terminating=meta.deletion_timestamp is not None,
         has_disk_empty_dir=any(not _is_memory(m) for m in media),
         has_memory_empty_dir=any(_is_memory(m) for m in media),
         grace_s=spec.termination_grace_period_seconds,
         node_selector=spec.node_selector or {},
         created_at=meta.creation_timestamp,
+        reason=status.reason,
+        changed_at=max((t for c in conditions if (t := c.last_transition_time)), default=None),
+        waiting=next((r for s in status.container_statuses or () if (r := _waits(s))), ""),
+        unschedulable=next((c.message or c.reason for c in conditions if _is_unplaced(c)), ""),
+        run_s=_run_s(ended),
+        ended_at=ended.finished_at if ended else None,
+        exit_code=ended.exit_code if ended else 0,
+    )
+
+
+def _last_end(statuses: Iterable[_ContainerStatus]) -> _Terminated | None:
+    ends = [t for s in statuses for t in (s.state.terminated, s.last_state.terminated) if t]
+    return max((t for t in ends if t.finished_at), key=_finished, default=None)
+
+
+def _finished(ended: _Terminated) -> float:
+    return ended.finished_at.timestamp() if ended.finished_at else 0.0
+
+
+def _run_s(ended: _Terminated | None) -> float | None:
+    if ended is None or ended.started_at is None or ended.finished_at is None:
+        return None
+    return max(0.0, (ended.finished_at - ended.started_at).total_seconds())
+
+
+def _waits(status: _ContainerStatus) -> str:
+    return status.state.waiting.reason if status.state.waiting else ""
+
+
+def _is_unplaced(condition: _PodCondition) -> bool:
+    return condition.type == "PodScheduled" and condition.reason == "Unschedulable"
+
+
+def to_event(it: KEvent) -> Event:
+    """Our Event of an API event; the times are the earliest and latest that it names."""
+    last = it.series.last_observed_time if it.series else None
+    times = [t for t in (it.first_timestamp, it.event_time, it.last_timestamp, last) if t]
+    return Event(
+        node=it.involved_object.name,
+        reason=it.reason,
+        message=it.message,
+        count=max(1, it.count or 1, it.series.count if it.series else 1),
+        first_at=min(times, default=None),
+        last_at=max(times, default=None),
+        source=(it.source.component if it.source else "") or it.reporting_component,
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from breakfix.adapters.ledger import (
     admission,
+    advices,
     answering,
     approvals,
     audit,
@@ -28,6 +29,7 @@ from breakfix.adapters.ledger.cases import Change
 from breakfix.adapters.ledger.engine import Database, make_engine
 from breakfix.adapters.ledger.review_rules import Said
 from breakfix.adapters.ledger.tables import meta
+from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.model import (
     Approval,
     AuditEntry,
@@ -239,12 +241,51 @@ class PostgresLedger:
             lambda c: sweeps.record(c, self.cluster, judgement, plan, actor=actor, now=now)
         )
 
+    def count_attempts_over(self, window_s: float) -> None:
+        """Follow a policy that changed: a repair counts as an attempt for so long."""
+        self._attempts_window = timedelta(seconds=window_s)
+
     def node_records(self, *, now: datetime | None = None) -> Mapping[str, NodeRecord]:
         since = (now or datetime.now(UTC)) - self._attempts_window
         return self._db.run_snapshot(lambda c: nodes.records(c, self.cluster, repairs_since=since))
 
     def reviews(self, *, open_only: bool = True) -> Sequence[ReviewItem]:
         return self._db.run(lambda c: reviews.list_reviews(c, self.cluster, open_only=open_only))
+
+    # ---------------------------------------------------------------- changes
+
+    def record_advice(
+        self,
+        scope: str,
+        advice: Advice,
+        *,
+        reason: str,
+        nodes: frozenset[str],
+        detail: Mapping[str, Any],
+        actor: str,
+        now: datetime,
+    ) -> ChangeAdvice:
+        return self._db.run(
+            lambda c: advices.record(
+                c,
+                self.cluster,
+                scope,
+                advice,
+                reason=reason,
+                nodes=nodes,
+                detail=detail,
+                actor=actor,
+                now=now,
+            )
+        )
+
+    def close_advice(self, scope: str, *, actor: str, reason: str, now: datetime) -> None:
+        self._db.run(
+            lambda c: advices.close(c, self.cluster, scope, actor=actor, reason=reason, now=now)
+        )
+
+    def advices(self, *, open_only: bool = True) -> Sequence[ChangeAdvice]:
+        return self._db.run(lambda c: advices.list_advices(c, self.cluster, open_only=open_only))
 
     # ---------------------------------------------------------------- what people say
 

@@ -30,6 +30,7 @@ from breakfix.model import (
     Plan,
     Refusal,
     RefusalReason,
+    SignalMode,
     Verdict,
 )
 from breakfix.ports import ReviewItem
@@ -48,6 +49,8 @@ FOR_PEOPLE = frozenset(
         RefusalReason.OVERRIDDEN,
     }
 )
+
+_MAX_MEMBERS = 20  # nodes of an incident whose findings its item tells
 
 ReviewKey = tuple[str, str]  # node (or scope of an incident), topic
 
@@ -68,12 +71,15 @@ class Wanted:
 def wanted_reviews(
     judgement: Judgement, plan: Plan, incidents: Mapping[str, Incident]
 ) -> dict[ReviewKey, Wanted]:
-    """What a judgement and its plan leave to people, with the evidence for each."""
+    """What a judgement and its plan leave to people, with the evidence for each. The nodes of an
+    incident are one item together.
+    """
     verdicts = {v.node: v for v in judgement.verdicts}
     policy = {"version": judgement.policy_version, "hash": judgement.policy_hash}
     found: dict[ReviewKey, Wanted] = {}
     for verdict in judgement.verdicts:
-        if verdict.recommended_action is Action.REVIEW:
+        is_of_incident = verdict.refusal is RefusalReason.COMMON_CAUSE
+        if verdict.recommended_action is Action.REVIEW and not is_of_incident:
             key = storable(verdict.node), storable(topic_of(verdict))
             found[key] = _wanted(verdict.reason, verdict, None, policy)
     for refusal in plan.refusals:
@@ -123,6 +129,10 @@ def _wanted_incident(
         "cause": incident.cause,
         "nodes": incident.nodes,
         "failure_classes": incident.failure_classes,
+        "seen": {
+            v.node: [f.text for f in v.findings if f.mode is not SignalMode.NEVER]
+            for v in members[:_MAX_MEMBERS]
+        },
         "policy": policy,
         "may_rest": all(may_rest(v) for v in members),
         "marks": marks,

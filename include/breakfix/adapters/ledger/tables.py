@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from breakfix.adapters.ledger.columns import Instant, Json, Scopes, Word, Words
+from breakfix.cohorts import Advice
 from breakfix.model import (
     Action,
     CaseEnd,
@@ -242,6 +243,21 @@ learning_reports = Table(
     _key("day"),
     _must("at", Instant),
     _must("body", Json),
+)
+
+change_advices = Table(
+    "change_advices",
+    metadata,
+    _number(),
+    _must("cluster"),
+    _must("scope"),
+    _must("advice", Word(Advice)),
+    _must("reason"),
+    _must("nodes", Json),
+    _must("detail", Json),
+    _must("first_seen", Instant),
+    _must("last_seen", Instant),
+    _may("closed_at", Instant),
 )
 
 plans = Table(

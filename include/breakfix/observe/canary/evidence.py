@@ -1,0 +1,217 @@
+"""What two cohorts served, from Prometheus. What is absent, no number or in doubt is unknown."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from breakfix.cohorts import Cohort, Evidence, MetricValues, SourceTraffic, Traffic
+from breakfix.observe.canary.places import Places, Pods
+from breakfix.observe.canary.queries import fill
+from breakfix.observe.labels import printable
+from breakfix.observe.signals import run
+from breakfix.policy_canary import BusinessMetric, CanaryRules, RequestSource
+from breakfix.ports import Metrics, QueryResult, Sample
+
+Answers = Mapping[str, QueryResult | str]
+_BENIGN = "PromQL info:"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Two cohorts, one window, and the rules to read them by."""
+
+    canary: Cohort
+    stable: Cohort
+    rules: CanaryRules
+    window_s: float
+
+    @property
+    def cohorts(self) -> tuple[Cohort, Cohort]:
+        return self.canary, self.stable
+
+    def query(self, text: str, cohort: Cohort, *extra: str) -> str:
+        by = (*self.rules.by, *extra)
+        return fill(text, by=by, cohort=cohort, window_s=self.window_s)
+
+
+def read_evidence(metrics: Metrics, asked: Asked, *, at: datetime, bound: Pods) -> Evidence:
+    """The requests and business metrics of both cohorts in the window that ends at `at`.
+
+    `bound`: (namespace, pod) -> node as the API server knows it; series of pods that are gone since
+    are placed by kube_pod_info. A query that fails is the trouble of its source, not an error.
+    """
+    answers = run(metrics, _queries(asked), at=at)
+    places, odd = _places(asked, answers, bound)
+    return Evidence(
+        at=at,
+        window_s=asked.window_s,
+        canary=asked.canary,
+        stable=asked.stable,
+        sources=tuple(
+            _source(name, rule, asked, answers, places)
+            for name, rule in sorted(asked.rules.sources.items())
+        ),
+        metrics=tuple(_metric(rule, asked, answers, places) for rule in asked.rules.metrics),
+        warnings=odd,
+    )
+
+
+def _queries(asked: Asked) -> Iterable[str]:
+    for cohort in asked.cohorts:
+        for rule in asked.rules.sources.values():
+            yield from _texts(rule, asked, cohort).values()
+        for metric in asked.rules.metrics:
+            yield asked.query(metric.query, cohort)
+    if _needs_places(asked):
+        yield _pods_query(asked)
+
+
+def _needs_places(asked: Asked) -> bool:
+    return bool(asked.rules.pods) and any(c.nodes is not None for c in asked.cohorts)
+
+
+def _pods_query(asked: Asked) -> str:
+    return asked.query(asked.rules.pods, Cohort("every pod"))
+
+
+def _texts(rule: RequestSource, asked: Asked, cohort: Cohort) -> dict[str, str]:
+    """The source's queries for that cohort, by what they tell."""
+    wanted = {"requests": rule.requests, "errors": rule.errors, "successes": rule.successes}
+    return {name: asked.query(text, cohort) for name, text in wanted.items() if text} | (
+        {"latency": asked.query(rule.latency, cohort, "le")} if rule.latency else {}
+    )
+
+
+def _places(asked: Asked, answers: Answers, bound: Pods) -> tuple[Places, tuple[str, ...]]:
+    if not _needs_places(asked):
+        return Places(bound), ()
+    answer = answers[_pods_query(asked)]
+    if trouble := trouble_of(answer):
+        return Places(bound), (f"pods that are gone could not be placed: {trouble}",)
+    samples = answer.samples if isinstance(answer, QueryResult) else ()
+    return Places.of(bound, samples)
+
+
+def trouble_of(answer: QueryResult | str) -> str:
+    """Why the answer cannot be used; "" when it can. A partial answer cannot."""
+    if isinstance(answer, str):
+        return printable(answer)
+    serious = [w for w in answer.warnings if not w.startswith(_BENIGN)]
+    return f"partial answer: {printable(serious[0])}" if serious else ""
+
+
+def _source(
+    name: str, rule: RequestSource, asked: Asked, answers: Answers, places: Places
+) -> SourceTraffic:
+    texts = {c: _texts(rule, asked, c) for c in asked.cohorts}
+    wanted = [answers[q] for queries in texts.values() for q in queries.values()]
+    trouble = next((t for a in wanted if (t := trouble_of(a))), "")
+    if trouble:
+        return SourceTraffic(name, has_latency=bool(rule.latency), trouble=trouble)
+    canary, stable = (
+        _traffic({k: _samples(answers[q]) for k, q in texts[c].items()}, rule, c, places)
+        for c in asked.cohorts
+    )
+    has_latency = any(u.buckets for u in (*canary, *stable))
+    return SourceTraffic(name, canary, stable, has_latency=has_latency)
+
+
+def _samples(answer: QueryResult | str) -> tuple[Sample, ...]:
+    return answer.samples if isinstance(answer, QueryResult) else ()
+
+
+def _traffic(
+    told: Mapping[str, tuple[Sample, ...]], rule: RequestSource, cohort: Cohort, places: Places
+) -> tuple[Traffic, ...]:
+    """A unit whose requests are no number is left out; other numbers of it become unknown."""
+    requests, bad = _sums(told["requests"], cohort, places)
+    errors, bad_errors = _sums(told["errors"], cohort, places)
+    successes, bad_successes = _sums(told.get("successes", ()), cohort, places)
+    buckets = _buckets(told.get("latency", ()), rule.latency_unit_s, cohort, places)
+    return tuple(
+        Traffic(
+            unit,
+            count,
+            # A series of errors is often born with the first one: none beside requests is none.
+            errors=None if unit in bad_errors else errors.get(unit, 0.0),
+            successes=None if unit in bad_successes else successes.get(unit),
+            buckets=buckets.get(unit, ()),
+        )
+        for unit, count in sorted(requests.items())
+        if unit not in bad
+    )
+
+
+def _sums(
+    samples: Iterable[Sample], cohort: Cohort, places: Places
+) -> tuple[dict[str, float], set[str]]:
+    """(sum by unit, units with something that is no count)."""
+    sums: dict[str, float] = defaultdict(float)
+    bad: set[str] = set()
+    for sample in samples:
+        unit = places.unit_of(sample.labels, cohort)
+        if not unit:
+            continue
+        if not (math.isfinite(sample.value) and sample.value >= 0):
+            bad.add(unit)
+            continue
+        sums[unit] += sample.value
+    return dict(sums), bad
+
+
+def _buckets(
+    samples: Iterable[Sample], unit_s: float, cohort: Cohort, places: Places
+) -> dict[str, tuple[tuple[float, float], ...]]:
+    """Cumulative counts by unit, at the bounds that all series of the unit have."""
+    series: dict[str, dict[tuple[tuple[str, str], ...], dict[float, float]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    for sample in samples:
+        unit = places.unit_of(sample.labels, cohort)
+        bound = _bound(sample.labels.get("le", ""), unit_s)
+        if not unit or bound is None:
+            continue
+        key = tuple(sorted((k, v) for k, v in sample.labels.items() if k != "le"))
+        series[unit][key][bound] = sample.value
+    return {unit: _merged(list(parts.values())) for unit, parts in series.items()}
+
+
+def _bound(text: str, unit_s: float) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(value) else value * unit_s
+
+
+def _merged(parts: list[dict[float, float]]) -> tuple[tuple[float, float], ...]:
+    whole = [p for p in parts if all(math.isfinite(n) and n >= 0 for n in p.values())]
+    if not whole:
+        return ()
+    bounds = sorted(set.intersection(*(set(p) for p in whole)))
+    return tuple((b, sum(p[b] for p in whole)) for b in bounds)
+
+
+def _metric(rule: BusinessMetric, asked: Asked, answers: Answers, places: Places) -> MetricValues:
+    found = [answers[asked.query(rule.query, c)] for c in asked.cohorts]
+    trouble = next((t for a in found if (t := trouble_of(a))), "")
+    if trouble:
+        return MetricValues(rule.name, trouble=trouble)
+    canary, stable = (
+        _means(_samples(a), c, places) for a, c in zip(found, asked.cohorts, strict=True)
+    )
+    return MetricValues(rule.name, canary, stable)
+
+
+def _means(samples: Iterable[Sample], cohort: Cohort, places: Places) -> dict[str, float]:
+    """A node's value is the mean of its pods'."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for sample in samples:
+        unit = places.unit_of(sample.labels, cohort)
+        if unit and math.isfinite(sample.value):
+            values[unit].append(sample.value)
+    return {unit: math.fsum(vs) / len(vs) for unit, vs in sorted(values.items())}

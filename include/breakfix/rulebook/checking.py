@@ -1,0 +1,120 @@
+"""What is wrong with a policy file, value by value, each with its file, line and column. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from breakfix.errors import SettingsError
+from breakfix.policy import Policy, merge_overlay
+from breakfix.rulebook.names import nearest
+from breakfix.rulebook.places import Document, PathPart, Place
+from breakfix.rulebook.schema import keys_at
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One wrong value: where it stands, what its path is, and what is wanted."""
+
+    place: Place | None
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        where = f"{self.place}: " if self.place else ""
+        return f"{where}{self.path}: {self.text}"
+
+
+class WrongPolicy(SettingsError):
+    """A policy that is not well formed; `faults` has each wrong value."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("policy: " + "; ".join(map(str, faults)))
+        self.faults = tuple(faults)
+
+
+def read_policy(default: Document, overlay: Document | None = None) -> Policy:
+    """The policy of a default and an overlay. Raises WrongPolicy."""
+    documents = [default, *([overlay] if overlay is not None else [])]
+    data: dict[str, Any] = {}
+    for document in documents:
+        data = merge_overlay(data, _load(document)) if data else _load(document)
+    try:
+        return Policy.model_validate(data)
+    except ValidationError as e:
+        faults = [
+            _fault(err["type"], err["loc"], err["msg"], data, documents)
+            for err in e.errors(include_url=False)
+        ]
+        raise WrongPolicy(_once(faults)) from None
+
+
+def _once(faults: Sequence[Fault]) -> list[Fault]:
+    """Several forms of one value complain each: the first word on it is enough."""
+    by_path = {f.path: f for f in reversed(faults)}
+    return [f for f in faults if by_path[f.path] is f]
+
+
+def _load(document: Document) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(document.text)
+    except yaml.YAMLError as e:
+        raise WrongPolicy([_not_yaml(document, e)]) from None
+    if data is None:  # nothing but comments
+        return {}
+    if not isinstance(data, dict):
+        place = Place(document.name, 1, 1)
+        raise WrongPolicy([Fault(place, "policy", "must be a map at its top level")])
+    _check_names(document, data)
+    return data
+
+
+def _check_names(document: Document, data: dict[str, Any]) -> None:
+    """Signals are merged by name, so each must be a map that has one."""
+    signals = data.get("signals", [])
+    if not isinstance(signals, list):
+        raise WrongPolicy([Fault(document.place(["signals"]), "signals", "must be a list")])
+    for i, signal in enumerate(signals):
+        if not isinstance(signal, dict) or not isinstance(signal.get("name"), str):
+            place = document.place(["signals", i])
+            raise WrongPolicy([Fault(place, f"signals.{i}", "each signal needs its `name`")])
+
+
+def _not_yaml(document: Document, error: yaml.YAMLError) -> Fault:
+    mark = getattr(error, "problem_mark", None)
+    place = Place(document.name, mark.line + 1, mark.column + 1) if mark else None
+    problem = getattr(error, "problem", "") or " ".join(str(error).split())
+    return Fault(place, "policy", f"not valid YAML: {problem}")
+
+
+def _fault(
+    kind: str,
+    loc: Sequence[PathPart],
+    message: str,
+    data: dict[str, Any],
+    documents: Sequence[Document],
+) -> Fault:
+    path = _named(loc, data)
+    # The overlay's word is the one that counts, where it has one.
+    holder = next((d for d in reversed(documents) if d.has(path)), documents[-1])
+    text = message.removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        near = nearest(str(path[-1]), keys_at(path[:-1]), most=1)
+        text = "no such key" + (f"; did you mean {near[0]}?" if near else "")
+    elif path and str(path[-1]) == "[key]":
+        path = path[:-1]
+        near = nearest(str(path[-1]), keys_at(path[:-1]), most=1)
+        text = f"no such name; did you mean {near[0]}?" if near else text
+    return Fault(holder.place(path), ".".join(map(str, path)) or "policy", text)
+
+
+def _named(loc: Sequence[PathPart], data: dict[str, Any]) -> list[PathPart]:
+    """The error's path with a signal's name in place of its number in the merged list."""
+    path = list(loc)
+    if len(path) > 1 and path[0] == "signals" and isinstance(path[1], int):
+        path[1] = data["signals"][path[1]]["name"]
+    return path
