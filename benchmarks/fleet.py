@@ -51,7 +51,7 @@ METRICS = (
     Metric("DCGM_FI_DEV_GPU_TEMP", 52.0, 6.0, sick=93.0, sick_every=1009, phase=530),
     Metric("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", 4.0e9, 1.0e9, slope=3.0e7),
     Metric("DCGM_FI_DEV_POWER_USAGE", 480.0, 25.0, sick=120.0, sick_every=4001, phase=2011),
-    Metric("DCGM_FI_DEV_GPU_UTIL", 92.0, 4.0, sick=15.0, sick_every=4001, phase=2011),
+    Metric("DCGM_FI_DEV_GPU_UTIL", 92.0, 4.0),
     Metric("DCGM_FI_DEV_SM_CLOCK", 1755.0, 30.0, sick=600.0, sick_every=4001, phase=2011),
     Metric("DCGM_FI_DEV_MEMORY_TEMP", 66.0, 5.0, sick=101.0, sick_every=2003, phase=1217),
     Metric("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", sick=2.0, sick_every=3001, phase=1543),
