@@ -27,6 +27,10 @@ from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
 
 
+#: Signals whose answer is filtered by itself: the metric says who reports.
+_FILTERED = {"xid_last": XID, "pcie_replay": "DCGM_FI_DEV_PCIE_REPLAY_COUNTER"}
+
+
 def prepare(setup: Setup) -> Callable[[], Judgement]:
     """Snapshot, loop, judge."""
     client = PrometheusConnect(setup.url, timeout=280)
@@ -49,8 +53,8 @@ def _observation(
             continue
         frame = _snapshot(client, fill(rule.query, policy.names, rule.window_s), at)
         found, seen = _rows(rule, frame, by_name)
-        if rule.name == "xid_last":  # its answer is filtered: the metric itself says who reports
-            seen = {str(row["node"]) for _, row in _snapshot(client, XID, at).iterrows()}
+        if metric := _FILTERED.get(rule.name):
+            seen = {str(row["node"]) for _, row in _snapshot(client, metric, at).iterrows()}
         readings += found
         coverage[rule.name] = Coverage(rule.name, frozenset(seen), len(nodes), 5.0)
     return Observation(
