@@ -2,9 +2,9 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 export VENV
-CODE := $(wildcard include dags plugins dev)
+CODE := $(wildcard include dags plugins dev benchmarks)
 
-.PHONY: help setup demo up down test check format-check lint imports types lock-check fmt lock
+.PHONY: help setup demo up down bench test check format-check lint imports types lock-check fmt lock
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -21,6 +21,9 @@ up: setup ## the same fleet, left running for you to look at and to answer appro
 
 down: setup ## end what `make up` started
 	@$(PY) -m dev.stack down
+
+bench: setup ## measure the speed at 80,000 GPUs, ten minutes; writes docs/speed.md
+	@PYTHONPATH=include:. $(PY) -m benchmarks
 
 test: setup ## all tests
 	$(PY) -m pytest

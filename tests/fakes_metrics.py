@@ -47,8 +47,9 @@ class FakeMetrics:
         self.answers[signal_query(rule, policy.names, most_gpus=most_gpus)] = answer
 
     def cover(self, policy: Policy, signal: str, answer: Answer) -> None:
-        """Who reports a signal: the value is the age in seconds."""
+        """Who reports a signal: the value is the age in seconds, where it is asked for."""
         rule = next(s for s in policy.signals if s.name == signal)
-        self.answers[coverage_query(rule, policy.names, stale_s=policy.timing.stale_sample_s)] = (
-            answer
-        )
+        stale_s = policy.timing.stale_sample_s
+        for with_ages in (True, False):
+            query = coverage_query(rule, policy.names, stale_s=stale_s, with_ages=with_ages)
+            self.answers[query] = answer

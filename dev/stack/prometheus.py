@@ -44,6 +44,13 @@ class PrivatePrometheus(Scoped):
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The server's process id, for its CPU time and memory; raises StackError before start."""
+        if self._child is None:
+            raise StackError("Prometheus is not started")
+        return self._child.process.pid
+
     def start(self) -> Self:
         """Start the server and wait until it answers queries; raises StackError."""
         program = shutil.which("prometheus")

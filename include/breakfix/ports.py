@@ -51,12 +51,44 @@ class Sample:
     value: float
 
 
+Labels = tuple[str, ...]  # names of labels, or a series' values of them
+
+
+class Vector(Sequence[Sample]):
+    """Samples that need not exist one by one: what reads a whole fleet takes their columns."""
+
+    def columns(self, *groups: Labels) -> Sequence[Sequence[Labels]]:
+        """For each group of label names, every sample's values of them; "" where it has none.
+
+        Raises MetricsError when a label is no text.
+        """
+        raise NotImplementedError
+
+    @property
+    def values(self) -> Sequence[float]:
+        """The samples' values, in the same order."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class QueryResult:
     """The answer to an instant query."""
 
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     warnings: tuple[str, ...] = ()  # partial responses say so here: treat as incomplete
+
+    def columns(self, *groups: Labels) -> Sequence[Sequence[Labels]]:
+        """See Vector."""
+        if isinstance(self.samples, Vector):
+            return self.samples.columns(*groups)
+        return [[tuple(s.labels.get(x, "") for x in g) for s in self.samples] for g in groups]
+
+    @property
+    def values(self) -> Sequence[float]:
+        """The samples' values, in the same order."""
+        if isinstance(self.samples, Vector):
+            return self.samples.values
+        return [s.value for s in self.samples]
 
 
 class Metrics(Protocol):

@@ -101,8 +101,11 @@ class Telemetry:
         self.untied = set()  # nodes that no second source names
         plain = [s for s in policy.signals if not s.is_kubernetes]
         self._covers = {
-            coverage_query(s, policy.names, stale_s=policy.timing.stale_sample_s): s.name
+            coverage_query(
+                s, policy.names, stale_s=policy.timing.stale_sample_s, with_ages=ages
+            ): s.name
             for s in plain
+            for ages in (True, False)
         }
         xid = next(s for s in plain if s.name == "xid_last")
         self._xid_since = re.compile(

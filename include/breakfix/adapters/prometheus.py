@@ -5,7 +5,7 @@ does.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from types import TracebackType
@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import stamina
 
+from breakfix.adapters.prometheus_vector import JsonVector
 from breakfix.errors import MetricsError
 from breakfix.ports import QueryResult, Sample
 
@@ -23,11 +24,6 @@ MAX_BODY = 1 << 28  # 256 MiB: 80,000 series with all their labels are 25 MB
 MAX_ERROR = 300  # characters of an error's text: bodies come from outside and go to logs
 ATTEMPTS = 3
 _BUSY = frozenset({429, 502, 503, 504})
-
-
-class _Series(msgspec.Struct, gc=False):
-    metric: dict[str, str]
-    value: tuple[float, str]
 
 
 class _Data(msgspec.Struct):
@@ -43,7 +39,6 @@ class _Answer(msgspec.Struct):
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
-_VECTOR = msgspec.json.Decoder(list[_Series])
 _SCALAR = msgspec.json.Decoder(tuple[float, str])
 
 
@@ -180,9 +175,9 @@ def decode(body: bytes) -> QueryResult:
     return QueryResult(samples, tuple(cut(w) for w in answer.warnings))
 
 
-def _samples(data: _Data) -> tuple[Sample, ...]:
+def _samples(data: _Data) -> Sequence[Sample]:
     if data.resultType == "vector":
-        return tuple(Sample(s.metric, float(s.value[1])) for s in _VECTOR.decode(data.result))
+        return JsonVector(data.result)
     if data.resultType == "scalar":
         return (Sample({}, float(_SCALAR.decode(data.result)[1])),)
     raise MetricsError(

@@ -9,8 +9,8 @@ from datetime import datetime
 from breakfix.observe.labels import Missed, printable
 from breakfix.observe.promql import fact_query
 from breakfix.observe.signals import Fleet, run
-from breakfix.policy import FactRule, Policy
-from breakfix.ports import Metrics, Sample
+from breakfix.policy import Policy
+from breakfix.ports import Metrics
 
 Facts = Mapping[str, Mapping[str, str]]
 
@@ -30,14 +30,11 @@ def read_facts(
         if isinstance(answer, str):
             warnings.append(f"fact {name} could not be read: {answer}")
             continue
-        for sample in answer.samples:
-            node = fleet.names.node_of(sample.labels)
-            value = _value(rule, sample)
+        series, told = answer.columns(fleet.names.names.node, (rule.label,))
+        nodes = fleet.names.nodes_named(series)
+        for node, (text,), number in zip(nodes, told, answer.values, strict=True):
+            value = printable(text) if rule.label else repr(number)
             if not isinstance(node, Missed) and node in fleet.nodes and value:
                 values[node][name].add(value)
     facts = {n: {k: ",".join(sorted(v)) for k, v in named.items()} for n, named in values.items()}
     return facts, tuple(warnings)
-
-
-def _value(rule: FactRule, sample: Sample) -> str:
-    return printable(sample.labels.get(rule.label, "")) if rule.label else repr(sample.value)

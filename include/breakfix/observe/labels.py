@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from breakfix.policy import Names
@@ -24,6 +24,27 @@ class NodeNames:
 
     names: Names
     known: frozenset[str]
+    _found: dict[tuple[str, ...], str | Missed] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def nodes_named(self, series: Iterable[tuple[str, ...]]) -> list[str | Missed]:
+        """As `node_of`, for many series, by their values of `names.node`; each is found once."""
+        found = self._found
+        return [found.get(values) or self._find(values) for values in series]
+
+    def claimed(self, series: Sequence[tuple[str, ...]], nodes: Sequence[str | Missed]) -> set[str]:
+        """Every node that a series names which names several; `nodes` is their `nodes_named`."""
+        if Missed.CONFLICT not in set(nodes):
+            return set()
+        torn = [s for s, node in zip(series, nodes, strict=True) if node is Missed.CONFLICT]
+        return {n for values in set(torn) for n in self.claims(self._labels(values))}
+
+    def _find(self, values: tuple[str, ...]) -> str | Missed:
+        return self._found.setdefault(values, self.node_of(self._labels(values)))
+
+    def _labels(self, values: tuple[str, ...]) -> Mapping[str, str]:
+        return {name: value for name, value in zip(self.names.node, values, strict=True) if value}
 
     def node_of(self, labels: Mapping[str, str]) -> str | Missed:
         """The one node that the labels name. Two known names that disagree are worse than none."""
@@ -61,4 +82,6 @@ class NodeNames:
 
 def printable(value: str) -> str:
     """A label's value for people: no control characters, no endless text."""
+    if value.isprintable() and len(value) <= MAX_LABEL:
+        return value
     return "".join(c if c.isprintable() else "?" for c in value[:MAX_LABEL])

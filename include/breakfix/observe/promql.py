@@ -33,7 +33,9 @@ _PODNODE = (
     "* on (namespace, pod) group_left (node, workload) max by (namespace, pod, node, workload)"
     ' (label_replace($ksm(kube_pod_info{node!=""}), "workload", "$1", "created_by_name", "(.+)"))'
 )
-_AGE = f"((time() - timestamp({{0}})) and {{0}} < {BLANK:.0f} > -{BLANK:.0f})"
+_GOOD = f"{{0}} < {BLANK:.0f} > -{BLANK:.0f}"
+_AGE = f"((time() - timestamp({{0}})) and {_GOOD})"
+_LARGEST = re.compile(r"(max by \([^()]*\)) \((.*)\)", re.DOTALL)
 
 
 def duration(seconds: float) -> str:
@@ -41,16 +43,21 @@ def duration(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def fill(text: str, names: Names, window_s: float, *, stale_s: float = 180.0) -> str:
+def fill(
+    text: str, names: Names, window_s: float, *, stale_s: float = 180.0, with_ages: bool = True
+) -> str:
     """The words of SignalRule's docstring replaced, for one window in seconds.
 
     A GPU whose newest sample is older than `stale_s` does not make its node's report old: it has
-    vanished, while the others still report.
+    vanished, while the others still report. Without `with_ages` the age is 0, at a third of the
+    server's cost.
     """
-    expanded = _SEEN.sub(
-        lambda m: f"max by ($node) (min by ($node, $gpu) ({_AGE.format(m[1])}) <= {stale_s:g})",
-        text,
+    seen = (
+        f"max by ($node) (min by ($node, $gpu) ({_AGE}) <= {stale_s:g})"
+        if with_ages
+        else f"(0 * count by ($node) ({_GOOD}))"
     )
+    expanded = _SEEN.sub(lambda m: seen.format(m[1]), text)
     words = {
         "window": duration(window_s),
         "window_s": f"{max(window_s, 0.001):.3f}",
@@ -117,9 +124,11 @@ def since_query(rule: SignalRule, names: Names, since_s: float) -> str:
     return _beyond(rule, fill(text, names, min(since_s, rule.window_s)), 0)
 
 
-def coverage_query(rule: SignalRule, names: Names, *, stale_s: float) -> str:
-    """Who reports the signal; the value is the age of the sample in seconds."""
-    return fill(rule.coverage, names, rule.window_s, stale_s=stale_s)
+def coverage_query(
+    rule: SignalRule, names: Names, *, stale_s: float, with_ages: bool = True
+) -> str:
+    """Who reports the signal; the value is the age of the sample in seconds, or 0."""
+    return fill(rule.coverage, names, rule.window_s, stale_s=stale_s, with_ages=with_ages)
 
 
 def fact_query(rule: FactRule, names: Names) -> str:
@@ -130,7 +139,22 @@ def fact_query(rule: FactRule, names: Names) -> str:
 def _beyond(rule: SignalRule, query: str, most_gpus: int) -> str:
     if rule.expects:
         return f"({query}) < {most_gpus}"
-    return f"({query}) {rule.op} {rule.threshold!r}"
+    beyond = f"{rule.op} {rule.threshold!r}"
+    largest = _LARGEST.fullmatch(query)
+    if largest and rule.op in {">", ">="} and _is_closed(largest[2]):
+        # the same, but the server groups only what is beyond
+        return f"{largest[1]} (({largest[2]}) {beyond})"
+    return f"({query}) {beyond}"
+
+
+def _is_closed(text: str) -> bool:
+    """Whether every bracket in it is closed in it, so that it is one expression."""
+    depth = 0
+    for bracket in re.findall(r"[()]", re.sub(r'"[^"]*"', "", text)):
+        depth += 1 if bracket == "(" else -1
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def _hold_points(hold_s: float) -> list[float]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from breakfix.errors import SettingsError
 
 
 def matches(labels: Mapping[str, str], selector: str) -> bool:
     """Do the labels satisfy every term? An empty selector matches all. Raises SettingsError."""
-    return all(_term(labels, term.strip()) for term in selector.split(",") if term.strip())
+    return all(_term(labels, term) for term in _terms(selector))
+
+
+@lru_cache(maxsize=64)
+def _terms(selector: str) -> tuple[str, ...]:
+    return tuple(term.strip() for term in selector.split(",") if term.strip())
 
 
 def _term(labels: Mapping[str, str], term: str) -> bool:

@@ -5,18 +5,19 @@ reports at all is asked separately, so that silence is never taken for health.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import repeat
 
 from breakfix.model import Coverage, Node, Reading
 from breakfix.observe.expected import expected_gpus
 from breakfix.observe.labels import Missed, NodeNames, printable
-from breakfix.observe.peers import unlike_peers
+from breakfix.observe.peers import Place, unlike_peers
 from breakfix.observe.promql import BLANK, coverage_query, signal_query
 from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
-from breakfix.ports import Metrics, QueryResult, Sample
+from breakfix.ports import Labels, Metrics, QueryResult
 
 #: PromQL annotations that say nothing about completeness (Prometheus 3 has them in a list of their
 #: own).
@@ -54,15 +55,16 @@ def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
     most = max(wanted.values(), default=0)
     asked = {r.name: signal_query(r, policy.names, most_gpus=most) for r in rules}
     stale_s = policy.timing.stale_sample_s
-    covers = {r.name: coverage_query(r, policy.names, stale_s=stale_s) for r in rules}
+    aged = _with_ages(rules)
+    covers = {
+        r.name: coverage_query(r, policy.names, stale_s=stale_s, with_ages=r.name in aged)
+        for r in rules
+    }
     answers = run(metrics, [*asked.values(), *covers.values()], at=at)
     gathered = Gathered()
-    read: dict[str, Seen] = {}  # several signals share one coverage query: read once, warn once
+    seen = _coverage(rules, covers, answers, fleet, aged=aged, stale_s=stale_s)
     for rule in rules:
-        query = covers[rule.name]
-        if query not in read:
-            read[query] = read_coverage(rule, answers[query], fleet, stale_s=stale_s)
-        cover = read[query]
+        cover = seen[covers[rule.name]]
         gathered.warnings += cover.warnings
         answer = answers[asked[rule.name]]
         if isinstance(answer, str):
@@ -74,6 +76,36 @@ def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
             gathered.readings += [replace(r, age_s=cover.age(r.node)) for r in found.readings]
         gathered.coverage[rule.name] = cover.of(rule)
     return gathered
+
+
+def _with_ages(rules: Sequence[SignalRule]) -> frozenset[str]:
+    """The signals whose coverage tells the ages of samples, which costs the server three times as
+    much: those of a GPU have the ages of the required ones, since one scrape brings them all.
+    """
+    dated = any(r.is_required and r.input == "gpu" for r in rules)
+    return frozenset(r.name for r in rules if r.is_required or r.input != "gpu" or not dated)
+
+
+def _coverage(
+    rules: Sequence[SignalRule],
+    covers: Mapping[str, str],
+    answers: Mapping[str, QueryResult | str],
+    fleet: Fleet,
+    *,
+    aged: frozenset[str],
+    stale_s: float,
+) -> Mapping[str, Seen]:
+    """By coverage query, of which several signals may share one: read once.
+
+    Where coverage tells no ages, a node that no GPU signal with ages sees freshly is not seen.
+    """
+    first = {covers[r.name]: r for r in reversed(rules)}
+    seen = {q: read_coverage(r, answers[q], fleet, stale_s=stale_s) for q, r in first.items()}
+    known: dict[str, float] = {}
+    for query, rule in first.items():
+        if rule.name in aged and rule.input == "gpu":
+            known |= {n: min(a, known.get(n, a)) for n, a in seen[query].ages.items()}
+    return {q: seen[q] if r.name in aged else seen[q].aged(known) for q, r in first.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +120,14 @@ class Seen:
     def broken(self, error: str) -> Seen:
         """The signal itself could not be read: nobody is covered, whatever coverage said."""
         return replace(self, ages={}, error=error)
+
+    def aged(self, known: Mapping[str, float]) -> Seen:
+        """With the ages that others tell; where none tells any, presence alone is believed."""
+        if not known:
+            return self
+        return replace(
+            self, ages={n: own or known[n] for n, own in self.ages.items() if n in known}
+        )
 
     def without(self, nodes: Iterable[str]) -> Seen:
         """Nodes whose series cannot be told apart are not covered."""
@@ -114,16 +154,15 @@ def read_coverage(
     if isinstance(answer, str):
         return Seen({}, len(fleet.nodes), error=answer)
     ages: dict[str, float] = {}
-    doubted: set[str] = set()
-    unmatched = 0
-    for sample in answer.samples:
-        node = fleet.names.node_of(sample.labels)
-        if node is Missed.CONFLICT:
-            doubted |= fleet.names.claims(sample.labels)
-        elif node is Missed.UNKNOWN:
-            unmatched += 1
-        elif node in fleet.nodes and -stale_s <= sample.value <= stale_s:
-            ages[node] = min(ages.get(node, math.inf), max(0.0, sample.value))
+    names = fleet.names
+    (series,) = answer.columns(names.names.node)
+    nodes = names.nodes_named(series)
+    for node, value in zip(nodes, answer.values, strict=True):
+        is_fresh = -stale_s <= value <= stale_s
+        if is_fresh and not isinstance(node, Missed) and node in fleet.nodes:
+            ages[node] = min(ages.get(node, math.inf), max(0.0, value))
+    doubted = names.claimed(series, nodes)
+    unmatched = nodes.count(Missed.UNKNOWN)
     warnings = _odd(rule, unmatched, doubted)
     return (
         Seen(ages, len(fleet.nodes), warnings=warnings).without(doubted).incomplete(answer.warnings)
@@ -143,56 +182,53 @@ def read_samples(
     rule: SignalRule, answer: QueryResult, fleet: Fleet, *, wanted: Mapping[str, int]
 ) -> Found:
     """Samples to readings: the largest of duplicates, nothing that is no number or names two."""
-    best: dict[tuple[str, str, str], float] = {}
-    doubted: set[str] = set()
-    for sample in answer.samples:
-        node = fleet.names.node_of(sample.labels)
-        if node is Missed.CONFLICT:
-            doubted |= fleet.names.claims(sample.labels)
-        if isinstance(node, Missed) or node not in fleet.nodes:
+    names = fleet.names
+    series, *more = answer.columns(names.names.node, *_columns(rule, names))
+    nodes = names.nodes_named(series)
+    doubted = names.claimed(series, nodes)
+    gpus = _gpus(more[0]) if rule.per == "gpu" else repeat("")
+    keys = (printable(key) for (key,) in more[-1]) if rule.key_label else repeat("")
+    best: dict[Place, float] = {}
+    for node, gpu, key, raw in zip(nodes, gpus, keys, answer.values, strict=False):
+        is_number = -BLANK < raw < BLANK  # which is false of NaN
+        if isinstance(node, Missed) or node not in fleet.nodes or not is_number:
             continue
-        value = _value(rule, sample, node, wanted=wanted)
-        if value is not None:
-            place = (node, _gpu(rule, sample, fleet), _key(rule, sample))
-            best[place] = max(value, best.get(place, -math.inf))
+        value = wanted[node] - raw if rule.expects else raw
+        place = (node, gpu, key)
+        if (rule.peers or is_beyond(rule, value)) and value > best.get(place, -math.inf):
+            best[place] = value
     doubted |= _on_two_nodes(best)
     if rule.peers:
         best = unlike_peers(rule, best, fleet.nodes)
     readings = tuple(
-        Reading(rule.name, node, gpu, value, key)
+        Reading(rule.name, node, printable(gpu), value, key)
         for (node, gpu, key), value in sorted(best.items())
         if node not in doubted
     )
     return Found(readings, frozenset(doubted & set(fleet.nodes)), _odd(rule, 0, doubted))
 
 
-def _on_two_nodes(places: Iterable[tuple[str, str, str]]) -> set[str]:
+def _columns(rule: SignalRule, names: NodeNames) -> Iterator[Labels]:
+    if rule.per == "gpu":
+        yield names.names.gpu
+    if rule.key_label:
+        yield (rule.key_label,)
+
+
+def _gpus(series: Iterable[Labels]) -> Iterator[str]:
+    return (values[0] or next(filter(None, values), "") for values in series)
+
+
+def _on_two_nodes(places: Collection[Place]) -> set[str]:
     """Nodes that claim the same GPU: a UUID is in one machine."""
+    if len({gpu for _, gpu, _ in places}) == len(places):
+        return set()  # no GPU is named twice: nearly always so
     owner: dict[str, str] = {}
     doubted: set[str] = set()
     for node, gpu, _ in places:
         if gpu.startswith("GPU-") and owner.setdefault(gpu, node) != node:
             doubted |= {node, owner[gpu]}
     return doubted
-
-
-def _value(
-    rule: SignalRule, sample: Sample, node: str, *, wanted: Mapping[str, int]
-) -> float | None:
-    value = sample.value
-    if not math.isfinite(value) or abs(value) >= BLANK:
-        return None
-    if rule.expects:
-        value = wanted[node] - value
-    return value if rule.peers or is_beyond(rule, value) else None
-
-
-def _gpu(rule: SignalRule, sample: Sample, fleet: Fleet) -> str:
-    return fleet.names.gpu_of(sample.labels) if rule.per == "gpu" else ""
-
-
-def _key(rule: SignalRule, sample: Sample) -> str:
-    return printable(sample.labels.get(rule.key_label, "")) if rule.key_label else ""
 
 
 def _odd(rule: SignalRule, unmatched: int, doubted: Iterable[str]) -> tuple[str, ...]:

@@ -1,0 +1,122 @@
+"""What a script would do: prometheus-api-client, a MetricSnapshotDataFrame per signal, and a loop
+over its rows that compares each value with the threshold. The verdicts are the same judge's.
+
+It asks the same questions of the same server, without what makes the product's queries cheap to
+read: every series travels, with its value, and who is in the answer is covered.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from prometheus_api_client import MetricSnapshotDataFrame, PrometheusConnect
+
+from benchmarks.fleet import XID
+from benchmarks.verdicts import summary
+from benchmarks.ways import Setup
+from breakfix.decide import judge
+from breakfix.model import Coverage, Judgement, Node, Observation, Reading
+from breakfix.observe.promql import fact_query, fill
+from breakfix.observe.threshold import is_beyond
+from breakfix.policy import Policy, SignalRule
+
+
+#: Signals whose answer is filtered by itself: the metric says who reports.
+_FILTERED = {"xid_last": XID, "pcie_replay": "DCGM_FI_DEV_PCIE_REPLAY_COUNTER"}
+
+
+def prepare(setup: Setup) -> Callable[[], Judgement]:
+    """Snapshot, loop, judge."""
+    client = PrometheusConnect(setup.url, timeout=280)
+    nodes, policy, at = setup.fleet.nodes(), setup.policy, setup.fleet.at
+
+    def work() -> Judgement:
+        return judge(_observation(client, nodes, policy, at), policy, {}, at)
+
+    return work
+
+
+def _observation(
+    client: PrometheusConnect, nodes: tuple[Node, ...], policy: Policy, at: datetime
+) -> Observation:
+    by_name = {n.name: n for n in nodes}
+    readings: list[Reading] = []
+    coverage: dict[str, Coverage] = {}
+    for rule in policy.signals:
+        if rule.is_kubernetes:
+            continue
+        frame = _snapshot(client, fill(rule.query, policy.names, rule.window_s), at)
+        found, seen = _rows(rule, frame, by_name)
+        if metric := _FILTERED.get(rule.name):
+            seen = {str(row["node"]) for _, row in _snapshot(client, metric, at).iterrows()}
+        readings += found
+        coverage[rule.name] = Coverage(rule.name, frozenset(seen), len(nodes), 5.0)
+    return Observation(
+        at=at,
+        nodes=nodes,
+        gpu_nodes=frozenset(by_name),
+        readings=tuple(sorted(readings, key=lambda r: (r.node, r.signal, r.gpu, r.key))),
+        coverage=coverage,
+        facts=_facts(client, policy, at),
+    )
+
+
+def _snapshot(client: PrometheusConnect, promql: str, at: datetime) -> pd.DataFrame:
+    answer = client.custom_query(promql, params={"time": at.timestamp()})
+    return MetricSnapshotDataFrame(answer) if answer else pd.DataFrame()
+
+
+def _rows(
+    rule: SignalRule, frame: pd.DataFrame, nodes: dict[str, Node]
+) -> tuple[list[Reading], set[str]]:
+    seen: set[str] = set()
+    crowds: dict[tuple[str, str], list[Reading]] = defaultdict(list)
+    found: list[Reading] = []
+    for _, row in frame.iterrows():
+        node = nodes[row["node"]]
+        seen.add(node.name)
+        value = float(row["value"])
+        gpu = str(row["UUID"]) if rule.per == "gpu" else ""
+        key = str(row[rule.key_label]) if rule.key_label else ""
+        if rule.expects:
+            value = node.gpus_capacity - value
+        reading = Reading(rule.name, node.name, gpu, value, key)
+        if rule.peers:
+            crowds[node.sku, node.pool].append(reading)
+        elif is_beyond(rule, value):
+            found.append(reading)
+    for crowd in crowds.values():
+        found += _unlike(rule, crowd)
+    return found, seen
+
+
+def _unlike(rule: SignalRule, crowd: list[Reading]) -> list[Reading]:
+    """The readings far from the median of their crowd, as ratios to it."""
+    assert rule.peers is not None
+    middle = statistics.median(r.value for r in crowd)
+    spread = 1.4826 * statistics.median(abs(r.value - middle) for r in crowd)
+    base = max(middle, rule.peers.floor)
+    if base <= 0 or (rule.op == "<" and middle <= rule.peers.floor):
+        return []
+    far = [r for r in crowd if abs(r.value - middle) >= rule.peers.z * spread]
+    ratios = [Reading(rule.name, r.node, r.gpu, r.value / base, r.key) for r in far]
+    return [r for r in ratios if is_beyond(rule, r.value) and math.isfinite(r.value)]
+
+
+def _facts(client: PrometheusConnect, policy: Policy, at: datetime) -> dict[str, dict[str, str]]:
+    facts: dict[str, dict[str, str]] = defaultdict(dict)
+    for name, rule in policy.facts.items():
+        frame = _snapshot(client, fact_query(rule, policy.names), at)
+        for _, row in frame.iterrows():
+            facts[row["node"]][name] = str(row[rule.label]) if rule.label else repr(row["value"])
+    return facts
+
+
+def told(result: Any) -> dict[str, Any]:
+    return summary(result)
