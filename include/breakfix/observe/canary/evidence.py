@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -120,12 +120,12 @@ def _source(
     return SourceTraffic(name, canary, stable, has_latency=has_latency)
 
 
-def _samples(answer: QueryResult | str) -> tuple[Sample, ...]:
+def _samples(answer: QueryResult | str) -> Sequence[Sample]:
     return answer.samples if isinstance(answer, QueryResult) else ()
 
 
 def _traffic(
-    told: Mapping[str, tuple[Sample, ...]], rule: RequestSource, cohort: Cohort, places: Places
+    told: Mapping[str, Sequence[Sample]], rule: RequestSource, cohort: Cohort, places: Places
 ) -> tuple[Traffic, ...]:
     """A unit whose requests are no number is left out; other numbers of it become unknown."""
     requests, bad = _sums(told["requests"], cohort, places)
