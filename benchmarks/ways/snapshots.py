@@ -26,7 +26,6 @@ from breakfix.observe.promql import fact_query, fill
 from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
 
-
 #: Signals whose answer is filtered by itself: the metric says who reports.
 _FILTERED = {"xid_last": XID, "pcie_replay": "DCGM_FI_DEV_PCIE_REPLAY_COUNTER"}
 
