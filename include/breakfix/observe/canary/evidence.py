@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -120,7 +120,7 @@ def _source(
     return SourceTraffic(name, canary, stable, has_latency=has_latency)
 
 
-def _samples(answer: QueryResult | str) -> tuple[Sample, ...]:
+def _samples(answer: QueryResult | str) -> Sequence[Sample]:
     return answer.samples if isinstance(answer, QueryResult) else ()
 
 
