@@ -125,7 +125,7 @@ def _samples(answer: QueryResult | str) -> Sequence[Sample]:
 
 
 def _traffic(
-    told: Mapping[str, tuple[Sample, ...]], rule: RequestSource, cohort: Cohort, places: Places
+    told: Mapping[str, Sequence[Sample]], rule: RequestSource, cohort: Cohort, places: Places
 ) -> tuple[Traffic, ...]:
     """A unit whose requests are no number is left out; other numbers of it become unknown."""
     requests, bad = _sums(told["requests"], cohort, places)
