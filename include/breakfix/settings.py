@@ -22,7 +22,7 @@ class Settings(BaseSettings):
         "", description="Base URL of Prometheus, e.g. http://prometheus:9090"
     )
     prometheus_timeout_s: float = Field(
-        30.0, gt=0, le=300, description="Deadline of one sweep's query"
+        90.0, gt=0, le=300, description="Deadline of one sweep's queries"
     )
     kubeconfig: str = Field("", description="Path of a kubeconfig; empty means in-cluster")
     kube_context: str = Field(

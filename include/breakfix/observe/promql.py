@@ -19,7 +19,8 @@ _WORD = re.compile(r"\$(window_s|window|step|nodename|node|host|gpu|kubelet)\b")
 _KSM = re.compile(r"\$ksm\(((?:[^()]|\([^()]*\))*)\)")
 _KSM_SEEN = re.compile(r"\$ksm_seen\(([^()]*)\)")
 _CHANGED = re.compile(r"\$changed\(([^()]*), ([A-Za-z_]+)\)")
-_CHANGED_SINCE = ("24h", "6h", "1h", "30m", "15m")
+_CHANGED_SINCE = ("24h", "6h")
+_CHANGED_LATELY = "[1h:5m]"  # looked at more closely: a young node has no long ago
 _SEEN = re.compile(r"\$seen\(([^()]*)\)")
 #: Series of node exporter name a machine by `instance`; node_uname_info of the same target knows
 #: its name. The kubelet's do by kubelet_node_name, or by the target's own label.
@@ -80,7 +81,11 @@ def _of_kube_state_metrics(text: str) -> str:
     seen = _KSM_SEEN.sub(
         lambda m: f"max by (node) ({_own('time() - timestamp(' + m[1] + ')', 'node')})", changed
     )
-    return _KSM.sub(lambda m: _own(_own(_own(m[1], "pod"), "namespace"), "node"), seen)
+    return _KSM.sub(lambda m: _all_own(m[1]), seen)
+
+
+def _all_own(series: str) -> str:
+    return _own(_own(_own(series, "pod"), "namespace"), "node")
 
 
 def _own(series: str, label: str) -> str:
@@ -89,9 +94,14 @@ def _own(series: str, label: str) -> str:
 
 def _changed(selector: str, label: str) -> str:
     now = f"max by ($host, {label}) ($ksm({selector}))"
+    lately = _all_own(f"last_over_time(({selector}){_CHANGED_LATELY})")
     then = [f"$ksm({selector} offset {ago})" for ago in _CHANGED_SINCE]
+    other = f"max by ($host, {label}) ({lately}) unless on ($host, {label}) {now}"
     return " or ".join(
-        f"({now} and on ($host) {old} unless on ($host, {label}) {old})" for old in then
+        (
+            *(f"({now} and on ($host) {old} unless on ($host, {label}) {old})" for old in then),
+            f"({now} and on ($host) ({other}))",
+        )
     )
 
 
