@@ -523,3 +523,17 @@ def test_the_order_of_series_does_not_matter(pairs: list[tuple[dict[str, str], f
         ("gpu-1", 3.0),
         ("gpu-2", 1.0),
     ]
+
+
+def test_the_age_of_a_gpu_signal_is_that_of_the_required_one_on_the_same_node() -> None:
+    """One scrape brings both, so it is asked for once."""
+    metrics = FakeMetrics()
+    here, there = {"node": "gpu-1"}, {"node": "gpu-2"}
+    metrics.cover(POLICY, "xid_last", samples((here, 7.0)))
+    metrics.cover(POLICY, "ecc_dbe", samples((here, 0.0), (there, 0.0)))
+    cover = see(metrics).coverage["ecc_dbe"]
+    assert cover.oldest_age_s == 7.0
+    assert cover.nodes_seen == {"gpu-1"}, "a node that the required signal does not see is silent"
+    asked = [q for q in metrics.asked if "ECC_DBE" in q and "count by" in q]
+    assert asked
+    assert not [q for q in asked if "timestamp" in q]

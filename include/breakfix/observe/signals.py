@@ -162,15 +162,16 @@ def read_coverage(
     ages: dict[str, float] = {}
     doubted: set[str] = set()
     unmatched = 0
-    names = fleet.names
+    names, mine = fleet.names, fleet.nodes
+    limit = math.nextafter(stale_s, math.inf)  # an age of just so much is still fresh
     for (labels,), value in zip(answer.rows(names.names.node), answer.values, strict=True):
         node = names.node_named(labels)
         if node is Missed.CONFLICT:
             doubted |= names.claimed(labels)
         elif node is Missed.UNKNOWN:
             unmatched += 1
-        elif node in fleet.nodes and -stale_s <= value <= stale_s:
-            ages[node] = min(ages.get(node, math.inf), max(0.0, value))
+        elif node in mine and -stale_s <= value < ages.get(node, limit):
+            ages[node] = value if value > 0 else 0.0
     warnings = _odd(rule, unmatched, doubted)
     return (
         Seen(ages, len(fleet.nodes), warnings=warnings).without(doubted).incomplete(answer.warnings)
@@ -190,7 +191,7 @@ def read_samples(
     rule: SignalRule, answer: QueryResult, fleet: Fleet, *, wanted: Mapping[str, int]
 ) -> Found:
     """Samples to readings: the largest of duplicates, nothing that is no number or names two."""
-    names = fleet.names
+    names, mine = fleet.names, fleet.nodes
     best: dict[Place, float] = {}
     doubted: set[str] = set()
     rows = answer.rows(names.names.node, *_columns(rule, names))
@@ -199,12 +200,12 @@ def read_samples(
         if node is Missed.CONFLICT:
             doubted |= names.claimed(labels)
         is_number = -BLANK < raw < BLANK  # which is false of NaN
-        if isinstance(node, Missed) or node not in fleet.nodes or not is_number:
+        if not is_number or isinstance(node, Missed) or node not in mine:
             continue
         value = wanted[node] - raw if rule.expects else raw
         gpu = gpus[0] or next(filter(None, gpus), "")
         place = (node, gpu, printable(key) if key else "")
-        if (rule.peers or is_beyond(rule, value)) and value > best.get(place, -math.inf):
+        if (rule.peers or is_beyond(rule, value)) and value > best.setdefault(place, value):
             best[place] = value
     doubted |= _on_two_nodes(best)
     if rule.peers:
