@@ -48,8 +48,9 @@ _LIMITS = """\
   not what travels.
 - The bodies-dropped case asks with the same number of queries in flight. It measures what the
   client adds, not what the queries cost.
-- The snapshot case reads every series and takes presence in the answer for coverage. The product
-  asks for coverage separately, because a pushed-down threshold hides who is silent.
+- The snapshot case asks the same questions one after the other (who reports a signal in its
+  cheaper form, without ages), and every series of a signal travels. A script that does not ask who
+  is silent is faster, and takes silence for health.
 """
 
 

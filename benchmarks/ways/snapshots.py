@@ -1,8 +1,8 @@
 """What a script would do: prometheus-api-client, a MetricSnapshotDataFrame per signal, and a loop
 over its rows that compares each value with the threshold. The verdicts are the same judge's.
 
-It asks the same questions of the same server, without what makes the product's queries cheap to
-read: every series travels, with its value, and who is in the answer is covered.
+It asks the same questions of the same server (signals, who reports them, facts), one after the
+other, without what makes answers small: of a signal every series travels, with its value.
 """
 
 from __future__ import annotations
@@ -17,17 +17,15 @@ from typing import Any
 import pandas as pd
 from prometheus_api_client import MetricSnapshotDataFrame, PrometheusConnect
 
-from benchmarks.fleet import XID
 from benchmarks.verdicts import summary
 from benchmarks.ways import Setup
 from breakfix.decide import judge
 from breakfix.model import Coverage, Judgement, Node, Observation, Reading
-from breakfix.observe.promql import fact_query, fill
+from breakfix.observe.promql import coverage_query, fact_query, fill
 from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
 
-#: Signals whose answer is filtered by itself: the metric says who reports.
-_FILTERED = {"xid_last": XID, "pcie_replay": "DCGM_FI_DEV_PCIE_REPLAY_COUNTER"}
+_STALE_S = 180.0
 
 
 def prepare(setup: Setup) -> Callable[[], Judgement]:
@@ -51,11 +49,9 @@ def _observation(
         if rule.is_kubernetes:
             continue
         frame = _snapshot(client, fill(rule.query, policy.names, rule.window_s), at)
-        found, seen = _rows(rule, frame, by_name)
-        if metric := _FILTERED.get(rule.name):
-            seen = {str(row["node"]) for _, row in _snapshot(client, metric, at).iterrows()}
-        readings += found
-        coverage[rule.name] = Coverage(rule.name, frozenset(seen), len(nodes), 5.0)
+        readings += _rows(rule, frame, by_name)
+        seen = frozenset(_fresh(client, rule, policy, at))
+        coverage[rule.name] = Coverage(rule.name, seen, len(nodes), 5.0)
     return Observation(
         at=at,
         nodes=nodes,
@@ -66,20 +62,22 @@ def _observation(
     )
 
 
+def _fresh(client: PrometheusConnect, rule: SignalRule, policy: Policy, at: datetime) -> set[str]:
+    """The nodes that report the signal: the same question, and its answer row by row."""
+    query = coverage_query(rule, policy.names, stale_s=_STALE_S, with_ages=False)
+    return {str(row["node"]) for _, row in _snapshot(client, query, at).iterrows()}
+
+
 def _snapshot(client: PrometheusConnect, promql: str, at: datetime) -> pd.DataFrame:
     answer = client.custom_query(promql, params={"time": at.timestamp()})
     return MetricSnapshotDataFrame(answer) if answer else pd.DataFrame()
 
 
-def _rows(
-    rule: SignalRule, frame: pd.DataFrame, nodes: dict[str, Node]
-) -> tuple[list[Reading], set[str]]:
-    seen: set[str] = set()
+def _rows(rule: SignalRule, frame: pd.DataFrame, nodes: dict[str, Node]) -> list[Reading]:
     crowds: dict[tuple[str, str], list[Reading]] = defaultdict(list)
     found: list[Reading] = []
     for _, row in frame.iterrows():
         node = nodes[row["node"]]
-        seen.add(node.name)
         value = float(row["value"])
         gpu = str(row["UUID"]) if rule.per == "gpu" else ""
         key = str(row[rule.key_label]) if rule.key_label else ""
@@ -92,7 +90,7 @@ def _rows(
             found.append(reading)
     for crowd in crowds.values():
         found += _unlike(rule, crowd)
-    return found, seen
+    return found
 
 
 def _unlike(rule: SignalRule, crowd: list[Reading]) -> list[Reading]:

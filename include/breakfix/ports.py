@@ -7,7 +7,7 @@ a timeout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -55,10 +55,11 @@ Labels = tuple[str, ...]  # names of labels, or a series' values of them
 
 
 class Vector(Sequence[Sample]):
-    """Samples that need not exist one by one: what reads a whole fleet takes their columns."""
+    """Samples that need not exist one by one: a whole fleet's are read by rows."""
 
-    def columns(self, *groups: Labels) -> Sequence[Sequence[Labels]]:
-        """For each group of label names, every sample's values of them; "" where it has none.
+    def rows(self, *groups: Labels) -> Iterator[tuple[Labels, ...]]:
+        """For every sample, and each group of label names, its values of them; "" where it has
+        none.
 
         Raises MetricsError when a label is no text.
         """
@@ -77,11 +78,14 @@ class QueryResult:
     samples: Sequence[Sample]
     warnings: tuple[str, ...] = ()  # partial responses say so here: treat as incomplete
 
-    def columns(self, *groups: Labels) -> Sequence[Sequence[Labels]]:
+    def rows(self, *groups: Labels) -> Iterator[tuple[Labels, ...]]:
         """See Vector."""
         if isinstance(self.samples, Vector):
-            return self.samples.columns(*groups)
-        return [[tuple(s.labels.get(x, "") for x in g) for s in self.samples] for g in groups]
+            return self.samples.rows(*groups)
+        return (
+            tuple(tuple(s.labels.get(x, "") for x in group) for group in groups)
+            for s in self.samples
+        )
 
     @property
     def values(self) -> Sequence[float]:

@@ -111,7 +111,7 @@ class PrometheusMetrics:
             "Prometheus was not asked"
         )  # pragma: no cover - retry_context yields once
 
-    def _post(self, promql: str, at: datetime, *, deadline: float) -> bytes:
+    def _post(self, promql: str, at: datetime, *, deadline: float) -> bytearray:
         """The body of a 200; the deadline holds over the whole body, not between two packets."""
         left = deadline - time.monotonic()
         if left <= 0:
@@ -151,19 +151,18 @@ class PrometheusMetrics:
         self.close()
 
 
-def _read(response: httpx.Response, *, deadline: float) -> bytes:
-    chunks, size = [], 0
+def _read(response: httpx.Response, *, deadline: float) -> bytearray:
+    body = bytearray()
     for chunk in response.iter_bytes():
-        size += len(chunk)
-        if size > MAX_BODY:
+        body += chunk
+        if len(body) > MAX_BODY:
             raise MetricsError(f"Prometheus' answer is larger than {MAX_BODY >> 20} MiB")
         if time.monotonic() > deadline:
             raise MetricsError("Prometheus sent its answer too slowly: the deadline is over")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return body
 
 
-def decode(body: bytes) -> QueryResult:
+def decode(body: bytes | bytearray) -> QueryResult:
     """An answer of /api/v1/query, vector or scalar, to samples. Raises MetricsError."""
     try:
         answer = _ANSWER.decode(body)
@@ -185,7 +184,7 @@ def _samples(data: _Data) -> Sequence[Sample]:
     )
 
 
-def _why(body: bytes) -> str:
+def _why(body: bytes | bytearray) -> str:
     try:
         return cut(_ANSWER.decode(body).error or "no reason given")
     except msgspec.DecodeError:

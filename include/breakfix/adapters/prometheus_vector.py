@@ -7,7 +7,7 @@ the labels that name node and GPU, so these are decoded, by a struct made for th
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, overload
@@ -16,6 +16,8 @@ import msgspec
 
 from breakfix.errors import MetricsError
 from breakfix.ports import Labels, Sample, Vector
+
+_Getter = Callable[[Sequence[Any]], Iterable[Labels]]
 
 
 class _Point(msgspec.Struct, array_like=True, gc=False):
@@ -31,6 +33,8 @@ class _Labelled(msgspec.Struct, gc=False):
     metric: dict[str, str]
 
 
+_NEXT = b'},{"metric"'  # between two series of the array
+_PART = 1 << 20  # bytes of JSON that are decoded at a time
 _VALUED = msgspec.json.Decoder(list[_Valued])
 _LABELLED = msgspec.json.Decoder(list[_Labelled])
 
@@ -43,30 +47,45 @@ class JsonVector(Vector):
     """
 
     def __init__(self, result: msgspec.Raw) -> None:
-        self._result = result
-        self._values = array("d", [float(s.value.value) for s in _VALUED.decode(result)])
+        self._result = bytes(result)
+        self._values = array("d")
+        for part in self._parts():
+            self._values.extend([float(s.value.value) for s in _VALUED.decode(part)])
 
     @property
     def values(self) -> Sequence[float]:
         return self._values
 
-    def columns(self, *groups: Labels) -> Sequence[Sequence[Labels]]:
+    def rows(self, *groups: Labels) -> Iterator[tuple[Labels, ...]]:
         decoder, getters = _reader(groups)
-        try:
-            metrics = [s.metric for s in decoder.decode(self._result)]
-        except msgspec.DecodeError as e:
-            raise _no_labels(e) from e
-        return [list(map(get, metrics)) for get in getters]
+        for part in self._parts():
+            try:
+                metrics = [s.metric for s in decoder.decode(part)]
+            except msgspec.DecodeError as e:
+                raise _no_labels(e) from e
+            yield from zip(*(values(metrics) for values in getters), strict=True)
+
+    def _parts(self) -> Iterator[bytes]:
+        """The array, a piece at a time: of 80,000 series the decoded ones would be 60 MB. Inside a
+        text the separator cannot be: its quotes would be escaped.
+        """
+        start = 1
+        while (end := self._result.find(_NEXT, start + _PART)) > 0:
+            yield b"[%b]" % self._result[start : end + 1]
+            start = end + 2
+        yield b"[%b" % self._result[start:]
 
     def __len__(self) -> int:
         return len(self._values)
 
     def __iter__(self) -> Iterator[Sample]:
-        try:
-            series = _LABELLED.decode(self._result)
-        except msgspec.DecodeError as e:
-            raise _no_labels(e) from e
-        return (Sample(s.metric, v) for s, v in zip(series, self._values, strict=True))
+        values = iter(self._values)
+        for part in self._parts():
+            try:
+                series = _LABELLED.decode(part)
+            except msgspec.DecodeError as e:
+                raise _no_labels(e) from e
+            yield from (Sample(s.metric, next(values)) for s in series)
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -84,7 +103,7 @@ class JsonVector(Vector):
 @lru_cache(maxsize=256)
 def _reader(
     groups: tuple[Labels, ...],
-) -> tuple[msgspec.json.Decoder[Any], Sequence[Callable[[Any], Labels]]]:
+) -> tuple[msgspec.json.Decoder[Any], Sequence[_Getter]]:
     """A decoder of just these labels, and for each group what takes its values from the struct."""
     fields = {name: f"label_{i}" for i, name in enumerate(dict.fromkeys(sum(groups, ())))}
     metric = msgspec.defstruct(
@@ -97,10 +116,12 @@ def _reader(
     return msgspec.json.Decoder(list[series]), [_getter(g, fields) for g in groups]  # type: ignore[valid-type]
 
 
-def _getter(group: Labels, fields: dict[str, str]) -> Callable[[Any], Labels]:
+def _getter(group: Labels, fields: dict[str, str]) -> _Getter:
     if len(group) > 1:
-        return attrgetter(*(fields[name] for name in group))
-    return lambda metric: tuple(getattr(metric, fields[name]) for name in group)
+        get: Callable[[Any], Labels] = attrgetter(*(fields[name] for name in group))
+        return lambda metrics: map(get, metrics)
+    one: Callable[[Any], str] = attrgetter(fields[group[0]])
+    return lambda metrics: zip(map(one, metrics), strict=True)  # which makes tuples of one
 
 
 def _no_labels(error: msgspec.DecodeError) -> MetricsError:

@@ -30,9 +30,9 @@ def read_facts(
         if isinstance(answer, str):
             warnings.append(f"fact {name} could not be read: {answer}")
             continue
-        series, told = answer.columns(fleet.names.names.node, (rule.label,))
-        nodes = fleet.names.nodes_named(series)
-        for node, (text,), number in zip(nodes, told, answer.values, strict=True):
+        rows = answer.rows(fleet.names.names.node, (rule.label,))
+        for (labels, (text,)), number in zip(rows, answer.values, strict=True):
+            node = fleet.names.node_named(labels)
             value = printable(text) if rule.label else repr(number)
             if not isinstance(node, Missed) and node in fleet.nodes and value:
                 values[node][name].add(value)

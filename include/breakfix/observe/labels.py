@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -28,17 +28,13 @@ class NodeNames:
         default_factory=dict, repr=False, compare=False
     )
 
-    def nodes_named(self, series: Iterable[tuple[str, ...]]) -> list[str | Missed]:
-        """As `node_of`, for many series, by their values of `names.node`; each is found once."""
-        found = self._found
-        return [found.get(values) or self._find(values) for values in series]
+    def node_named(self, values: tuple[str, ...]) -> str | Missed:
+        """As `node_of`, by a series' values of `names.node`; found once for many series."""
+        return self._found.get(values) or self._find(values)
 
-    def claimed(self, series: Sequence[tuple[str, ...]], nodes: Sequence[str | Missed]) -> set[str]:
-        """Every node that a series names which names several; `nodes` is their `nodes_named`."""
-        if Missed.CONFLICT not in set(nodes):
-            return set()
-        torn = [s for s, node in zip(series, nodes, strict=True) if node is Missed.CONFLICT]
-        return {n for values in set(torn) for n in self.claims(self._labels(values))}
+    def claimed(self, values: tuple[str, ...]) -> frozenset[str]:
+        """As `claims`, by the values."""
+        return self.claims(self._labels(values))
 
     def _find(self, values: tuple[str, ...]) -> str | Missed:
         return self._found.setdefault(values, self.node_of(self._labels(values)))

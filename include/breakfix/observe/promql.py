@@ -35,7 +35,8 @@ _PODNODE = (
     ' (label_replace($ksm(kube_pod_info{node!=""}), "workload", "$1", "created_by_name", "(.+)"))'
 )
 _GOOD = f"{{0}} < {BLANK:.0f} > -{BLANK:.0f}"
-_AGE = f"((time() - timestamp({{0}})) and {_GOOD})"
+_FRESH = f"max by ($node, $gpu) (timestamp({{0}}) and {_GOOD})"
+_CALL = re.compile(r"[A-Za-z_:]+(?:\((.*)\)|\{[^{}()]*\})?", re.DOTALL)
 _LARGEST = re.compile(r"(max by \([^()]*\)) \((.*)\)", re.DOTALL)
 
 
@@ -54,7 +55,7 @@ def fill(
     server's cost.
     """
     seen = (
-        f"max by ($node) (min by ($node, $gpu) ({_AGE}) <= {stale_s:g})"
+        f"(time() - min by ($node) ({_FRESH} >= time() - {stale_s:g}))"
         if with_ages
         else f"(0 * count by ($node) ({_GOOD}))"
     )
@@ -152,9 +153,16 @@ def _beyond(rule: SignalRule, query: str, most_gpus: int) -> str:
     beyond = f"{rule.op} {rule.threshold!r}"
     largest = _LARGEST.fullmatch(query)
     if largest and rule.op in {">", ">="} and _is_closed(largest[2]):
-        # the same, but the server groups only what is beyond
-        return f"{largest[1]} (({largest[2]}) {beyond})"
+        # the same, but the server groups and joins only what is beyond
+        return f"{largest[1]} ({' or '.join(f'({x}) {beyond}' for x in _either(largest[2]))})"
     return f"({query}) {beyond}"
+
+
+def _either(text: str) -> list[str]:
+    """`a or b` as [a, b] where each is a selector or a call; else the text as it is."""
+    parts = re.split(r"\s+or\s+", text.strip())
+    calls = [_CALL.fullmatch(part) for part in parts]
+    return parts if all(c and _is_closed(c[1] or "") for c in calls) else [text]
 
 
 def _is_closed(text: str) -> bool:

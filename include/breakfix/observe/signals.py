@@ -5,10 +5,9 @@ reports at all is asked separately, so that silence is never taken for health.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import repeat
 
 from breakfix.model import Coverage, Node, Reading
 from breakfix.observe.expected import expected_gpus
@@ -19,6 +18,7 @@ from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
 from breakfix.ports import Labels, Metrics, QueryResult
 
+_NONE: Labels = ("",)  # no series has a label without a name
 #: PromQL annotations that say nothing about completeness (Prometheus 3 has them in a list of their
 #: own).
 _BENIGN = ("PromQL info:",)
@@ -80,10 +80,16 @@ def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
 
 def _with_ages(rules: Sequence[SignalRule]) -> frozenset[str]:
     """The signals whose coverage tells the ages of samples, which costs the server three times as
-    much: those of a GPU have the ages of the required ones, since one scrape brings them all.
+    much: one scrape brings all metrics of a GPU, so those of the first required one are enough.
     """
-    dated = any(r.is_required and r.input == "gpu" for r in rules)
-    return frozenset(r.name for r in rules if r.is_required or r.input != "gpu" or not dated)
+    first = next((r.name for r in rules if _is_of_gpus(r) and r.is_required), None)
+    return frozenset(
+        r.name for r in rules if first is None or r.name == first or not _is_of_gpus(r)
+    )
+
+
+def _is_of_gpus(rule: SignalRule) -> bool:
+    return rule.input == "gpu" or rule.per == "gpu"
 
 
 def _coverage(
@@ -103,7 +109,7 @@ def _coverage(
     seen = {q: read_coverage(r, answers[q], fleet, stale_s=stale_s) for q, r in first.items()}
     known: dict[str, float] = {}
     for query, rule in first.items():
-        if rule.name in aged and rule.input == "gpu":
+        if rule.name in aged and _is_of_gpus(rule):
             known |= {n: min(a, known.get(n, a)) for n, a in seen[query].ages.items()}
     return {q: seen[q] if r.name in aged else seen[q].aged(known) for q, r in first.items()}
 
@@ -154,15 +160,17 @@ def read_coverage(
     if isinstance(answer, str):
         return Seen({}, len(fleet.nodes), error=answer)
     ages: dict[str, float] = {}
+    doubted: set[str] = set()
+    unmatched = 0
     names = fleet.names
-    (series,) = answer.columns(names.names.node)
-    nodes = names.nodes_named(series)
-    for node, value in zip(nodes, answer.values, strict=True):
-        is_fresh = -stale_s <= value <= stale_s
-        if is_fresh and not isinstance(node, Missed) and node in fleet.nodes:
+    for (labels,), value in zip(answer.rows(names.names.node), answer.values, strict=True):
+        node = names.node_named(labels)
+        if node is Missed.CONFLICT:
+            doubted |= names.claimed(labels)
+        elif node is Missed.UNKNOWN:
+            unmatched += 1
+        elif node in fleet.nodes and -stale_s <= value <= stale_s:
             ages[node] = min(ages.get(node, math.inf), max(0.0, value))
-    doubted = names.claimed(series, nodes)
-    unmatched = nodes.count(Missed.UNKNOWN)
     warnings = _odd(rule, unmatched, doubted)
     return (
         Seen(ages, len(fleet.nodes), warnings=warnings).without(doubted).incomplete(answer.warnings)
@@ -183,18 +191,19 @@ def read_samples(
 ) -> Found:
     """Samples to readings: the largest of duplicates, nothing that is no number or names two."""
     names = fleet.names
-    series, *more = answer.columns(names.names.node, *_columns(rule, names))
-    nodes = names.nodes_named(series)
-    doubted = names.claimed(series, nodes)
-    gpus = _gpus(more[0]) if rule.per == "gpu" else repeat("")
-    keys = (printable(key) for (key,) in more[-1]) if rule.key_label else repeat("")
     best: dict[Place, float] = {}
-    for node, gpu, key, raw in zip(nodes, gpus, keys, answer.values, strict=False):
+    doubted: set[str] = set()
+    rows = answer.rows(names.names.node, *_columns(rule, names))
+    for (labels, gpus, (key,)), raw in zip(rows, answer.values, strict=True):
+        node = names.node_named(labels)
+        if node is Missed.CONFLICT:
+            doubted |= names.claimed(labels)
         is_number = -BLANK < raw < BLANK  # which is false of NaN
         if isinstance(node, Missed) or node not in fleet.nodes or not is_number:
             continue
         value = wanted[node] - raw if rule.expects else raw
-        place = (node, gpu, key)
+        gpu = gpus[0] or next(filter(None, gpus), "")
+        place = (node, gpu, printable(key) if key else "")
         if (rule.peers or is_beyond(rule, value)) and value > best.get(place, -math.inf):
             best[place] = value
     doubted |= _on_two_nodes(best)
@@ -208,15 +217,8 @@ def read_samples(
     return Found(readings, frozenset(doubted & set(fleet.nodes)), _odd(rule, 0, doubted))
 
 
-def _columns(rule: SignalRule, names: NodeNames) -> Iterator[Labels]:
-    if rule.per == "gpu":
-        yield names.names.gpu
-    if rule.key_label:
-        yield (rule.key_label,)
-
-
-def _gpus(series: Iterable[Labels]) -> Iterator[str]:
-    return (values[0] or next(filter(None, values), "") for values in series)
+def _columns(rule: SignalRule, names: NodeNames) -> tuple[Labels, Labels]:
+    return names.names.gpu if rule.per == "gpu" else _NONE, (rule.key_label,)
 
 
 def _on_two_nodes(places: Collection[Place]) -> set[str]:
