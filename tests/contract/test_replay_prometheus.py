@@ -82,7 +82,9 @@ def test_a_fault_is_found_and_noise_is_left_alone(stage, sources, policy):
     assert min(c.at for c in calls) == 360
     assert {"xid_last", "xid_count"} <= fault.spoke
     assert [c for c in noise.calls[OURS] if c.is_disruptive] == []
-    assert fault.warnings == noise.warnings == ()
+    # `up` of a target names no node of this fleet, only an address; nothing else is odd
+    odd = {w.split(":")[0] for w in (*fault.warnings, *noise.warnings)}
+    assert odd <= {"gpus_all_gone", "exporter_down", "exporter_slow"}
 
 
 def test_the_same_trace_later_in_time_gets_the_same_verdicts(stage, sources, policy):
@@ -145,7 +147,8 @@ def test_a_recorded_trace_is_replayed_at_its_own_time(stage, policy, tmp_path):
     }  # fmt: skip
     done = replay(stage.load(Source(make_trace(document), tmp_path)), policy)
     found = [(c.at, c.failure_class) for c in done.calls[OURS] if c.is_disruptive]
-    assert found == [(t, FailureClass.GPU_OFF_BUS) for t in (120.0, 240.0, 360.0)]
+    # an XID has to stand for a minute: one lying scrape condemns nobody
+    assert found == [(t, FailureClass.GPU_OFF_BUS) for t in (240.0, 360.0)]
 
 
 @pytest.mark.slow
