@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Param, TaskGroup
 from breakfix.flow.stages import Stage
 from breakfix.model import FailureClass, Purpose
 from breakfix_airflow.by_hand import BeginOperator
+from breakfix_airflow.climbing import NextRungOperator
 from breakfix_airflow.ending import SettleRunOperator
 from breakfix_airflow.operators import QuestionOperator, SettleQuestionOperator, StageOperator
 
@@ -20,8 +21,9 @@ A run works on one case at one fence and is named `<case>.<fence>`. Runs are sta
 
 **The road**
 
-`begin` >> [`approve_repair` >> `settle_repair`] >> `drain` >> one of `restart_device_plugin`,
-`reset_gpu`, `reboot_node` >> `check_gpus` >> `check_signals` >> `run_diag` >> [`approve_return`
+`begin` >> [`approve_repair` >> `settle_repair`] >> `drain` >> one repair
+(`restart_device_plugin`, `reset_gpu`, `reboot_node`, `power_cycle`, `replace_node`,
+`open_vendor_case`) >> `check_gpus` >> `check_signals` >> `run_diag` >> [`approve_return`
 >> `settle_return`] >> `return_node` >> `settle_run`
 
 Each task asks the ledger and the cluster where the case stands, does what is left to do, and
@@ -34,9 +36,13 @@ points to the next. Tasks that are not pointed to are skipped: pink is normal.
 | `begin` | a repair, `check_gpus` | an earlier run of this case came that far |
 | `settle_repair` | `drain` | an approver by policy said yes, in time |
 | `settle_repair` | `escalate` | no, nobody, not an approver, or too late |
+| `settle_repair` | a repair | yes to a further rung: the node is drained |
 | `drain` | a repair | nothing left on the node that a drain takes |
 | `drain` | `escalate` | a pod may not go, the deadline came, or it is held for hardware |
-| `check_gpus`, `check_signals`, `run_diag` | `escalate` | the node did not prove to be good |
+| a repair, a check | `next_rung` | it failed: the node did not prove to be good |
+| `next_rung` | `settle_run` | the case climbed: its next run asks for the next rung of the ladder |
+| `next_rung` | `escalate` | no rung is left or allowed, or it cannot be told what was done |
+| `open_vendor_case` | `escalate` | the vendor has the case, the node is held for hardware |
 | `run_diag` | `approve_return` | validated; policy wants a person's yes before the return |
 | `settle_return` | `return_node` | yes |
 | `settle_return` | `settle_run` | nobody answered: the node stays out and is asked about again |
@@ -185,6 +191,18 @@ with DAG(
                     Stage.REBOOT_NODE,
                     "Reboots the node once, and waits for another boot id and Ready.",
                 ),
+                (
+                    Stage.POWER_CYCLE,
+                    "Has its BMC or a webhook cut the power; done when it runs another boot.",
+                ),
+                (
+                    Stage.REPLACE_NODE,
+                    "Has a webhook re-provision the machine, or put another one in its place.",
+                ),
+                (
+                    Stage.OPEN_VENDOR_CASE,
+                    "Sends the evidence to the vendor's webhook; the node is held for hardware.",
+                ),
             )
         ]
     with TaskGroup("validate", prefix_group_id=False, tooltip="Prove that the node is good"):
@@ -217,6 +235,9 @@ with DAG(
         stage=Stage.RETURN_NODE,
         doc_md="Takes off what the case put on the node. The sweep watches it from here on.",
     )
+    next_rung = NextRungOperator(
+        doc_md="The repair did not help: the case climbs to the next rung, or goes to people.",
+    )
     escalate = StageOperator(
         stage=Stage.ESCALATE,
         doc_md="Ends the case with the node out of service, and tells people why.",
@@ -226,13 +247,14 @@ with DAG(
     )
 
     begin >> [approve_repair, drain, *repairs, check_gpus, approve_return, escalate, settle_run]
-    approve_repair >> settle_repair >> [drain, escalate, settle_run]
+    approve_repair >> settle_repair >> [drain, *repairs, escalate, settle_run]
     drain >> [*repairs, check_gpus, escalate, settle_run]
     for repair in repairs:
-        repair >> [check_gpus, escalate, settle_run]
-    check_gpus >> [check_signals, escalate, settle_run]
-    check_signals >> [run_diag, escalate, settle_run]
-    run_diag >> [approve_return, return_node, escalate, settle_run]
+        repair >> [check_gpus, next_rung, escalate, settle_run]
+    check_gpus >> [check_signals, next_rung, escalate, settle_run]
+    check_signals >> [run_diag, next_rung, escalate, settle_run]
+    run_diag >> [approve_return, return_node, next_rung, escalate, settle_run]
+    next_rung >> [escalate, settle_run]
     approve_return >> settle_return >> [return_node, escalate, settle_run]
     return_node >> [escalate, settle_run]
     escalate >> settle_run

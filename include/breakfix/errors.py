@@ -9,7 +9,8 @@ BreakfixError
 │   │   ├── Conflict       somebody else changed it first: read again
 │   │   └── Forbidden      our credentials do not allow it
 │   ├── LedgerError        the ledger
-│   └── AirflowError       Airflow's public API
+│   ├── AirflowError       Airflow's public API
+│   └── RepairError        who repairs for us: a BMC, a webhook; says whether it may be done
 ├── Refused                a guardrail said no; carries the Refusal's reason
 │   └── StaleFence         the case changed hands
 └── IllegalTransition      the state machine does not know this way
@@ -62,6 +63,19 @@ class LedgerError(SourceError):
 
 class AirflowError(SourceError):
     """Airflow's public API could not be asked."""
+
+
+class RepairError(SourceError):
+    """Who repairs for us did not take the request, or did not say so.
+
+    `is_unclear`: it may have been done all the same, so it is never asked for again.
+    """
+
+    def __init__(
+        self, message: str, *, is_unclear: bool = False, is_transient: bool = False
+    ) -> None:
+        super().__init__(message, is_transient=is_transient)
+        self.is_unclear = is_unclear
 
 
 class Refused(BreakfixError):

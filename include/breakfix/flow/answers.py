@@ -11,23 +11,37 @@ from breakfix.approve import settle
 from breakfix.errors import LedgerError, Refused
 from breakfix.flow import questions
 from breakfix.flow.services import Services
-from breakfix.flow.stages import Go, Stage
+from breakfix.flow.stages import Go, Stage, stage_of
 from breakfix.flow.validation import proof_at_this_fence
-from breakfix.model import Action, Answer, Approval, Case, Decision, Purpose, RefusalReason
-from breakfix.plan.planning import asks_before_repair
+from breakfix.model import (
+    Action,
+    Answer,
+    Approval,
+    Case,
+    Decision,
+    NodeState,
+    Purpose,
+    RefusalReason,
+)
+from breakfix.plan.planning import asks_before_repair, asks_before_rung
 
 
 def ask_before_repair(services: Services, case: Case) -> Go:
-    """On to the drain when nobody need be asked or somebody said yes; else to the question."""
+    """On when nobody need be asked or somebody said yes; else to the question."""
     if not _asks_before_repair(services, case):
-        return Go(Stage.DRAIN, "policy asks nobody before this repair")
+        return Go(_after_yes(case), "policy asks nobody before this repair")
     until = services.clock.now() + timedelta(seconds=services.policy.timing.approval_repair_s)
     approval = _question(services, case, Purpose.REPAIR, until)
     if approval.decision is Decision.ALLOWED:
-        return Go(Stage.DRAIN, f"approved by {approval.approver}")
+        return Go(_after_yes(case), f"approved by {approval.approver}")
     if approval.decision is Decision.PENDING:
         return _ask(services, case, approval)
     return Go(Stage.ESCALATE, f"approval {approval.decision}")
+
+
+def _after_yes(case: Case) -> Stage:
+    """To the drain; a node that was repaired before is drained."""
+    return Stage.DRAIN if case.state is NodeState.QUARANTINED else stage_of(case.action)
 
 
 def ask_before_return(services: Services, case: Case) -> Go:
@@ -134,7 +148,9 @@ def _asks_before_repair(services: Services, case: Case) -> bool:
         return True
     if case.action is Action.DRAIN_ONLY:
         return False
-    return asks_before_repair(case.failure_class, services.policy)
+    if case.state is NodeState.REPAIRING:
+        return asks_before_rung(case.action, case.failure_class, services.policy)
+    return asks_before_repair(case.action, case.failure_class, services.policy)
 
 
 def _asks_before_return(services: Services) -> bool:
@@ -195,7 +211,7 @@ def _open_question(services: Services, case: Case, purpose: Purpose) -> Approval
 def _after_answer(services: Services, case: Case, approval: Approval) -> Go:
     said = f"{approval.decision} by {approval.approver or 'nobody'}: {approval.note}"
     if approval.purpose is Purpose.REPAIR:
-        to = Stage.DRAIN if approval.decision is Decision.ALLOWED else Stage.ESCALATE
+        to = _after_yes(case) if approval.decision is Decision.ALLOWED else Stage.ESCALATE
         return Go(to, said)
     match approval.decision:
         case Decision.ALLOWED:

@@ -23,6 +23,7 @@ from breakfix.flow.answers import (
     require_approved_return,
     settle_question,
 )
+from breakfix.flow.climbing import next_rung
 from breakfix.flow.draining import drain_node, drain_step
 from breakfix.flow.endings import (
     ACTOR,
@@ -35,9 +36,9 @@ from breakfix.flow.endings import (
     refused,
 )
 from breakfix.flow.guarding import RECOVERY, acting, disruption
-from breakfix.flow.repairs import run_repair
+from breakfix.flow.repairs import is_new_rung, run_repair
 from breakfix.flow.services import Services
-from breakfix.flow.stages import Go, Stage, Wait
+from breakfix.flow.stages import REPAIR_STAGES, Go, Stage, Wait, stage_of
 from breakfix.model import Action, Case, NodeState
 from breakfix.plan.limits import QUARANTINE_GUARDS
 
@@ -96,7 +97,7 @@ def begin(services: Services, case: Case) -> Go | Wait:
             put_in_quarantine(services, case)
             return ask_before_repair(services, case)
         case NodeState.REPAIRING:
-            return Go(_repair_stage(case), "resuming the repair")
+            return _resume_repair(services, case)
         case NodeState.VALIDATING if was_released(acting(services), case):
             return return_node(services, case)
         case NodeState.VALIDATING if refused_return(services, case):
@@ -105,6 +106,13 @@ def begin(services: Services, case: Case) -> Go | Wait:
             return Go(Stage.CHECK_GPUS, "resuming with the validation")
         case _:
             return Go(Stage.SETTLE_RUN, f"nothing to do in state {case.state}")
+
+
+def _resume_repair(services: Services, case: Case) -> Go:
+    """A rung that nobody has begun is another plan: it wants its own yes."""
+    if is_new_rung(services, case):
+        return ask_before_repair(services, case)
+    return Go(stage_of(case.action), "resuming the repair")
 
 
 def put_in_quarantine(services: Services, case: Case, *, is_fresh: bool = False) -> None:
@@ -136,32 +144,43 @@ def _after_drain(case: Case) -> Go:
         case Action.DRAIN_ONLY:
             return Go(Stage.SETTLE_RUN, "drained; out until the case is aborted")
         case _:
-            return Go(_repair_stage(case), "drained")
+            return Go(stage_of(case.action), "drained")
 
 
-_REPAIR_STAGES: Mapping[Action, Stage] = {
-    Action.RESTART_DEVICE_PLUGIN: Stage.RESTART_DEVICE_PLUGIN,
-    Action.RESET_GPU: Stage.RESET_GPU,
-    Action.REBOOT_NODE: Stage.REBOOT_NODE,
-}
-
-
-def _repair_stage(case: Case) -> Stage:
-    return _REPAIR_STAGES.get(case.action, Stage.ESCALATE)
-
-
-def repair_stage(services: Services, case: Case) -> Go | Wait:
+def repair_stage(stage: Stage) -> StageFunction:
     """Dispatch the repair once, wait for its effect, and only then call it done."""
-    if case.state is NodeState.VALIDATING:
-        return Go(Stage.CHECK_GPUS, "repaired already")
-    require_approved_repair(services, case, is_begun=True)
-    return run_repair(services, case)
+
+    def run(services: Services, case: Case) -> Go | Wait:
+        if case.state is NodeState.VALIDATING:
+            return Go(Stage.CHECK_GPUS, "repaired already")
+        if stage is not stage_of(case.action):
+            return Go(Stage.SETTLE_RUN, f"the case is to {case.action}, nothing else")
+        is_begun = not is_new_rung(services, case)
+        require_approved_repair(services, case, is_begun=is_begun)
+        return run_repair(services, case)
+
+    return run
+
+
+def checked(check: StageFunction) -> StageFunction:
+    """A check that the node did not pass leads to the next rung, which may be the end."""
+
+    def run(services: Services, case: Case) -> Go | Wait:
+        return _not_passed(check(services, case))
+
+    return run
+
+
+def _not_passed(result: Go | Wait) -> Go | Wait:
+    if isinstance(result, Go) and result.to is Stage.ESCALATE:
+        return Go(Stage.NEXT_RUNG, result.note)
+    return result
 
 
 def diag_stage(services: Services, case: Case) -> Go | Wait:
     """The last check; when it passes, the question of the return."""
     outcome = validation.run_diag(services, case)
-    return ask_before_return(services, case) if outcome is None else outcome
+    return ask_before_return(services, case) if outcome is None else _not_passed(outcome)
 
 
 # --------------------------------------------------------------------------- return
@@ -200,24 +219,22 @@ _UNDER_CHECK = frozenset({NodeState.VALIDATING})
 #: The states in which a stage may work, whoever sent the case there; the others take any.
 _STATES: Mapping[Stage, frozenset[NodeState]] = {
     Stage.DRAIN: frozenset({NodeState.QUARANTINED}),
-    Stage.RESTART_DEVICE_PLUGIN: _REPAIRABLE,
-    Stage.RESET_GPU: _REPAIRABLE,
-    Stage.REBOOT_NODE: _REPAIRABLE,
+    **dict.fromkeys(REPAIR_STAGES, _REPAIRABLE),
     Stage.CHECK_GPUS: _UNDER_CHECK,
     Stage.CHECK_SIGNALS: _UNDER_CHECK,
     Stage.RUN_DIAG: _UNDER_CHECK,
+    Stage.NEXT_RUNG: frozenset({NodeState.REPAIRING, NodeState.VALIDATING}),
     Stage.RETURN_NODE: frozenset({NodeState.VALIDATING, NodeState.RETURNING}),
 }
 
 STAGES: Mapping[Stage, StageFunction] = {
     Stage.BEGIN: begin,
     Stage.DRAIN: drain_stage,
-    Stage.RESTART_DEVICE_PLUGIN: repair_stage,
-    Stage.RESET_GPU: repair_stage,
-    Stage.REBOOT_NODE: repair_stage,
-    Stage.CHECK_GPUS: validation.check_gpus,
-    Stage.CHECK_SIGNALS: validation.check_signals,
+    **{stage: repair_stage(stage) for stage in REPAIR_STAGES},
+    Stage.CHECK_GPUS: checked(validation.check_gpus),
+    Stage.CHECK_SIGNALS: checked(validation.check_signals),
     Stage.RUN_DIAG: diag_stage,
+    Stage.NEXT_RUNG: next_rung,
     Stage.RETURN_NODE: return_node,
     Stage.ESCALATE: escalate,
 }

@@ -22,6 +22,7 @@ from breakfix.errors import BreakfixError, LedgerError, StaleFence
 from breakfix.flow.draining import drain_step
 from breakfix.flow.endings import escalate, give_up, is_ending
 from breakfix.flow.guarding import acting
+from breakfix.flow.repairs import is_new_rung
 from breakfix.flow.services import Services
 from breakfix.model import (
     Action,
@@ -137,7 +138,8 @@ def _wants_run(services: Services, case: Case, live: frozenset[str], halt: HaltL
         return True
     if case.state is NodeState.RETURNING or _is_drained_by_hand(services, case):
         return False
-    return not (halt is HaltLevel.DISRUPTION and case.state is NodeState.QUARANTINED)
+    takes_more = case.state is NodeState.QUARANTINED or is_new_rung(services, case)
+    return not (halt is HaltLevel.DISRUPTION and takes_more)
 
 
 def _is_drained_by_hand(services: Services, case: Case) -> bool:

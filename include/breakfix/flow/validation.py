@@ -12,7 +12,8 @@ from datetime import timedelta
 from breakfix.act import guard, repair, steps
 from breakfix.errors import NotFound, Refused
 from breakfix.flow.assessment import assess
-from breakfix.flow.guarding import RECOVERY, acting, pod_settings
+from breakfix.flow.guarding import RECOVERY, acting
+from breakfix.flow.providers import pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import Case, Node, Outcome, RefusalReason, Step, StepStatus
@@ -39,7 +40,9 @@ def check_gpus(services: Services, case: Case) -> Go | Wait:
         return _passed(services, case, step, text, Stage.CHECK_SIGNALS)
     deadline = step.started_at + timedelta(seconds=services.policy.timing.gpus_back_s)
     if services.clock.now() >= deadline:
-        return _failed(services, case, step, text)
+        stays_down = not node.is_ready
+        found = Outcome.NOT_FIXED if stays_down else outcome
+        return _failed(services, case, step, text, found)
     if node.is_ready:
         _restart_plugin(services, case)
     return Wait(WaitKind.GPUS_BACK, case.id, case.node, deadline, gpus=expected)
@@ -96,7 +99,7 @@ def check_signals(services: Services, case: Case) -> Go | Wait:
     if outcome is Outcome.FIXED:
         return _passed(services, case, step, text, Stage.RUN_DIAG)
     if now >= deadline:
-        return _failed(services, case, step, text)
+        return _failed(services, case, step, text, outcome)
     again = now + timedelta(seconds=_POLL_S)
     return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=again)
 
@@ -149,7 +152,8 @@ def _settle_diag(services: Services, case: Case, step: Step) -> Step:
         text = f"the node rebooted during the diagnostic ({text})"
     is_proved = outcome is Outcome.FIXED and is_same_boot
     status = StepStatus.VERIFIED if is_proved else StepStatus.FAILED
-    detail = {"text": text, "exit_code": exit_code, "boot_id": boot_id}
+    known = outcome if is_same_boot else Outcome.CANNOT_TELL
+    detail = {"text": text, "exit_code": exit_code, "boot_id": boot_id, "outcome": known.value}
     settled = steps.finish(acting(services), case, step.name, status, detail)
     pod = services.cluster.pod(namespace, name)  # its result is in the ledger now
     services.cluster.delete_pod(namespace, name, pod.uid, grace_s=0)
@@ -207,6 +211,8 @@ def _passed(services: Services, case: Case, step: Step, text: str, to: Stage) ->
     return Go(to, text)
 
 
-def _failed(services: Services, case: Case, step: Step, text: str) -> Go:
-    steps.finish(acting(services), case, step.name, StepStatus.FAILED, {"text": text})
+def _failed(services: Services, case: Case, step: Step, text: str, outcome: Outcome) -> Go:
+    """`outcome` is kept: another repair follows what is not fixed, never what cannot be told."""
+    detail = {"text": text, "outcome": outcome.value}
+    steps.finish(acting(services), case, step.name, StepStatus.FAILED, detail)
     return Go(Stage.ESCALATE, text)

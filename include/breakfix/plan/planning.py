@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from breakfix.model import (
     DISRUPTIVE,
+    REPAIRS,
     Action,
     Case,
     FailureClass,
@@ -48,12 +50,15 @@ def make_plan(
     halt: HaltLevel,
     confirmed: Mapping[str, str],
     now: datetime,
+    lemons: Mapping[str, str] | None = None,
+    available: frozenset[Action] = REPAIRS,
 ) -> Plan:
     """The plan for one judgement. Purely computational: the same facts give the same plan.
 
     Candidates are tried in order of confidence (then name), so that a limit that is nearly full is
     spent on the surest fault. Each admitted node counts against the next one. `confirmed`: node ->
-    the second source that its metrics are its own.
+    the second source that its metrics are its own. `lemons`: node -> why it is held for hardware
+    instead of another repair. `available`: the repairs that somebody is there to do.
     """
     fleet = frozenset(v.node for v in judgement.verdicts)
     world = build_world(
@@ -64,6 +69,8 @@ def make_plan(
         cases=cases,
         halt=halt,
         confirmed=confirmed,
+        available=available,
+        lemons=lemons,
     )
     intents: list[Intent] = []
     refusals: list[Refusal] = []
@@ -100,14 +107,21 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
         return None
     attempt = next_attempt(node.name, world)
     action = verdict.recommended_action
-    if not attempts_left(world, node.name):
+    reason, lemon = verdict.reason, world.lemons.get(node.name, "")
+    if lemon or not attempts_left(world, node.name):
+        record = world.records.get(node.name)
+        repairs = record.repairs if record is not None else {}
+        action = world.policy.class_rule(failure_class).hardware(repairs)
+    if action is Action.OPEN_VENDOR_CASE and action not in world.available:
         action = Action.HOLD_FOR_HARDWARE
     candidate = Candidate(node, failure_class, action, now)
     refusal = first_refusal(candidate, world)
     if refusal is not None:
-        return refusal
+        return replace(refusal, text=f"{refusal.text}; {lemon}") if lemon else refusal
+    if lemon:
+        reason = f"{reason}. {lemon}: {action} instead of another repair"
     return make_intent(
-        candidate, world, verdict.confidence, verdict.reason, attempt, findings=verdict.findings
+        candidate, world, verdict.confidence, reason, attempt, findings=verdict.findings
     )
 
 
@@ -173,14 +187,27 @@ def _needs_approval(candidate: Candidate, impact: Impact, policy: Policy) -> boo
         return False
     if impact.gangs and impact.gpus_stopped > policy.approvals.gang_gpus:
         return True
-    return asks_before_repair(candidate.failure_class, policy)
+    return asks_before_repair(candidate.action, candidate.failure_class, policy)
 
 
-def asks_before_repair(failure_class: FailureClass, policy: Policy) -> bool:
-    """Whether policy wants a person's yes before repairs of this class."""
+#: From outside, and not to be taken back: asked about whatever the class's mode is.
+ALWAYS_ASKED = frozenset({Action.POWER_CYCLE, Action.REPLACE_NODE})
+
+
+def asks_before_repair(action: Action, failure_class: FailureClass, policy: Policy) -> bool:
+    """Whether a person's yes is wanted before this repair of this class."""
+    if action in ALWAYS_ASKED:
+        return True
     if "repair" not in policy.approvals.ask_before:
         return False
     return policy.class_rule(failure_class).mode != "auto"
+
+
+def asks_before_rung(action: Action, failure_class: FailureClass, policy: Policy) -> bool:
+    """The same for a node that is out already: a call to the vendor does nothing more to it."""
+    return action is not Action.OPEN_VENDOR_CASE and asks_before_repair(
+        action, failure_class, policy
+    )
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:
