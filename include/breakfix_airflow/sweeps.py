@@ -198,6 +198,7 @@ def reconcile_cases() -> dict[str, Any]:
     report = reconcile(built, AirflowCaseRuns(api))
     return {
         "woken": wake_settled(api, built.book),
+        "drift": dict(Counter(d.kind.value for d in report.drift)),
         "started": list(report.started),
         "ended": list(report.ended),
         "escalated": list(report.escalated),

@@ -12,6 +12,7 @@ from breakfix.cli import (
     drain,
     judge,
     policy,
+    recovery,
     replay,
     report,
     reviews,
@@ -30,6 +31,7 @@ app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
 app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
+app.command("reconcile")(recovery.reconcile)
 app.add_typer(cases.app, name="case")
 app.add_typer(reviews.app, name="review")
 app.add_typer(changes.app, name="change")
