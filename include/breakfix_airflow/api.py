@@ -9,9 +9,12 @@ from urllib.parse import quote
 import httpx
 
 from breakfix.errors import AirflowError, SettingsError
+from breakfix.resilience.retry import retried, retry_after_s
 from breakfix.settings import Settings
 
 TIMEOUT_S = 30.0  # an API server under load takes seconds; a task that waits costs little
+ATTEMPTS = 3
+LONGEST_S = 60.0  # no try begins later than this after the first
 PAGE = 100
 MAX_PAGES = 20
 TEXT_MAX = 300  # of an answer that goes into an error: enough to know it, not enough to flood a log
@@ -19,8 +22,17 @@ TEXT_MAX = 300  # of an answer that goes into an error: enough to know it, not e
 _UNAUTHENTICATED = frozenset({401, 403})  # a bad token is told as either
 
 
+class _Away(AirflowError):
+    """No answer, or one that says to come back."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message, is_transient=True)
+        self.retry_after_s = retry_after_s
+
+
 class AirflowApi:
-    """A small client: one login, renewed once when it is refused; every call has a timeout.
+    """A small client: one login, renewed once when it is refused; every call has a timeout, and is
+    repeated a few times only when that does no harm.
 
     Raises AirflowError (`is_transient` when asking again may help) and SettingsError for what a
     person must mend: the URL, the user, the password, the role.
@@ -61,15 +73,20 @@ class AirflowApi:
                 return items
         raise AirflowError(f"Airflow lists more than {MAX_PAGES * PAGE} entries in {path}")
 
-    def send(self, method: str, path: str, body: Mapping[str, Any]) -> int:
-        """Send JSON; the status, of which 404 and 409 are the caller's to judge."""
-        return self._send(method, path, json=body).status_code
+    def send(
+        self, method: str, path: str, body: Mapping[str, Any], *, is_repeatable: bool = False
+    ) -> int:
+        """Send JSON; the status, of which 404 and 409 are the caller's to judge.
+
+        `is_repeatable`: a second one does nothing, because of a name or a version in it.
+        """
+        return self._send(method, path, is_repeatable=is_repeatable, json=body).status_code
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
-        answer = self._once(method, path, **content)
+        answer = self._with_token(method, path, **content)
         if answer.status_code in _UNAUTHENTICATED:
             self._token = ""
-            answer = self._once(method, path, **content)
+            answer = self._with_token(method, path, **content)
         if answer.status_code in _UNAUTHENTICATED:
             raise SettingsError(
                 f"Airflow refuses {method} {path} to user {self._user!r} ({answer.status_code}): "
@@ -77,32 +94,47 @@ class AirflowApi:
             )
         if answer.is_success or answer.status_code in {404, 409}:
             return answer
-        raise _error(f"{method} {path}", answer)
+        raise AirflowError(_told(f"{method} {path}", answer))
 
-    def _once(self, method: str, path: str, **content: Any) -> httpx.Response:
+    def _with_token(self, method: str, path: str, **content: Any) -> httpx.Response:
         self._token = self._token or self._login()
         headers = {"Authorization": f"Bearer {self._token}"}
         return self._request(method, f"/api/v2{path}", headers=headers, **content)
 
     def _login(self) -> str:
         body = {"username": self._user, "password": self._password}
-        answer = self._request("POST", "/auth/token", json=body)
+        answer = self._request("POST", "/auth/token", is_repeatable=True, json=body)
         if answer.status_code in _UNAUTHENTICATED:
             raise SettingsError(
                 f"Airflow refuses the password of user {self._user!r}: check connection "
                 "breakfix_airflow or BREAKFIX_AIRFLOW_PASSWORD"
             )
         if not answer.is_success:
-            raise _error("the login", answer)
+            raise AirflowError(_told("the login", answer))
         return str(_json(answer)["access_token"])
 
-    def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
+    def _request(
+        self, method: str, path: str, *, is_repeatable: bool = False, **content: Any
+    ) -> httpx.Response:
+        return retried(
+            lambda: self._once(method, path, **content),
+            on=(_Away,),
+            is_idempotent=is_repeatable or method == "GET",
+            deadline_s=LONGEST_S,
+            attempts=ATTEMPTS,
+        )
+
+    def _once(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
-            return self._http.request(method, path, **content)
+            answer = self._http.request(method, path, **content)
         except httpx.TransportError as e:
             where = self._http.base_url
             text = f"Airflow at {where} does not answer {method} {path}: {type(e).__name__} {e}"
-            raise AirflowError(text, is_transient=True) from e
+            raise _Away(text) from e
+        if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            asked = retry_after_s(answer.headers.get("Retry-After", ""))
+            raise _Away(_told(f"{method} {path}", answer), retry_after_s=asked)
+        return answer
 
 
 def path_of(*parts: str) -> str:
@@ -118,7 +150,5 @@ def _json(answer: httpx.Response) -> Any:
         raise AirflowError(text, is_transient=True) from e
 
 
-def _error(what: str, answer: httpx.Response) -> AirflowError:
-    is_transient = answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS
-    text = f"Airflow answered {what} with {answer.status_code}: {answer.text[:TEXT_MAX]}"
-    return AirflowError(text, is_transient=is_transient)
+def _told(what: str, answer: httpx.Response) -> str:
+    return f"Airflow answered {what} with {answer.status_code}: {answer.text[:TEXT_MAX]}"

@@ -13,11 +13,11 @@ from typing import Self
 
 import httpx
 import msgspec
-import stamina
 
 from breakfix.adapters.prometheus_vector import JsonVector
 from breakfix.errors import MetricsError
 from breakfix.ports import QueryResult, Sample
+from breakfix.resilience.retry import retried, retry_after_s
 
 IN_FLIGHT = 4  # more does not help: the server is the bottleneck
 MAX_BODY = 1 << 28  # 256 MiB: 80,000 series with all their labels are 25 MB
@@ -45,8 +45,9 @@ _SCALAR = msgspec.json.Decoder(tuple[float, str])
 class _TryAgainError(MetricsError):
     """A failure that asking again may cure."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message, is_transient=True)
+        self.retry_after_s = retry_after_s
 
 
 class PrometheusMetrics:
@@ -91,25 +92,15 @@ class PrometheusMetrics:
             return dict(zip(queries, pool.map(one, queries.values()), strict=True))
 
     def _ask(self, promql: str, at: datetime, *, deadline: float) -> QueryResult:
-        last: _TryAgainError | None = None
-        for attempt in stamina.retry_context(
-            on=_TryAgainError,
+        return retried(
+            lambda: decode(self._post(promql, at, deadline=deadline)),
+            on=(_TryAgainError,),
+            is_idempotent=True,  # a query changes nothing
+            deadline_s=max(0.0, deadline - time.monotonic()),
             attempts=ATTEMPTS,
-            timeout=max(0.001, deadline - time.monotonic()),
-            wait_initial=0.1,
-            wait_max=2.0,
-        ):
-            with attempt:
-                if last is not None and time.monotonic() >= deadline:
-                    raise MetricsError(f"{last}, until the deadline of the queries") from last
-                try:
-                    return decode(self._post(promql, at, deadline=deadline))
-                except _TryAgainError as e:
-                    last = e
-                    raise
-        raise MetricsError(
-            "Prometheus was not asked"
-        )  # pragma: no cover - retry_context yields once
+            first_s=0.1,
+            longest_s=2.0,
+        )
 
     def _post(self, promql: str, at: datetime, *, deadline: float) -> bytearray:
         """The body of a 200; the deadline holds over the whole body, not between two packets."""
@@ -129,7 +120,10 @@ class PrometheusMetrics:
         except httpx.HTTPError as e:
             raise MetricsError(f"Prometheus could not be asked: {cut(str(e))}") from e
         if response.status_code in _BUSY:
-            raise _TryAgainError(f"Prometheus is busy (HTTP {response.status_code}): {_why(body)}")
+            raise _TryAgainError(
+                f"Prometheus is busy (HTTP {response.status_code}): {_why(body)}",
+                retry_after_s=retry_after_s(response.headers.get("Retry-After", "")),
+            )
         if response.status_code != httpx.codes.OK:
             raise MetricsError(
                 f"Prometheus refused the query (HTTP {response.status_code}): {_why(body)}"

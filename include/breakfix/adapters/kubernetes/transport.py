@@ -19,7 +19,7 @@ from kubernetes.client import ApiClient
 from urllib3.exceptions import HTTPError, SSLError
 
 from breakfix.errors import ClusterError, Conflict, Forbidden, NotFound
-from breakfix.resilience.retry import retried
+from breakfix.resilience.retry import retried, retry_after_s
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -150,7 +150,9 @@ class Transport:
             raise ClusterError(f"{method} {path}: {e}") from e
         except HTTPError as e:
             raise Unavailable(f"{method} {path}: no answer: {e}") from e
-        return Answer(response.status, response.data, _retry_after(response.headers))
+        return Answer(
+            response.status, response.data, retry_after_s(response.headers.get("Retry-After", ""))
+        )
 
     def close(self) -> None:
         """Give the connections back."""
@@ -204,8 +206,3 @@ def error_of(answer: Answer, what: str) -> ClusterError:
             return Unavailable(text, retry_after_s=answer.retry_after_s)
         case _:
             return ClusterError(text)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
