@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from breakfix.errors import AirflowError, SettingsError
+from breakfix.errors import AirflowError, CircuitOpen, SettingsError
+from breakfix.resilience.breaker import Breaker, CircuitStore
 from breakfix.resilience.retry import retried, retry_after_s
 from breakfix.settings import Settings
 
@@ -19,15 +21,25 @@ PAGE = 100
 MAX_PAGES = 20
 TEXT_MAX = 300  # of an answer that goes into an error: enough to know it, not enough to flood a log
 
+#: Statuses of a proxy in front of a server that is not there.
+_ABSENT = frozenset({502, 503, 504})
 _UNAUTHENTICATED = frozenset({401, 403})  # a bad token is told as either
 
 
-class _Away(AirflowError):
+class _AwayError(AirflowError):
     """No answer, or one that says to come back."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message, is_transient=True)
         self.retry_after_s = retry_after_s
+
+
+class _AbsentError(_AwayError):
+    """Airflow is not there: it could not be reached, or a proxy says so."""
+
+
+class LeftAlone(CircuitOpen, AirflowError):
+    """Airflow's API failed so often that it is not asked for a while."""
 
 
 class AirflowApi:
@@ -39,7 +51,13 @@ class AirflowApi:
     """
 
     def __init__(
-        self, url: str, user: str, password: str, *, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        user: str,
+        password: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        circuits: CircuitStore | None = None,
     ) -> None:
         self._user = user
         self._password = password
@@ -49,12 +67,18 @@ class AirflowApi:
             base_url=url, timeout=TIMEOUT_S, limits=limits, transport=transport
         )
         self._token = ""
+        self._breaker = None if circuits is None else _breaker_of(circuits)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> AirflowApi:
+    def from_settings(cls, settings: Settings, circuits: CircuitStore | None = None) -> AirflowApi:
         """The client of connection breakfix_airflow, or of BREAKFIX_AIRFLOW_*."""
         settings.require("airflow_url", "airflow_user", "airflow_password")
-        return cls(settings.airflow_url, settings.airflow_user, settings.airflow_password)
+        return cls(
+            settings.airflow_url,
+            settings.airflow_user,
+            settings.airflow_password,
+            circuits=circuits,
+        )
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """The JSON of a GET, or None when there is no such thing."""
@@ -116,9 +140,13 @@ class AirflowApi:
     def _request(
         self, method: str, path: str, *, is_repeatable: bool = False, **content: Any
     ) -> httpx.Response:
+        def once() -> httpx.Response:
+            return self._once(method, path, **content)
+
+        breaker = self._breaker
         return retried(
-            lambda: self._once(method, path, **content),
-            on=(_Away,),
+            once if breaker is None else lambda: breaker.call(once),
+            on=(_AwayError,),
             is_idempotent=is_repeatable or method == "GET",
             deadline_s=LONGEST_S,
             attempts=ATTEMPTS,
@@ -130,11 +158,22 @@ class AirflowApi:
         except httpx.TransportError as e:
             where = self._http.base_url
             text = f"Airflow at {where} does not answer {method} {path}: {type(e).__name__} {e}"
-            raise _Away(text) from e
+            raise _AbsentError(text) from e
         if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
             asked = retry_after_s(answer.headers.get("Retry-After", ""))
-            raise _Away(_told(f"{method} {path}", answer), retry_after_s=asked)
+            error = _AbsentError if answer.status_code in _ABSENT else _AwayError
+            raise error(_told(f"{method} {path}", answer), retry_after_s=asked)
         return answer
+
+
+def _breaker_of(circuits: CircuitStore) -> Breaker:
+    return Breaker(
+        "airflow",
+        on=(_AbsentError,),
+        store=circuits,
+        now=lambda: datetime.now(UTC),
+        opens_as=LeftAlone,
+    )
 
 
 def path_of(*parts: str) -> str:
