@@ -9,6 +9,7 @@ from breakfix.cli import (
     canary,
     cases,
     changes,
+    circuits,
     drain,
     judge,
     policy,
@@ -40,5 +41,6 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
+app.command("circuits")(circuits.circuits)
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)

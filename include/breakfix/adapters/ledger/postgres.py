@@ -28,6 +28,7 @@ from breakfix.adapters.ledger import (
     sweeps,
 )
 from breakfix.adapters.ledger.cases import Change
+from breakfix.adapters.ledger.circuits import LedgerCircuits
 from breakfix.adapters.ledger.engine import Database, make_engine
 from breakfix.adapters.ledger.review_rules import Said
 from breakfix.adapters.ledger.tables import meta
@@ -93,6 +94,11 @@ class PostgresLedger:
     def id(self) -> str:
         query = select(meta.c.value).where(meta.c.key == "ledger_id")
         return self._db.run(lambda c: str(c.execute(query).scalar_one()))
+
+    @cached_property
+    def circuits(self) -> LedgerCircuits:
+        """The circuit breakers of this cluster's dependencies."""
+        return LedgerCircuits(self._db, self.cluster)
 
     # ---------------------------------------------------------------- admission
 
