@@ -11,6 +11,7 @@ from breakfix.errors import SettingsError
 from breakfix.model import Action
 from breakfix.policy import Policy
 from breakfix.ports import Clock, Cluster, Ledger, Metrics, Notifier, RepairProvider
+from breakfix.resilience.breaker import CircuitStore
 from breakfix.settings import Settings
 
 
@@ -30,6 +31,8 @@ class Services:
     policy_note: str = ""
     #: Who does rungs that no pod on the node does, or does them instead of one.
     providers: Mapping[Action, RepairProvider] = field(default_factory=dict)
+    #: Where the breakers of what is asked have their state; None: nothing is ever left alone.
+    circuits: CircuitStore | None = None
 
     def refreshed(self) -> Services:
         """The same with the policy in force now: what every sweep, stage and request begins with.
