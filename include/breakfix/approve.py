@@ -140,8 +140,10 @@ def _objections(
     return tuple(found)
 
 
-def _order(answer: Answer) -> tuple[datetime, str, str, str]:
-    return answer.at, answer.approver, answer.channel, answer.note
+def _order(answer: Answer) -> tuple[datetime, str, str, str, str, bool]:
+    """Oldest first; of the same instant, always the same one."""
+    text = (answer.approver, answer.channel, answer.plan_hash, answer.note)
+    return (answer.at, *text, answer.is_yes)
 
 
 def _refused(
