@@ -10,9 +10,11 @@ from breakfix.cli import (
     canary,
     cases,
     changes,
+    circuits,
     drain,
     judge,
     policy,
+    recovery,
     replay,
     report,
     reviews,
@@ -33,6 +35,7 @@ app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
 app.command("approvals")(approvals.approvals)
 app.command("approve")(approvals.approve)
+app.command("reconcile")(recovery.reconcile)
 app.add_typer(cases.app, name="case")
 app.add_typer(reviews.app, name="review")
 app.add_typer(changes.app, name="change")
@@ -41,5 +44,6 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
+app.command("circuits")(circuits.circuits)
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)

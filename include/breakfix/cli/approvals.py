@@ -15,7 +15,7 @@ from breakfix.cli.cases import known_case
 from breakfix.cli.output import ExitCode, Format, Output, complain, print_json, print_table, say
 from breakfix.errors import BreakfixError, Refused, SettingsError
 from breakfix.flow.answering import Given, give_answer
-from breakfix.flow.open_questions import OpenQuestion, open_questions, token_of
+from breakfix.flow.open_questions import WaitingQuestion, open_questions, token_of
 from breakfix.flow.services import Services
 from breakfix.model import Answer, Case, Decision, Purpose, RefusalReason
 from breakfix.settings import load_settings
@@ -111,7 +111,7 @@ def _answer(services: Services, *, is_yes: bool, note: str, plan_hash: str) -> A
     )
 
 
-def _preview(asked: list[OpenQuestion], output: Format) -> None:
+def _preview(asked: list[WaitingQuestion], output: Format) -> None:
     _show(asked, "returns that are asked about", output)
     if output is Format.TABLE and asked:
         say(f"to answer just these: add --yes or --no, and --these {token_of(asked)}")
@@ -119,7 +119,7 @@ def _preview(asked: list[OpenQuestion], output: Format) -> None:
 
 def _answer_returns(
     services: Services,
-    asked: Sequence[OpenQuestion],
+    asked: Sequence[WaitingQuestion],
     *,
     is_yes: bool,
     these: str,
@@ -191,7 +191,7 @@ def _given_json(given: Given) -> dict[str, Any]:
 # --------------------------------------------------------------------------- what is asked
 
 
-def _show(asked: Iterable[OpenQuestion], title: str, output: Format) -> None:
+def _show(asked: Iterable[WaitingQuestion], title: str, output: Format) -> None:
     found = list(asked)
     if output is Format.JSON:
         print_json({"questions": [question_json(q) for q in found], "these": token_of(found)})
@@ -205,7 +205,7 @@ def _show(asked: Iterable[OpenQuestion], title: str, output: Format) -> None:
     )
 
 
-def _row(question: OpenQuestion) -> tuple[object, ...]:
+def _row(question: WaitingQuestion) -> tuple[object, ...]:
     case, approval = question.case, question.approval
     return (
         case.id,
@@ -220,7 +220,7 @@ def _row(question: OpenQuestion) -> tuple[object, ...]:
     )
 
 
-def _cost(question: OpenQuestion) -> str:
+def _cost(question: WaitingQuestion) -> str:
     cost = question.cost
     if cost is None:
         return "nothing stops"
@@ -228,7 +228,7 @@ def _cost(question: OpenQuestion) -> str:
     return f"{cost.pods_evicted} pods, {cost.gpus_stopped} GPUs stop{whole}"
 
 
-def question_json(question: OpenQuestion) -> dict[str, Any]:
+def question_json(question: WaitingQuestion) -> dict[str, Any]:
     """One question as plain values."""
     case, approval = question.case, question.approval
     return {

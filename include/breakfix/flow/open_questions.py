@@ -21,7 +21,7 @@ from breakfix.model import (
 
 
 @dataclass(frozen=True, slots=True)
-class OpenQuestion:
+class WaitingQuestion:
     """One question. `tier`: the stricter of what it was asked with and the policy in force."""
 
     case: Case
@@ -37,7 +37,7 @@ class OpenQuestion:
 
 def open_questions(
     services: Services, *, purpose: Purpose | None = None, pool: str | None = None
-) -> list[OpenQuestion]:
+) -> list[WaitingQuestion]:
     """All that is asked now and not expired, oldest first; of one purpose or pool if that is
     given.
     """
@@ -52,17 +52,17 @@ def open_questions(
     return [q for q in found if pool in {None, q.pool}]
 
 
-def token_of(questions: Iterable[OpenQuestion]) -> str:
+def token_of(questions: Iterable[WaitingQuestion]) -> str:
     """Names just these questions: who answers many at once says that they are those he saw."""
     keys = sorted((q.case.run_id, q.approval.plan_hash) for q in questions)
     return digest({"questions": keys})[:8]
 
 
-def _opened(services: Services, case: Case, approval: Approval) -> OpenQuestion:
+def _opened(services: Services, case: Case, approval: Approval) -> WaitingQuestion:
     is_repair = approval.purpose is Purpose.REPAIR
     tier = tier_of(services, case, approval.purpose)
     asked = Tier.TWO if approval.needed > 1 else Tier.ONE
-    return OpenQuestion(
+    return WaitingQuestion(
         case=case,
         approval=approval,
         tier=max(asked, tier, key=lambda t: t.people),

@@ -1,6 +1,6 @@
 """What each person answered, and how many a question takes.
 
-Revision ID: 0005
+Revision ID: 0005 (after 0006, which came first)
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
