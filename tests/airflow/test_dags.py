@@ -22,13 +22,15 @@ pytestmark = pytest.mark.airflow
 REPAIRS = " ".join(REPAIR_STAGES)
 ROAD = {
     "begin": f"approve_repair drain {REPAIRS} check_gpus escalate",
-    "settle_repair": f"drain {REPAIRS} escalate",
+    "settle_repair": f"drain {REPAIRS} approve_repair_second escalate",
+    "settle_repair_second": f"drain {REPAIRS} escalate",
     "drain": f"{REPAIRS} check_gpus escalate",
     **dict.fromkeys(REPAIR_STAGES, "check_gpus next_rung escalate"),
     "check_gpus": "check_signals next_rung escalate",
     "check_signals": "run_diag next_rung escalate",
     "run_diag": "approve_return return_node next_rung escalate",
-    "settle_return": "return_node escalate",
+    "settle_return": "return_node approve_return_second escalate",
+    "settle_return_second": "return_node escalate",
     "return_node": "escalate",
     "next_rung": "escalate",
     "escalate": "",
@@ -97,7 +99,7 @@ def test_a_stage_may_go_where_the_flow_sends_it_and_to_the_end(node_case, stage)
     assert set(ROAD[stage].split()) | {"settle_run"} <= below
 
 
-@pytest.mark.parametrize("purpose", ["repair", "return"])
+@pytest.mark.parametrize("purpose", ["repair", "return", "repair_second", "return_second"])
 def test_a_question_is_asked_once_and_settled_whatever_became_of_it(node_case, purpose):
     question = node_case.get_task(f"approve_{purpose}")
     assert isinstance(question, QuestionOperator)

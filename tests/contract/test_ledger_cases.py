@@ -12,6 +12,7 @@ from breakfix.model import (
     NodeState,
     Purpose,
     StepStatus,
+    Tier,
 )
 from breakfix.ports import Rung
 from tests.contract.ledger_builders import (
@@ -240,7 +241,7 @@ def test_a_step_that_was_never_begun_cannot_finish(ledger, status):
 
 # --------------------------------------------------------------------------- climbing
 
-RUNG = Rung(Action.REBOOT_NODE, 2, "f" * 64, needs_approval=True, after="check_gpus-1")
+RUNG = Rung(Action.REBOOT_NODE, 2, "f" * 64, Tier.ONE, after="check_gpus-1")
 
 
 def climb(ledger, case_id, fence=1, rung=RUNG):

@@ -15,6 +15,7 @@ from breakfix.flow.providers import available
 from breakfix.flow.repairs import current_step
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage
+from breakfix.flow.tiers import rung_tier
 from breakfix.model import (
     BOOTS,
     REPAIRS,
@@ -30,7 +31,6 @@ from breakfix.model import (
     Step,
     StepStatus,
 )
-from breakfix.plan.planning import asks_before_rung
 from breakfix.ports import Rung
 
 
@@ -129,5 +129,4 @@ def _rung(services: Services, case: Case, action: Action, *, after: str) -> Rung
         attempt=attempt,
         policy_hash=services.policy.hash,
     )
-    asks = asks_before_rung(action, case.failure_class, services.policy)
-    return Rung(action, attempt, intent.hash, asks, after)
+    return Rung(action, attempt, intent.hash, rung_tier(services, case, action), after)

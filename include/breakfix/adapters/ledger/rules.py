@@ -30,6 +30,7 @@ from breakfix.model import (
     ScopeKind,
     Step,
     StepStatus,
+    Tier,
 )
 from breakfix.ports import Lease, Limit, Rung
 
@@ -264,7 +265,9 @@ def climbed(case: Case, fence: int, rung: Rung, *, reason: str, now: datetime) -
         "rung": int(case.detail.get("rung", 1)) + 1,
         "climbed_because": reason,
         "climbed_after": rung.after,
-        "needs_approval": rung.needs_approval,
+        "needs_approval": rung.tier is not Tier.AUTOMATIC,
+        "tier": rung.tier.value,
+        "impact": {"pods_evicted": 0, "gpus_stopped": 0, "gpus_free_after": 0},  # it is drained
         "state_reason": reason,
     }
     return replace(
