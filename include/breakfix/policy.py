@@ -37,6 +37,7 @@ from breakfix.model import (
     digest,
 )
 from breakfix.policy_canary import CanaryRules
+from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
@@ -482,6 +483,7 @@ class Policy(_Rule):
     common_cause: CommonCause
     drain: Drain = Drain()
     timing: Timing = Timing()
+    validation: ValidationRules = ValidationRules()
     approvals: Approvals = Approvals()
     canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()
