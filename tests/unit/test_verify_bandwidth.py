@@ -48,10 +48,20 @@ NCCL, NCCL_JSON = recorded("nccl_h100.txt"), recorded("nccl_h100.json")
         pytest.param("NCCL WARN Cuda failure", 0, 8, CANNOT_TELL, "no result", id="only an error"),
         pytest.param(NCCL, 0, 9, CANNOT_TELL, "8 of 9", id="one GPU took no part"),
         pytest.param(
-            NCCL_JSON.replace("481.3", '"nan"'), 0, 8, CANNOT_TELL, "no bandwidth", id="not a number"
+            NCCL_JSON.replace("481.3", '"nan"'),
+            0,
+            8,
+            CANNOT_TELL,
+            "no bandwidth",
+            id="not a number",
         ),
         pytest.param(
-            NCCL_JSON.replace('"okay": true', '"okay": false'), 0, 8, NOT_FIXED, "wrong", id="not ok"
+            NCCL_JSON.replace('"okay": true', '"okay": false'),
+            0,
+            8,
+            NOT_FIXED,
+            "wrong",
+            id="not ok",
         ),
         pytest.param(
             NCCL.replace("275.03  481.30", "275.03  681.30").replace("481.80", "681.80"),

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from breakfix.approve import settle
 from breakfix.errors import LedgerError, Refused
 from breakfix.flow import questions
+from breakfix.flow.proof import proof_at_this_fence
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage
-from breakfix.flow.validation import proof_at_this_fence
 from breakfix.model import Action, Answer, Approval, Case, Decision, Purpose, RefusalReason
 from breakfix.plan.planning import asks_before_repair
 

@@ -8,6 +8,8 @@ from datetime import datetime
 
 from breakfix.model import Case, Purpose, Step
 
+_LONG = 3000  # characters: whoever answers for a return sees every check of it
+
 _ASKS = {
     Purpose.REPAIR: "Approve {action} of {node}?",
     Purpose.RETURN: "Return {node} to service?",
@@ -38,7 +40,8 @@ def body(case: Case, purpose: Purpose, expires_at: datetime, steps: tuple[Step, 
         rows.append(("cost", cost))
         rows += [("stops as a whole", _plain(str(gang))) for gang in impact.get("gangs", ())]
     if purpose is Purpose.RETURN:
-        rows.append(("evidence", _plain("; ".join(_evidence(s) for s in steps)) or "none"))
+        told = _plain("; ".join(_evidence(s) for s in steps), _LONG)
+        rows.append(("evidence", told or "none"))
     silence = "no: the case escalates"
     if purpose is Purpose.RETURN:
         silence = "no: the node stays out and the question is asked again"
@@ -59,6 +62,6 @@ def _code(text: str) -> str:
     return "`" + text.replace("`", "'").replace("|", "/").replace("\n", " ") + "`"
 
 
-def _plain(text: str) -> str:
-    cut = text.replace("\n", " ").replace("|", "/")[:500]
+def _plain(text: str, longest: int = 500) -> str:
+    cut = text.replace("\n", " ").replace("|", "/")[:longest]
     return "".join("\\" + c if c in "\\`*_{}[]<>#" else c for c in cut)

@@ -39,9 +39,7 @@ def counters_outcome(
     return Outcome.FIXED, "; ".join(text for _, text in said) or "no counter to compare"
 
 
-def _compared(
-    rule: CounterRule, reading: CounterReading | None
-) -> Iterator[tuple[Outcome, str]]:
+def _compared(rule: CounterRule, reading: CounterReading | None) -> Iterator[tuple[Outcome, str]]:
     if reading is None or reading.error:
         why = reading.error if reading else "not read"
         yield Outcome.CANNOT_TELL, f"{rule.name} cannot be compared: {why}"
