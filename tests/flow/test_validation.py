@@ -280,11 +280,11 @@ def test_the_pods_of_the_bandwidth_take_all_gpus_and_end_in_time():
     world = broken_world(overlay=FLOORS, settings=IMAGES, loads=LOADS)
     world.drive(world.ended())
     specs = {name: m["spec"] for (_, name), m in world.cluster.manifests.items()}
-    for kind in IMAGES:
+    for kind, image in IMAGES.items():
         word = kind.removesuffix("_image")
         spec = next(s for name, s in specs.items() if f"-{word}-" in name)
         (container,) = spec["containers"]
-        assert container["image"] == IMAGES[kind]
+        assert container["image"] == image
         assert container["resources"]["limits"] == {"nvidia.com/gpu": "8"}
         assert (spec["nodeName"], spec["activeDeadlineSeconds"]) == ("a1", 900)
 
