@@ -22,11 +22,11 @@ A run works on one case at one fence and is named `<case>.<fence>`. Runs are sta
 **The road**
 
 `begin` >> [`approve_repair` >> `settle_repair`] >> [`approve_repair_second` >>
-`settle_repair_second`] >> `drain` >> one repair
-(`restart_device_plugin`, `reset_gpu`, `reboot_node`, `power_cycle`, `replace_node`,
-`open_vendor_case`) >> `check_gpus` >> `check_signals` >> `run_diag` >> [`approve_return`
->> `settle_return`] >> [`approve_return_second` >> `settle_return_second`] >> `return_node` >>
-`settle_run`
+`settle_repair_second`] >> `drain` >> one repair (`restart_device_plugin`, `reset_gpu`,
+`reboot_node`, `power_cycle`, `replace_node`, `open_vendor_case`) >>
+`check_gpus` >> `check_operator` >> `run_diag` >> `run_bandwidth` >> `check_signals` >>
+[`approve_return` >> `settle_return`] >> [`approve_return_second` >> `settle_return_second`] >>
+`return_node` >> `settle_run`
 
 Each task asks the ledger and the cluster where the case stands, does what is left to do, and
 points to the next. Tasks that are not pointed to are skipped: pink is normal.
@@ -43,11 +43,11 @@ points to the next. Tasks that are not pointed to are skipped: pink is normal.
 | `settle_..._second` | `settle_run` | nobody new has said yes: the next run asks again |
 | `drain` | a repair | nothing left on the node that a drain takes |
 | `drain` | `escalate` | a pod may not go, the deadline came, or it is held for hardware |
-| a repair, a check | `next_rung` | it failed: the node did not prove to be good |
+| a repair, any check or run of the validation | `next_rung` | it failed, or proved nothing |
 | `next_rung` | `settle_run` | the case climbed: its next run asks for the next rung of the ladder |
 | `next_rung` | `escalate` | no rung is left or allowed, or it cannot be told what was done |
 | `open_vendor_case` | `escalate` | the vendor has the case, the node is held for hardware |
-| `run_diag` | `approve_return` | validated; policy wants a person's yes before the return |
+| `check_signals` | `approve_return` | validated; policy wants a person's yes before the return |
 | `settle_return` | `return_node` | yes |
 | `settle_return` | `settle_run` | nobody answered: the node stays out and is asked about again |
 | any | `escalate` | the node stays out: a person or hardware is needed |
@@ -231,15 +231,26 @@ with DAG(
             pool=VALIDATE_POOL,
             doc_md="Waits until the node is Ready with all its GPUs allocatable.",
         )
-        check_signals = StageOperator(
-            stage=Stage.CHECK_SIGNALS,
+        check_operator = StageOperator(
+            stage=Stage.CHECK_OPERATOR,
             pool=VALIDATE_POOL,
-            doc_md="Waits until no signal has spoken for as long as the policy says.",
+            doc_md="Waits for the GPU operator's own validation, where the cluster has it.",
         )
         run_diag = StageOperator(
             stage=Stage.RUN_DIAG,
             pool=VALIDATE_POOL,
-            doc_md="Runs DCGM's diagnostic on all GPUs of the node.",
+            doc_md="Runs DCGM's diagnostic on all GPUs of the node, from level 1 up.",
+        )
+        run_bandwidth = StageOperator(
+            stage=Stage.RUN_BANDWIDTH,
+            pool=VALIDATE_POOL,
+            doc_md="Measures NCCL and copies against the floors of the SKU, where images are set.",
+        )
+        check_signals = StageOperator(
+            stage=Stage.CHECK_SIGNALS,
+            pool=VALIDATE_POOL,
+            doc_md="Waits until no signal has spoken for as long as the policy says, and compares"
+            " counters with before the repair.",
         )
     approve_return = QuestionOperator(
         purpose=Purpose.RETURN,
@@ -285,9 +296,11 @@ with DAG(
     drain >> [*repairs, check_gpus, escalate, settle_run]
     for repair in repairs:
         repair >> [check_gpus, next_rung, escalate, settle_run]
-    check_gpus >> [check_signals, next_rung, escalate, settle_run]
-    check_signals >> [run_diag, next_rung, escalate, settle_run]
-    run_diag >> [approve_return, return_node, next_rung, escalate, settle_run]
+    check_gpus >> [check_operator, next_rung, escalate, settle_run]
+    check_operator >> [run_diag, next_rung, escalate, settle_run]
+    run_diag >> [run_bandwidth, next_rung, escalate, settle_run]
+    run_bandwidth >> [check_signals, next_rung, escalate, settle_run]
+    check_signals >> [approve_return, return_node, next_rung, escalate, settle_run]
     next_rung >> [escalate, settle_run]
     approve_return >> settle_return
     settle_return >> [return_node, approve_return_second, escalate, settle_run]

@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 from breakfix.act import repair
+from breakfix.act.checks import Load, LoadKind, start_load
 from breakfix.act.guard import Expected
 from breakfix.act.pod_repairs import PodRepairs
 from breakfix.act.pods import REBOOTED_ALREADY, PodSettings
@@ -39,8 +40,9 @@ def settled(world: World, step, action: Action):
 
 
 def diag(world: World, **more):
-    options = {"level": 2, "gpus": 8, **more}
-    return repair.run_diag(world.acting, world.case, EXPECTED, SETTINGS, **options)
+    load = Load(LoadKind.DIAG, gpus=8, level=more.get("level", 2))
+    name = repair.step_name(world.acting, world.case, "diag")
+    return start_load(world.acting, world.case, EXPECTED, SETTINGS, load=load, name=name)
 
 
 def restart_plugin(world: World):

@@ -1,5 +1,4 @@
-"""Repairs of a node, whoever does them, and the diagnostic. A step is dispatched here and settled
-on evidence.
+"""Repairs of a node, whoever does them. A step is dispatched here and settled on evidence.
 
 The intention is on record before the effect. `dispatched` says that it was asked for, no more;
 `settle` says what became of it, or None while nothing can be said.
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from breakfix.act import guard, marks, pods, steps
+from breakfix.act import guard, marks, steps
 from breakfix.act.guard import Acting, Expected
 from breakfix.act.pod_repairs import PodRepairs
 from breakfix.act.pod_repairs import pod_of as pod_of_handle
@@ -241,39 +240,6 @@ def give_up(acting: Acting, case: Case, step: Step, why: str) -> Step:
     if step.status not in _PENDING:
         return step
     return steps.finish(acting, case, step.name, StepStatus.UNKNOWN, {"text": why})
-
-
-# --------------------------------------------------------------------------- the diagnostic
-
-
-def run_diag(
-    acting: Acting,
-    case: Case,
-    expected: Expected,
-    settings: PodSettings,
-    *,
-    level: int,
-    gpus: int,
-    nth: int = 1,
-) -> Step:
-    """Dispatch DCGM's diagnostic at that level (1-4) over all `gpus` GPUs of the node."""
-    name = step_name(acting, case, steps.DIAG, nth)
-    node = guard.check(acting, case, name, replace(expected, is_recovery=True))
-    manifest = pods.diag_pod(case, name, node, level=level, gpus=gpus, settings=settings)
-    detail = {"level": level, "gpus": gpus, "boot_id": node.boot_id}
-    return _create_pod(acting, case, name, manifest, detail)
-
-
-def _create_pod(
-    acting: Acting, case: Case, name: str, manifest: Mapping[str, Any], detail: Mapping[str, Any]
-) -> Step:
-    """Begin, then create the pod unless it is there; a settled step is returned as it is."""
-    namespace, pod = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-    step, _ = steps.begin(acting, case, name, {**detail, "pod": f"{namespace}/{pod}"})
-    if step.status in _PENDING:
-        acting.cluster.ensure_namespace(namespace)
-        acting.cluster.create_pod(manifest)
-    return step
 
 
 # --------------------------------------------------------------------------- pods taken back

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from breakfix.act.quarantine import quarantine, release, was_released
 from breakfix.errors import NotFound, Refused
-from breakfix.flow import validation
+from breakfix.flow import load_checks, validation
 from breakfix.flow.answers import (
     ask_before_repair,
     ask_before_return,
@@ -36,6 +36,7 @@ from breakfix.flow.endings import (
     refused,
 )
 from breakfix.flow.guarding import RECOVERY, acting, disruption
+from breakfix.flow.proof import doubt_about_return
 from breakfix.flow.repairs import is_new_rung, run_repair
 from breakfix.flow.services import Services
 from breakfix.flow.stages import REPAIR_STAGES, Go, Stage, Wait, stage_of
@@ -162,25 +163,10 @@ def repair_stage(stage: Stage) -> StageFunction:
     return run
 
 
-def checked(check: StageFunction) -> StageFunction:
-    """A check that the node did not pass leads to the next rung, which may be the end."""
-
-    def run(services: Services, case: Case) -> Go | Wait:
-        return _not_passed(check(services, case))
-
-    return run
-
-
-def _not_passed(result: Go | Wait) -> Go | Wait:
-    if isinstance(result, Go) and result.to is Stage.ESCALATE:
-        return Go(Stage.NEXT_RUNG, result.note)
-    return result
-
-
-def diag_stage(services: Services, case: Case) -> Go | Wait:
+def signals_stage(services: Services, case: Case) -> Go | Wait:
     """The last check; when it passes, the question of the return."""
-    outcome = validation.run_diag(services, case)
-    return ask_before_return(services, case) if outcome is None else _not_passed(outcome)
+    outcome = validation.check_signals(services, case)
+    return ask_before_return(services, case) if outcome is None else outcome
 
 
 # --------------------------------------------------------------------------- return
@@ -195,7 +181,7 @@ def return_node(services: Services, case: Case) -> Go | Wait:
         return Go(Stage.SETTLE_RUN, "returned already")
     if not was_released(acting(services), case):
         require_approved_return(services, case)
-        doubt = validation.doubt_about_return(services, case)
+        doubt = doubt_about_return(services, case)
         if doubt:
             return Go(Stage.SETTLE_RUN, f"{doubt}: it stays out, and the next run validates again")
     release(acting(services), case, RECOVERY, NodeState.RETURNING)
@@ -221,8 +207,10 @@ _STATES: Mapping[Stage, frozenset[NodeState]] = {
     Stage.DRAIN: frozenset({NodeState.QUARANTINED}),
     **dict.fromkeys(REPAIR_STAGES, _REPAIRABLE),
     Stage.CHECK_GPUS: _UNDER_CHECK,
-    Stage.CHECK_SIGNALS: _UNDER_CHECK,
+    Stage.CHECK_OPERATOR: _UNDER_CHECK,
     Stage.RUN_DIAG: _UNDER_CHECK,
+    Stage.RUN_BANDWIDTH: _UNDER_CHECK,
+    Stage.CHECK_SIGNALS: _UNDER_CHECK,
     Stage.NEXT_RUNG: frozenset({NodeState.REPAIRING, NodeState.VALIDATING}),
     Stage.RETURN_NODE: frozenset({NodeState.VALIDATING, NodeState.RETURNING}),
 }
@@ -231,9 +219,11 @@ STAGES: Mapping[Stage, StageFunction] = {
     Stage.BEGIN: begin,
     Stage.DRAIN: drain_stage,
     **{stage: repair_stage(stage) for stage in REPAIR_STAGES},
-    Stage.CHECK_GPUS: checked(validation.check_gpus),
-    Stage.CHECK_SIGNALS: checked(validation.check_signals),
-    Stage.RUN_DIAG: diag_stage,
+    Stage.CHECK_GPUS: validation.check_gpus,
+    Stage.CHECK_OPERATOR: validation.check_operator,
+    Stage.RUN_DIAG: load_checks.run_diag,
+    Stage.RUN_BANDWIDTH: load_checks.run_bandwidth,
+    Stage.CHECK_SIGNALS: signals_stage,
     Stage.NEXT_RUNG: next_rung,
     Stage.RETURN_NODE: return_node,
     Stage.ESCALATE: escalate,

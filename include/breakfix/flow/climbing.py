@@ -9,6 +9,7 @@ from __future__ import annotations
 from breakfix.act.guard import halt_level
 from breakfix.act.repair import known_boot_id, withdraw_pods
 from breakfix.flow.endings import ACTOR, escalation
+from breakfix.flow.gates import REMEDY, remedy_asked
 from breakfix.flow.guarding import acting
 from breakfix.flow.lemons import lemon_words
 from breakfix.flow.providers import available
@@ -27,11 +28,14 @@ from breakfix.model import (
     Intent,
     NodeRecord,
     NodeState,
-    Outcome,
     Step,
     StepStatus,
 )
 from breakfix.ports import Rung
+from breakfix.verify import Remedy
+
+#: A step that did not show what it should.
+_NOT_WELL = frozenset({StepStatus.FAILED, StepStatus.UNKNOWN})
 
 
 def next_rung(services: Services, case: Case) -> Go:
@@ -60,41 +64,61 @@ def next_rung(services: Services, case: Case) -> Go:
 
 
 def _what_failed(services: Services, case: Case) -> Step | None:
-    """The repair, or the check after it, that shows a broken node; None where nothing is shown.
-
-    What could not be told of a node, or of a repair, is no reason to do more to it.
-    """
+    """The repair, or the check after it, that was not what it should be; None where none is."""
     if case.state is NodeState.REPAIRING:
         step = current_step(services, case)
-        is_ended = step is not None and step.status in {StepStatus.FAILED, StepStatus.UNKNOWN}
-        return step if is_ended else None
-    for step in reversed(services.book.steps(case.id)):
-        is_check = step.fence == case.fence and step.status is StepStatus.FAILED
-        if is_check and "outcome" in step.detail:
-            return step if step.detail["outcome"] == Outcome.NOT_FIXED else None
-    return None
+        return step if step is not None and step.status in _NOT_WELL else None
+    checks = [
+        s
+        for s in services.book.steps(case.id)
+        if s.fence == case.fence and s.status in _NOT_WELL and REMEDY in s.detail
+    ]
+    return max(checks, key=lambda s: s.ended_at or s.started_at, default=None)
 
 
 def _wanted(services: Services, case: Case, failed: Step) -> tuple[Action, str]:
     """The next rung, and why it is not to be tried ("" when it is)."""
-    rule, limits = services.policy.class_rule(case.failure_class), services.policy.limits
+    limits, record = services.policy.limits, _record(services, case)
     if case.fence >= limits.max_runs:
         return case.action, f"{case.fence} runs did not finish it"
-    record = _record(services, case)
-    action = rule.action_for(record.attempts + 1, record.repairs)
-    exhausted = _exhausted(services, case, record)
-    if exhausted and action is not Action.OPEN_VENDOR_CASE:
-        action = rule.hardware(record.repairs)
-    tried = ", ".join(a for a in RUNGS if record.repairs.get(a)) or "nothing"
+    remedy = remedy_asked(failed) if case.state is NodeState.VALIDATING else Remedy.NEXT_RUNG
+    if remedy is Remedy.PERSON:
+        return case.action, "no repair is justified by that: a person must look"
+    action, why = _rung_after(services, case, record, remedy)
     if action not in REPAIRS:
-        return action, f"{exhausted or 'the ladder has no further rung'} (tried: {tried})"
-    if rule.mode not in ("approve", "auto"):
-        return action, f"{action} would be next; policy mode of {case.failure_class} is {rule.mode}"
+        tried = ", ".join(a for a in RUNGS if record.repairs.get(a)) or "nothing"
+        return action, f"{why} (tried: {tried})"
+    return action, _why_not(services, case, failed, action)
+
+
+def _rung_after(
+    services: Services, case: Case, record: NodeRecord, remedy: Remedy
+) -> tuple[Action, str]:
+    """One rung up. At the ladder's end what the check itself asks for may be done once more, where
+    the ladder names it.
+    """
+    rule = services.policy.class_rule(case.failure_class)
+    exhausted = _exhausted(services, case, record)
+    if remedy is Remedy.HOLD_FOR_HARDWARE or exhausted:
+        why = exhausted or "the check says that it is the hardware"
+        return rule.hardware(record.repairs), why
+    action = rule.action_for(record.attempts + 1, record.repairs)
+    asked = remedy.action
+    if action not in REPAIRS - {Action.OPEN_VENDOR_CASE} and asked in rule.ladder:
+        return asked or action, ""
+    return action, "the ladder has no further rung"
+
+
+def _why_not(services: Services, case: Case, failed: Step, action: Action) -> str:
+    mode = services.policy.class_rule(case.failure_class).mode
+    if mode not in ("approve", "auto"):
+        return f"{action} would be next; policy mode of {case.failure_class} is {mode}"
     if action not in available(services):
-        return action, f"{action} would be next, and nobody is configured to do it"
-    if failed.status is StepStatus.UNKNOWN and not _is_safe_after(failed, action):
-        return action, f"{action} would be next, but what {case.action} did is not known"
-    return action, ""
+        return f"{action} would be next, and nobody is configured to do it"
+    is_unclear = case.state is NodeState.REPAIRING and failed.status is StepStatus.UNKNOWN
+    if is_unclear and not _is_safe_after(failed, action):
+        return f"{action} would be next, but what {case.action} did is not known"
+    return ""
 
 
 def _is_safe_after(unknown: Step, action: Action) -> bool:

@@ -35,8 +35,10 @@ class Stage(StrEnum):
     REPLACE_NODE = "replace_node"
     OPEN_VENDOR_CASE = "open_vendor_case"
     CHECK_GPUS = "check_gpus"
-    CHECK_SIGNALS = "check_signals"
+    CHECK_OPERATOR = "check_operator"
     RUN_DIAG = "run_diag"
+    RUN_BANDWIDTH = "run_bandwidth"
+    CHECK_SIGNALS = "check_signals"
     APPROVE_RETURN = "approve_return"  # a question
     SETTLE_RETURN = "settle_return"
     APPROVE_RETURN_SECOND = "approve_return_second"  # a question, to another person
