@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -52,16 +53,25 @@ def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
     sweep_id = ledger.record_sweep(assessment.judgement, assessment.plan, actor=actor, now=now)
     soak_returned(services, assessment, actor=ACTOR)
     ended = tuple(_end_watches(services, assessment))
-    cases: list[Case] = []
-    refusals = list(assessment.plan.refusals)
     world = world_of(services, assessment)
-    for intent in assessment.plan.intents:
-        outcome = admit(services, intent, world, requester=actor)
+    cases, refused = take_out(services, assessment.plan.intents, world, requester=actor)
+    refusals = (*assessment.plan.refusals, *refused)
+    return SweepResult(assessment, sweep_id, tuple(cases), refusals, ended)
+
+
+def take_out(
+    services: Services, intents: Sequence[Intent], world: World, *, requester: str
+) -> tuple[list[Case], list[Refusal]]:
+    """Admit each node and quarantine it; the cases that were opened, and what admission refused."""
+    cases: list[Case] = []
+    refusals: list[Refusal] = []
+    for intent in intents:
+        outcome = admit(services, intent, world, requester=requester)
         if isinstance(outcome, Refusal):
             refusals.append(outcome)
         else:
             cases.append(outcome)
-    return SweepResult(assessment, sweep_id, tuple(cases), tuple(refusals), ended)
+    return cases, refusals
 
 
 def admit(services: Services, intent: Intent, world: World, *, requester: str) -> Case | Refusal:
