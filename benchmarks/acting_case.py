@@ -23,6 +23,7 @@ from breakfix.policy import parse_policy
 from breakfix.settings import load_settings
 from breakfix.wiring import build_services, default_policy_text
 
+NODES = 1500  # of which half: 750
 #: Limits that allow it: what they cost is measured, not whether they say no.
 _POLICY = """
 version: bench

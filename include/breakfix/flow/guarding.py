@@ -5,7 +5,7 @@ limits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from breakfix.act.guard import Acting, Beside, Expected
@@ -35,12 +35,20 @@ T = TypeVar("T")
 RECOVERY = Expected(is_recovery=True)
 
 
+_GATHER_S = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class SideBySide:
     """What quarantines that run side by side read together; see `resilience.together`."""
 
-    acts: Beside = field(default_factory=Beside)
-    world: Together[World] = field(default_factory=Together)
+    acts: Beside
+    world: Together[World]
+
+    @classmethod
+    def of(cls, number: int) -> SideBySide:
+        """For so many at a time. A look at the cluster is dear: it waits for all of them a bit."""
+        return cls(Beside(), Together(size=number, gather_s=_GATHER_S))
 
 
 def acting(services: Services, beside: SideBySide | None = None) -> Acting:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from breakfix.act.guard import halt_level
 from breakfix.act.ownership import check_ownership
@@ -73,14 +74,14 @@ def take_out(
     """
     cases: list[Case] = []
     refusals: list[Refusal] = []
-    beside, at_once = SideBySide(), services.settings.acts_at_once
+    at_once = services.settings.acts_at_once
     with ThreadPoolExecutor(at_once, "quarantine") as pool:
         for start in range(0, len(intents), at_once * _ROUNDS):
             batch = intents[start : start + at_once * _ROUNDS]
             outcomes = [_open(services, i, world, requester=requester) for i in batch]
             opened = [c for c in outcomes if isinstance(c, Case)]
-            for _ in pool.map(lambda case: _quarantine(services, case, beside), opened):
-                pass
+            beside = SideBySide.of(min(at_once, len(opened)))
+            list(pool.map(partial(_quarantine, services, beside=beside), opened))
             cases += opened
             refusals += [r for r in outcomes if isinstance(r, Refusal)]
     return cases, refusals
