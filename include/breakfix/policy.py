@@ -19,7 +19,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    field_serializer,
     field_validator,
     model_validator,
 )
@@ -36,7 +35,9 @@ from breakfix.model import (
     SignalMode,
     digest,
 )
+from breakfix.policy_approvals import Approvals as Approvals  # noqa: PLC0414 - of its words
 from breakfix.policy_canary import CanaryRules
+from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
@@ -412,21 +413,6 @@ class Timing(_Rule):
     boot_grace_s: Seconds = Field(600.0, alias="boot_grace")
 
 
-class Approvals(_Rule):
-    """Who may say yes, and to what."""
-
-    approvers: tuple[str, ...] = ()  # empty: nobody may approve
-    ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
-    gang_gpus: int = Field(
-        0, ge=0, description="A gang on several nodes that is larger is asked about in every mode"
-    )
-
-    @field_serializer("ask_before")
-    def _in_order(self, value: frozenset[str]) -> list[str]:
-        """A set has another order in every process; the policy's hash must not."""
-        return sorted(value)
-
-
 class Bar(_Rule):
     """How many labels, and what share of them right, something asks for."""
 
@@ -482,6 +468,7 @@ class Policy(_Rule):
     common_cause: CommonCause
     drain: Drain = Drain()
     timing: Timing = Timing()
+    validation: ValidationRules = ValidationRules()
     approvals: Approvals = Approvals()
     canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()

@@ -21,10 +21,12 @@ from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import (
     Action,
+    Approval,
     Case,
     CaseEnd,
     Decision,
     NodeState,
+    Purpose,
     RefusalReason,
     StepStatus,
 )
@@ -199,7 +201,7 @@ def complete_ending(services: Services, case: Case) -> Go:
     return give_up(services, case, end, text, actor=actor, releases=releases)
 
 
-def _own_marks(services: Services) -> Acting:
+def own_marks(services: Services) -> Acting:
     """To take back or relabel what is ours: "hands off" asks for that, so it does not forbid it.
 
     Kill switch, fence, hold, ownership and the node's identity hold it as ever.
@@ -220,7 +222,7 @@ def _own_marks(services: Services) -> Acting:
 def _let_go(services: Services, case: Case) -> None:
     """Give the node back as it was before us, and take every mark off."""
     try:
-        release(_own_marks(services), case, RECOVERY, NodeState.HEALTHY)
+        release(own_marks(services), case, RECOVERY, NodeState.HEALTHY)
     except Refused as e:
         if e.reason in _NOT_NOW:
             raise
@@ -266,7 +268,7 @@ def escalate(services: Services, case: Case, *, actor: str = ACTOR, reason: str 
     reason = reason or why_escalated(services, case)
     withdraw_pods(acting(services), case)
     try:
-        set_state_label(_own_marks(services), case, NodeState.ESCALATED)
+        set_state_label(own_marks(services), case, NodeState.ESCALATED)
     except Refused as e:
         if e.reason in _NOT_NOW:
             raise
@@ -288,10 +290,7 @@ def why_escalated(services: Services, case: Case) -> str:
     failed.
     """
     for approval in reversed(services.book.approvals(case.id)):
-        if approval.fence == case.fence and approval.decision in {
-            Decision.REFUSED,
-            Decision.EXPIRED,
-        }:
+        if _is_no(approval, case):
             who = approval.approver or "nobody"
             return f"{approval.purpose} {approval.decision} by {who}"
     refusal = last_refused_return(services, case)
@@ -303,6 +302,14 @@ def why_escalated(services: Services, case: Case) -> str:
     if case.action is Action.HOLD_FOR_HARDWARE:
         return f"{case.failure_class}, attempt {case.attempt}: held for hardware"
     return f"{case.failure_class}: no further automatic step"
+
+
+def _is_no(approval: Approval, case: Case) -> bool:
+    """Not answered with a yes at this fence; a refused plan stays refused at every fence."""
+    if approval.fence == case.fence:
+        return approval.decision in {Decision.REFUSED, Decision.EXPIRED}
+    is_plan = approval.purpose is Purpose.REPAIR and approval.plan_hash == case.plan_hash
+    return is_plan and approval.decision is Decision.REFUSED
 
 
 def abort_case(services: Services, case_id: str, *, actor: str, reason: str) -> str:

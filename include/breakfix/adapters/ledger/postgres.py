@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from breakfix.adapters.ledger import (
     admission,
@@ -16,9 +16,12 @@ from breakfix.adapters.ledger import (
     approvals,
     audit,
     cases,
+    figures,
+    given_answers,
     halts,
     labellings,
     learning_reports,
+    leases,
     nodes,
     reviews,
     rules,
@@ -32,12 +35,13 @@ from breakfix.adapters.ledger.review_rules import Said
 from breakfix.adapters.ledger.tables import meta
 from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.model import (
+    Answer,
     Approval,
     AuditEntry,
     Case,
     CaseEnd,
-    Decision,
     FailureClass,
+    GivenAnswer,
     HaltLevel,
     Intent,
     Judgement,
@@ -51,7 +55,7 @@ from breakfix.model import (
     Step,
     StepStatus,
 )
-from breakfix.ports import Limit, ReviewItem
+from breakfix.ports import Answered, Figures, Lease, Limit, ReviewItem, Settle
 
 Rule = Callable[[Case], Case]
 
@@ -112,9 +116,17 @@ class PostgresLedger:
     def case(self, case_id: str) -> Case:
         return self._db.read(lambda c: cases.load(c, self.cluster, case_id))
 
-    def cases(self, *, open_only: bool = False, node: str | None = None) -> Sequence[Case]:
+    def cases(
+        self,
+        *,
+        open_only: bool = False,
+        node: str | None = None,
+        opened_since: datetime | None = None,
+    ) -> Sequence[Case]:
         return self._db.read(
-            lambda c: cases.list_cases(c, self.cluster, open_only=open_only, node=node)
+            lambda c: cases.list_cases(
+                c, self.cluster, open_only=open_only, node=node, opened_since=opened_since
+            )
         )
 
     def move(
@@ -171,6 +183,16 @@ class PostgresLedger:
         rule = partial(rules.unheld, now=now)
         return self._change(case_id, rule, Change("case.unheld", actor, reason, now))
 
+    def reopen(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
+        what = Change("case.reopened", actor, reason, now)
+        return self._db.run(lambda c: cases.reopen(c, self.cluster, case_id, what))
+
+    def leases(self) -> Sequence[Lease]:
+        return self._db.run(lambda c: leases.list_leases(c, self.cluster))
+
+    def mend_leases(self, *, actor: str, now: datetime) -> Sequence[str]:
+        return self._db.run(lambda c: leases.mend(c, self.cluster, actor=actor, now=now))
+
     def _change(self, case_id: str, rule: Rule, what: Change) -> Case:
         return self._db.run(lambda c: cases.change(c, self.cluster, case_id, rule, what))
 
@@ -204,6 +226,10 @@ class PostgresLedger:
 
     # ---------------------------------------------------------------- approvals
 
+    @cached_property
+    def role(self) -> str:
+        return self._db.run(lambda c: str(c.execute(select(func.session_user())).scalar_one()))
+
     def ask(
         self,
         case_id: str,
@@ -213,29 +239,32 @@ class PostgresLedger:
         plan_hash: str,
         expires_at: datetime,
         now: datetime,
+        needed: int = 1,
     ) -> Approval:
         question = approvals.Question(self.cluster, case_id, fence, purpose, plan_hash)
-        return self._db.run(lambda c: approvals.ask(c, question, expires_at=expires_at, now=now))
+        return self._db.run(
+            lambda c: approvals.ask(c, question, expires_at=expires_at, now=now, needed=needed)
+        )
 
-    def decide(
+    def answer(
         self,
         case_id: str,
         fence: int,
         purpose: Purpose,
-        decision: Decision,
+        answers: Sequence[Answer],
         *,
-        approver: str,
-        channel: str,
-        note: str,
         plan_hash: str,
+        settle: Settle,
         now: datetime,
-    ) -> Approval:
+    ) -> Answered:
         question = approvals.Question(self.cluster, case_id, fence, purpose, plan_hash)
-        return self._db.run(
-            lambda c: approvals.decide(
-                c, question, decision, approver=approver, channel=channel, note=note, now=now
-            )
-        )
+        return self._db.run(lambda c: approvals.answer(c, question, answers, settle, now=now))
+
+    def answers(self, case_id: str) -> Sequence[GivenAnswer]:
+        return self._db.run(lambda c: given_answers.of_case(c, self.cluster, case_id))
+
+    def questions(self) -> Sequence[Approval]:
+        return self._db.run(lambda c: approvals.open_questions(c, self.cluster))
 
     def approvals(self, case_id: str) -> Sequence[Approval]:
         return self._db.run(lambda c: approvals.list_approvals(c, self.cluster, case_id))
@@ -334,6 +363,9 @@ class PostgresLedger:
 
     def reports(self, *, limit: int = 30) -> Sequence[Mapping[str, Any]]:
         return self._db.run(lambda c: learning_reports.newest(c, self.cluster, limit=limit))
+
+    def figures(self) -> Figures:
+        return self._db.run_snapshot(lambda c: figures.figures(c, self.cluster))
 
     # ---------------------------------------------------------------- kill switch
 
