@@ -37,6 +37,7 @@ from breakfix.model import (
     digest,
 )
 from breakfix.policy_canary import CanaryRules
+from breakfix.policy_recovery import Mirror, Recovery
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
@@ -483,6 +484,8 @@ class Policy(_Rule):
     drain: Drain = Drain()
     timing: Timing = Timing()
     approvals: Approvals = Approvals()
+    recovery: Recovery = Recovery()
+    mirror: Mirror = Mirror()
     canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")
