@@ -38,6 +38,7 @@ from breakfix.model import (
 from breakfix.policy_approvals import Approvals as Approvals  # noqa: PLC0414 - of its words
 from breakfix.policy_canary import CanaryRules
 from breakfix.policy_recovery import Mirror, Recovery
+from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
@@ -468,6 +469,7 @@ class Policy(_Rule):
     common_cause: CommonCause
     drain: Drain = Drain()
     timing: Timing = Timing()
+    validation: ValidationRules = ValidationRules()
     approvals: Approvals = Approvals()
     recovery: Recovery = Recovery()
     mirror: Mirror = Mirror()
