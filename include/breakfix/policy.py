@@ -39,6 +39,7 @@ from breakfix.model import (
 )
 from breakfix.policy_approvals import Approvals as Approvals  # noqa: PLC0414 - of its words
 from breakfix.policy_canary import CanaryRules
+from breakfix.policy_recovery import Mirror, Recovery
 from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
@@ -513,6 +514,8 @@ class Policy(_Rule):
     timing: Timing = Timing()
     validation: ValidationRules = ValidationRules()
     approvals: Approvals = Approvals()
+    recovery: Recovery = Recovery()
+    mirror: Mirror = Mirror()
     canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")
