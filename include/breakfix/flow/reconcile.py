@@ -19,9 +19,11 @@ from breakfix.act.ownership import check_ownership
 from breakfix.act.quarantine import clear_marks
 from breakfix.act.repair import withdraw_pods
 from breakfix.errors import BreakfixError, LedgerError, StaleFence
+from breakfix.flow.drain_endings import escalate_held, hold_is_old, why_goes_on
 from breakfix.flow.draining import drain_step
 from breakfix.flow.endings import escalate, give_up, is_ending
 from breakfix.flow.guarding import acting
+from breakfix.flow.holds import is_ours, let_go_on
 from breakfix.flow.services import Services
 from breakfix.model import (
     Action,
@@ -110,7 +112,11 @@ def _mend_case(services: Services, runs: CaseRuns, case: Case, found: _Pass) -> 
         text = "the node is gone" if node is None else "another node has the name now"
         withdraw_pods(acting(services), case)
         _end(services, case, CaseEnd.NODE_GONE, text, found.report)
-    elif case.held_by or found.halt is HaltLevel.ALL:
+    elif found.halt is HaltLevel.ALL:
+        return
+    elif is_ours(case):
+        _mend_hold(services, runs, case, found)
+    elif case.held_by:
         return
     elif _is_theirs(services, case, node):
         text = "a person took the node back"
@@ -118,6 +124,23 @@ def _mend_case(services: Services, runs: CaseRuns, case: Case, found: _Pass) -> 
         found.report.ended.append(case.id)
     elif _wants_run(services, case, found.live, found.halt):
         _start(services, runs, case, found.report)
+
+
+def _mend_hold(services: Services, runs: CaseRuns, case: Case, found: _Pass) -> None:
+    """A case that automation holds: taken back, forgotten by everybody, or free to go on."""
+    if _is_theirs(services, case, found.nodes[case.node]):
+        text = "a person took the node back"
+        let_go_on(services, case, actor=ACTOR, reason=text)
+        give_up(services, _take(services, case, text), CaseEnd.OVERRIDDEN, text, actor=ACTOR)
+        found.report.ended.append(case.id)
+    elif hold_is_old(services, case):
+        escalate_held(services, case, actor=ACTOR)
+        found.report.escalated.append(case.id)
+    elif found.halt is HaltLevel.NONE and not case.requester.startswith("cli:"):
+        why = why_goes_on(services, case)
+        if why:
+            let_go_on(services, case, actor=ACTOR, reason=why)
+            _start(services, runs, case, found.report)
 
 
 def _is_theirs(services: Services, case: Case, node: Node) -> bool:

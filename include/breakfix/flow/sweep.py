@@ -13,6 +13,7 @@ from breakfix.decide.soak import soak_of
 from breakfix.errors import BreakfixError, Refused
 from breakfix.flow.assessment import Assessment, assess, world_of
 from breakfix.flow.case import put_in_quarantine
+from breakfix.flow.drain_endings import give_back_recovered
 from breakfix.flow.services import Services
 from breakfix.flow.soak import soak_returned
 from breakfix.flow.validation import required_signals
@@ -51,6 +52,7 @@ def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
     now = services.clock.now()
     sweep_id = ledger.record_sweep(assessment.judgement, assessment.plan, actor=actor, now=now)
     soak_returned(services, assessment, actor=ACTOR)
+    give_back_recovered(services, assessment.judgement, actor=ACTOR)
     ended = tuple(_end_watches(services, assessment))
     cases: list[Case] = []
     refusals = list(assessment.plan.refusals)

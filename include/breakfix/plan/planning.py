@@ -25,6 +25,7 @@ from breakfix.model import (
     RefusalReason,
     Verdict,
 )
+from breakfix.plan.drain_ladder import ladders_in_words
 from breakfix.plan.gangs import gang_of
 from breakfix.plan.limits import (
     Candidate,
@@ -163,7 +164,11 @@ def impact_of(node: Node, world: World) -> Impact:
     alone = sum(p.gpus for p in pods if gang_of(p) is None)
     wide = tuple(str(g) for g in gangs if len(g.nodes - {node.name}) > 0)
     return Impact(
-        len(leaving), alone + sum(g.gpus for g in gangs), free_gpus_after(node, world), wide
+        len(leaving),
+        alone + sum(g.gpus for g in gangs),
+        free_gpus_after(node, world),
+        wide,
+        ladders_in_words(leaving.values()),
     )
 
 

@@ -68,8 +68,18 @@ def retried(
 def _wait_s(state: RetryCallState, *, first_s: float, longest_s: float) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     asked = getattr(error, "retry_after_s", None)
-    widest = min(longest_s, first_s * 2.0 ** (state.attempt_number - 1))
+    return backoff_s(state.attempt_number, first_s=first_s, longest_s=longest_s, asked_s=asked)
+
+
+def backoff_s(
+    tries: int, *, first_s: float, longest_s: float, asked_s: float | None = None
+) -> float:
+    """Seconds to wait after so many tries (1 or more), with full jitter.
+
+    `asked_s` is what the server asked for: no less than that, up to LONGEST_RETRY_AFTER_S.
+    """
+    widest = min(longest_s, first_s * 2.0 ** (tries - 1))
     jitter = random.uniform(0.0, widest)  # noqa: S311 no secret: it spreads callers
-    if asked is None:
+    if asked_s is None:
         return jitter
-    return min(float(asked), LONGEST_RETRY_AFTER_S) + min(jitter, 0.5)
+    return min(float(asked_s), LONGEST_RETRY_AFTER_S) + min(jitter, 0.5)
