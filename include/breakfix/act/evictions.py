@@ -103,7 +103,10 @@ class _Dispatch:
         self._pending[pool.submit(self._send, standing)] = standing
 
     def _next_place(self) -> float:
-        """When the next one may be sent. Places are taken half a second's worth at a time, so that few are lost when it ends."""
+        """When the next one may be sent.
+
+        Places are taken half a second's worth at a time, so that few are lost when the pass ends.
+        """
         per_s = self._drain.evictions_per_s
         if not self._places:
             count = min(len(self._queue), max(1, math.floor(per_s / 2)))

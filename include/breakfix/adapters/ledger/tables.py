@@ -33,6 +33,7 @@ from breakfix.model import (
     Purpose,
     StepStatus,
 )
+from breakfix.resilience.breaker import CircuitState
 
 SCHEMA = "breakfix"
 
@@ -262,6 +263,20 @@ change_advices = Table(
 
 #: When the next place of a shared rate is free.
 rates = Table("rates", metadata, _key("cluster"), _key("target"), _must("free_at", Instant))
+
+#: What processes tell one another of a dependency that failed; no row: it never did.
+circuits = Table(
+    "circuits",
+    metadata,
+    _key("cluster"),
+    _key("name"),
+    _must("state", Word(CircuitState)),
+    _must("failures", Integer),
+    _may("until", Instant),
+    _may("failed_at", Instant),
+    _must("error"),
+    _must("version", BigInteger),
+)
 
 plans = Table(
     "plans",
