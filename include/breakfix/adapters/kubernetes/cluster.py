@@ -187,7 +187,7 @@ class KubernetesCluster:
         annotations: Mapping[str, str],
         labels: Mapping[str, str],
     ) -> bool:
-        """The uid in the patch is its precondition: a pod with another one is left alone."""
+        """The uid in the patch makes the server refuse (422) one that meets another pod."""
         metadata = {"uid": uid, "annotations": dict(annotations), "labels": dict(labels)}
         try:
             self._api.write(
@@ -199,8 +199,8 @@ class KubernetesCluster:
             )
         except NotFound:
             return False
-        except Conflict as e:
-            if "UID in precondition" in str(e):
+        except ClusterError as e:
+            if "metadata.uid" in str(e) and "field is immutable" in str(e):
                 return False
             raise
         return True
