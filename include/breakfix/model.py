@@ -343,6 +343,7 @@ class Pod:
     exit_code: int = 0  # and what it left
     finalizers: tuple[str, ...] = ()  # who must let go before it is gone
     stops_by: datetime | None = None  # of a terminating pod: when its grace ends
+    init_waiting: str = ""  # the first init container that has not completed
 
     @property
     def controller(self) -> Owner | None:
