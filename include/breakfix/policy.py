@@ -38,6 +38,7 @@ from breakfix.model import (
 from breakfix.policy_approvals import Approvals as Approvals  # noqa: PLC0414 - of its words
 from breakfix.policy_canary import CanaryRules
 from breakfix.policy_drain import Drain as Drain  # noqa: PLC0414 - part of this module's words
+from breakfix.policy_recovery import Mirror, Recovery
 from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
@@ -460,6 +461,8 @@ class Policy(_Rule):
     timing: Timing = Timing()
     validation: ValidationRules = ValidationRules()
     approvals: Approvals = Approvals()
+    recovery: Recovery = Recovery()
+    mirror: Mirror = Mirror()
     canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")

@@ -21,6 +21,7 @@ from breakfix.flow import drift
 from breakfix.flow.drain_endings import escalate_held, hold_is_old
 from breakfix.flow.drift import ADOPTER, Drift, DriftKind, Seen, noted
 from breakfix.flow.endings import escalate, give_up, own_marks
+from breakfix.flow.giving_way import give_way, why_give_way
 from breakfix.flow.guarding import acting
 from breakfix.flow.holds import is_ours, let_go_on
 from breakfix.flow.services import Services
@@ -33,6 +34,7 @@ from breakfix.model import (
     Impact,
     Intent,
     Node,
+    NodeState,
     Refusal,
 )
 from breakfix.ports import CaseRuns
@@ -198,6 +200,19 @@ def _run_next(work: _Pass, case: Case) -> None:
     work.report.started.append(taken.run_id)
 
 
+def _gives_way(work: _Pass, found: Drift) -> None:
+    """The fence moves first: the run that waits for a yes does nothing with a late one."""
+    case = work.case(found)
+    if not case.is_open or not why_give_way(work.services, case):
+        return
+    give_way(work.services, _take(work, case, found.found), actor=work.actor)
+    after = work.case(found)
+    if after.end is CaseEnd.ESCALATED:
+        work.report.escalated.append(case.id)
+    elif not after.is_open:
+        work.report.ended.append(case.id)
+
+
 def _label_differs(work: _Pass, found: Drift) -> None:
     case = work.case(found)
     if case.end is CaseEnd.ESCALATED:
@@ -290,7 +305,7 @@ def _adopt(work: _Pass, node: Node, why: str) -> None:
 
 def _adoption_cut(work: _Pass, found: Drift) -> None:
     case = work.case(found)
-    if case.is_open and case.requester == ADOPTER:
+    if case.is_open and case.requester == ADOPTER and case.state is NodeState.QUARANTINED:
         _escalate_adopted(work, case)
 
 
@@ -327,6 +342,7 @@ _MENDS: Mapping[DriftKind, Callable[[_Pass, Drift], None]] = {
     DriftKind.NO_RUN: _no_run,
     DriftKind.HOLD_OVER: _hold_over,
     DriftKind.HOLD_OLD: _hold_old,
+    DriftKind.GIVES_WAY: _gives_way,
     DriftKind.ADOPTION_CUT: _adoption_cut,
     DriftKind.LABEL_DIFFERS: _label_differs,
     DriftKind.ESCALATION_OVER: _escalation_over,
