@@ -1,4 +1,4 @@
-"""Repairs that are done and did not help, validations that cannot be made, nodes that are others."""
+"""Repairs that did not help, validations that cannot be made, nodes that are others by now."""
 
 from __future__ import annotations
 
