@@ -22,6 +22,7 @@ from breakfix.cohorts import ChangeAdvice
 from breakfix.errors import LedgerError
 from breakfix.model import CaseEnd, Decision, HaltLevel, NodeState, Refusal, Step, StepStatus
 from breakfix.ports import Answered, Figures, Lease, OpenQuestion, ReviewItem
+from breakfix.resilience.rate import reserved
 
 
 def atomic(method):
@@ -57,6 +58,16 @@ class FakeLedger:
         self._swept_refusals = set()
         self._advices = []
         self._labellings, self._reports = [], {}
+        self._rates, self.clock = {}, None  # None: the wall's
+
+    # -- rates
+    @atomic
+    def reserve(self, target, *, count, per_s):
+        now = self.clock.now() if self.clock else datetime.now(UTC)
+        wait_s, self._rates[target] = reserved(
+            self._rates.get(target), now, count=count, per_s=per_s
+        )
+        return wait_s
 
     # -- admission
     @atomic

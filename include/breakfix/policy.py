@@ -37,6 +37,9 @@ from breakfix.model import (
 )
 from breakfix.policy_approvals import Approvals as Approvals  # noqa: PLC0414 - of its words
 from breakfix.policy_canary import CanaryRules
+from breakfix.policy_drain import Drain as Drain  # noqa: PLC0414 - part of this module's words
+from breakfix.policy_recovery import Mirror, Recovery
+from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
@@ -384,17 +387,6 @@ class CommonCause(_Rule):
     )
 
 
-class Drain(_Rule):
-    """How pods are moved off a node."""
-
-    timeout_s: Seconds = Field(1800.0, alias="timeout")
-    poll_s: Seconds = Field(5.0, alias="poll")
-    evictions_per_s: float = Field(5.0, gt=0)
-    may_delete_disk_empty_dir: bool = False
-    may_delete_unmanaged: bool = False
-    grace_s: int = Field(-1, ge=-1, description="-1: the pod's own")
-
-
 class Timing(_Rule):
     """Deadlines of a case. Each has a next step; none is endless."""
 
@@ -467,7 +459,10 @@ class Policy(_Rule):
     common_cause: CommonCause
     drain: Drain = Drain()
     timing: Timing = Timing()
+    validation: ValidationRules = ValidationRules()
     approvals: Approvals = Approvals()
+    recovery: Recovery = Recovery()
+    mirror: Mirror = Mirror()
     canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from breakfix.act.quarantine import quarantine, release, was_released
 from breakfix.errors import NotFound, Refused
-from breakfix.flow import validation
+from breakfix.flow import load_checks, validation
 from breakfix.flow.answers import (
     ask_before_repair,
     ask_before_return,
@@ -23,7 +23,8 @@ from breakfix.flow.answers import (
     require_approved_return,
     settle_question,
 )
-from breakfix.flow.draining import drain_node, drain_step
+from breakfix.flow.drain_endings import drain_overdue
+from breakfix.flow.draining import Overdue, drain_node, drain_step
 from breakfix.flow.endings import (
     ACTOR,
     abort_case,
@@ -34,8 +35,11 @@ from breakfix.flow.endings import (
     node_gone,
     refused,
 )
-from breakfix.flow.guarding import RECOVERY, acting, disruption
+from breakfix.flow.giving_way import give_way
+from breakfix.flow.guarding import RECOVERY, SideBySide, acting, disruption
+from breakfix.flow.proof import doubt_about_return
 from breakfix.flow.repairs import run_repair
+from breakfix.flow.replaced import check_replaced
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait
 from breakfix.model import Action, Case, NodeState
@@ -77,7 +81,8 @@ def _run(services: Services, stage: Stage, case: Case) -> Go | Wait:
     if allowed is not None and case.state not in allowed:
         return Go(Stage.SETTLE_RUN, f"{stage} is not for a case that is {case.state}")
     try:
-        return STAGES[stage](services, case)
+        given_way = give_way(services, case, actor=ACTOR) if stage in _BEFORE_WORK else None
+        return given_way or STAGES[stage](services, case)
     except Refused as e:
         return refused(services, case, stage, e)
     except NotFound as e:
@@ -107,26 +112,37 @@ def begin(services: Services, case: Case) -> Go | Wait:
             return Go(Stage.SETTLE_RUN, f"nothing to do in state {case.state}")
 
 
-def put_in_quarantine(services: Services, case: Case, *, is_fresh: bool = False) -> None:
+def put_in_quarantine(
+    services: Services, case: Case, *, is_fresh: bool = False, beside: SideBySide | None = None
+) -> None:
     """Cordon, taint and label the node; no write when that is so already. Raises Refused.
 
-    `is_fresh`: the node was judged just now, so that its reason need not be asked again.
+    `is_fresh`: the node was judged just now, so that its reason need not be asked again. `beside`:
+    what it reads together with others that are taken out at the same time.
     """
-    expected = disruption(services, case, is_reason_fresh=is_fresh, guards=QUARANTINE_GUARDS)
-    quarantine(acting(services), case, expected)
+    expected = disruption(
+        services, case, is_reason_fresh=is_fresh, guards=QUARANTINE_GUARDS, beside=beside
+    )
+    quarantine(acting(services, beside), case, expected)
 
 
 # --------------------------------------------------------------------------- on the road
 
 
 def drain_stage(services: Services, case: Case) -> Go | Wait:
-    """Evict until nothing is left, within the deadline."""
+    """Each pod by its ladder until nothing is left, within the deadline; then a look whether they
+    are Ready elsewhere.
+    """
     is_begun = drain_step(services, case) is not None
     require_approved_repair(services, case, is_begun=is_begun)
     outcome = drain_node(services, case)
     if isinstance(outcome, Wait):
         return outcome
-    return _after_drain(case) if outcome else Go(Stage.ESCALATE, "drain overdue")
+    if isinstance(outcome, Overdue):
+        return drain_overdue(services, case, outcome)
+    drained = drain_step(services, case)
+    unlike_before = check_replaced(services, case, drained) if drained is not None else None
+    return _after_drain(case) if unlike_before is None else unlike_before
 
 
 def _after_drain(case: Case) -> Go:
@@ -158,9 +174,9 @@ def repair_stage(services: Services, case: Case) -> Go | Wait:
     return run_repair(services, case)
 
 
-def diag_stage(services: Services, case: Case) -> Go | Wait:
+def signals_stage(services: Services, case: Case) -> Go | Wait:
     """The last check; when it passes, the question of the return."""
-    outcome = validation.run_diag(services, case)
+    outcome = validation.check_signals(services, case)
     return ask_before_return(services, case) if outcome is None else outcome
 
 
@@ -176,9 +192,14 @@ def return_node(services: Services, case: Case) -> Go | Wait:
         return Go(Stage.SETTLE_RUN, "returned already")
     if not was_released(acting(services), case):
         require_approved_return(services, case)
-        doubt = validation.doubt_about_return(services, case)
+        doubt = doubt_about_return(services, case)
         if doubt:
             return Go(Stage.SETTLE_RUN, f"{doubt}: it stays out, and the next run validates again")
+    return put_back(services, case, actor=ACTOR, reason="validated and released")
+
+
+def put_back(services: Services, case: Case, *, actor: str, reason: str) -> Go:
+    """Release the node into its watch. Who calls this has asked whether it may go back."""
     release(acting(services), case, RECOVERY, NodeState.RETURNING)
     now = services.clock.now()
     until = now + timedelta(seconds=services.policy.timing.watch_s)
@@ -186,8 +207,8 @@ def return_node(services: Services, case: Case) -> Go | Wait:
         case.id,
         case.fence,
         NodeState.RETURNING,
-        actor=ACTOR,
-        reason="validated and released",
+        actor=actor,
+        reason=reason,
         now=now,
         deadline=until,
     )
@@ -204,10 +225,15 @@ _STATES: Mapping[Stage, frozenset[NodeState]] = {
     Stage.RESET_GPU: _REPAIRABLE,
     Stage.REBOOT_NODE: _REPAIRABLE,
     Stage.CHECK_GPUS: _UNDER_CHECK,
-    Stage.CHECK_SIGNALS: _UNDER_CHECK,
+    Stage.CHECK_OPERATOR: _UNDER_CHECK,
     Stage.RUN_DIAG: _UNDER_CHECK,
+    Stage.RUN_BANDWIDTH: _UNDER_CHECK,
+    Stage.CHECK_SIGNALS: _UNDER_CHECK,
     Stage.RETURN_NODE: frozenset({NodeState.VALIDATING, NodeState.RETURNING}),
 }
+
+#: Before these nothing but the quarantine was done: the last moment to leave it at that.
+_BEFORE_WORK = frozenset({Stage.BEGIN, Stage.DRAIN})
 
 STAGES: Mapping[Stage, StageFunction] = {
     Stage.BEGIN: begin,
@@ -216,8 +242,10 @@ STAGES: Mapping[Stage, StageFunction] = {
     Stage.RESET_GPU: repair_stage,
     Stage.REBOOT_NODE: repair_stage,
     Stage.CHECK_GPUS: validation.check_gpus,
-    Stage.CHECK_SIGNALS: validation.check_signals,
-    Stage.RUN_DIAG: diag_stage,
+    Stage.CHECK_OPERATOR: validation.check_operator,
+    Stage.RUN_DIAG: load_checks.run_diag,
+    Stage.RUN_BANDWIDTH: load_checks.run_bandwidth,
+    Stage.CHECK_SIGNALS: signals_stage,
     Stage.RETURN_NODE: return_node,
     Stage.ESCALATE: escalate,
 }

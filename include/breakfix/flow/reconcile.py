@@ -18,9 +18,12 @@ from breakfix.act.quarantine import clear_marks, set_state_label
 from breakfix.act.repair import withdraw_pods
 from breakfix.errors import NotFound
 from breakfix.flow import drift
+from breakfix.flow.drain_endings import escalate_held, hold_is_old
 from breakfix.flow.drift import ADOPTER, Drift, DriftKind, Seen, noted
 from breakfix.flow.endings import escalate, give_up, own_marks
+from breakfix.flow.giving_way import give_way, why_give_way
 from breakfix.flow.guarding import acting
+from breakfix.flow.holds import is_ours, let_go_on
 from breakfix.flow.services import Services
 from breakfix.model import (
     Action,
@@ -31,6 +34,7 @@ from breakfix.model import (
     Impact,
     Intent,
     Node,
+    NodeState,
     Refusal,
 )
 from breakfix.ports import CaseRuns
@@ -138,10 +142,12 @@ def _node_gone(work: _Pass, found: Drift) -> None:
 
 def _taken_back(work: _Pass, found: Drift) -> None:
     case, node = work.case(found), work.node(found.node)
-    if node is None or not case.is_open or case.held_by:
+    if node is None or not case.is_open or (case.held_by and not is_ours(case)):
         return
     if not drift.is_theirs(work.services, case, node):
         return
+    if case.held_by:
+        let_go_on(work.services, case, actor=work.actor, reason=found.found)
     give_up(
         work.services,
         _take(work, case, found.found),
@@ -157,7 +163,27 @@ def _no_run(work: _Pass, found: Drift) -> None:
     next.
     """
     case = work.case(found)
-    if work.runs is None or not case.is_open:
+    if case.is_open:
+        _run_next(work, case)
+
+
+def _hold_over(work: _Pass, found: Drift) -> None:
+    """What automation had waited for has come: the next run goes on from there."""
+    case = work.case(found)
+    if case.is_open and is_ours(case):
+        let_go_on(work.services, case, actor=work.actor, reason=found.found)
+        _run_next(work, case)
+
+
+def _hold_old(work: _Pass, found: Drift) -> None:
+    case = work.case(found)
+    if case.is_open and hold_is_old(work.services, case):
+        escalate_held(work.services, case, actor=work.actor)
+        work.report.escalated.append(case.id)
+
+
+def _run_next(work: _Pass, case: Case) -> None:
+    if work.runs is None:
         return
     if work.runs.start(case):
         work.report.started.append(case.run_id)
@@ -172,6 +198,19 @@ def _no_run(work: _Pass, found: Drift) -> None:
     taken = _take(work, case, "its run ended before the case did")
     work.runs.start(taken)
     work.report.started.append(taken.run_id)
+
+
+def _gives_way(work: _Pass, found: Drift) -> None:
+    """The fence moves first: the run that waits for a yes does nothing with a late one."""
+    case = work.case(found)
+    if not case.is_open or not why_give_way(work.services, case):
+        return
+    give_way(work.services, _take(work, case, found.found), actor=work.actor)
+    after = work.case(found)
+    if after.end is CaseEnd.ESCALATED:
+        work.report.escalated.append(case.id)
+    elif not after.is_open:
+        work.report.ended.append(case.id)
 
 
 def _label_differs(work: _Pass, found: Drift) -> None:
@@ -266,7 +305,7 @@ def _adopt(work: _Pass, node: Node, why: str) -> None:
 
 def _adoption_cut(work: _Pass, found: Drift) -> None:
     case = work.case(found)
-    if case.is_open and case.requester == ADOPTER:
+    if case.is_open and case.requester == ADOPTER and case.state is NodeState.QUARANTINED:
         _escalate_adopted(work, case)
 
 
@@ -301,6 +340,9 @@ _MENDS: Mapping[DriftKind, Callable[[_Pass, Drift], None]] = {
     DriftKind.NODE_REPLACED: _node_gone,
     DriftKind.TAKEN_BACK: _taken_back,
     DriftKind.NO_RUN: _no_run,
+    DriftKind.HOLD_OVER: _hold_over,
+    DriftKind.HOLD_OLD: _hold_old,
+    DriftKind.GIVES_WAY: _gives_way,
     DriftKind.ADOPTION_CUT: _adoption_cut,
     DriftKind.LABEL_DIFFERS: _label_differs,
     DriftKind.ESCALATION_OVER: _escalation_over,
