@@ -23,6 +23,7 @@ from breakfix.adapters.ledger import (
     learning_reports,
     leases,
     nodes,
+    rates,
     reviews,
     rules,
     steps,
@@ -55,7 +56,7 @@ from breakfix.model import (
     Step,
     StepStatus,
 )
-from breakfix.ports import Answered, Figures, Lease, Limit, ReviewItem, Settle
+from breakfix.ports import Answered, Figures, Lease, Limit, ReviewItem, Rung, Settle
 
 Rule = Callable[[Case], Case]
 
@@ -169,6 +170,12 @@ class PostgresLedger:
         rule = partial(rules.ended, fence=fence, end=end, reason=reason, now=now)
         return self._change(case_id, rule, Change("case.ended", actor, reason, now))
 
+    def climb(
+        self, case_id: str, fence: int, rung: Rung, *, actor: str, reason: str, now: datetime
+    ) -> Case:
+        rule = partial(rules.climbed, fence=fence, rung=rung, reason=reason, now=now)
+        return self._change(case_id, rule, Change("case.climbed", actor, reason, now))
+
     def take_over(
         self, case_id: str, fence: int, *, actor: str, reason: str, now: datetime
     ) -> Case:
@@ -223,6 +230,13 @@ class PostgresLedger:
 
     def steps(self, case_id: str) -> Sequence[Step]:
         return self._db.read(lambda c: steps.list_steps(c, self.cluster, case_id))
+
+    # ---------------------------------------------------------------- rates
+
+    def reserve(self, target: str, *, count: int, per_s: float) -> float:
+        return self._db.run(
+            lambda c: rates.reserve(c, self.cluster, target, count=count, per_s=per_s)
+        )
 
     # ---------------------------------------------------------------- approvals
 
