@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from breakfix.act import steps
 from breakfix.act.guard import Acting, Expected
 from breakfix.act.pods import PodSettings
 from breakfix.errors import Refused
@@ -93,8 +94,15 @@ def _limit_broken(
         case.action,
         services.clock.now(),
         is_by_person=bool(case.detail.get("is_by_hand")),
+        is_begun=drain_is_begun(services, case),
     )
     return first_refusal(candidate, look(services), guards)
+
+
+def drain_is_begun(services: Services, case: Case) -> bool:
+    """Whether pods were asked to go already, in the round that the case is in."""
+    known = services.book.steps(case.id)
+    return steps.step_named(known, f"{steps.DRAIN}-{steps.current_round(known)}") is not None
 
 
 def _reason_gone(services: Services, case: Case, node: Node) -> str:

@@ -13,7 +13,7 @@ from breakfix.adapters.ledger import cases as case_rows
 from breakfix.adapters.ledger.rules import REPAIR_STEP
 from breakfix.adapters.ledger.sweep_rules import ANSWERED, node_record
 from breakfix.adapters.ledger.tables import cases, node_states, steps
-from breakfix.model import CaseEnd, NodeRecord
+from breakfix.model import CaseEnd, FailureClass, NodeRecord
 
 
 def records(
@@ -28,7 +28,7 @@ def records(
         node: node_record(
             node,
             swept=swept.get(node),
-            attempts=attempts.get(node, 0),
+            attempts_by_class=attempts.get(node, {}),
             **last.get(node, {"last": None}),
             **history.get(node, {}),
         )
@@ -73,10 +73,12 @@ def _history(connection: Connection, cluster: str) -> dict[str, dict[str, Any]]:
     return {row["node"]: {k: v for k, v in row.items() if k != "node"} for row in rows}
 
 
-def _attempts(connection: Connection, cluster: str, since: datetime) -> dict[str, int]:
+def _attempts(
+    connection: Connection, cluster: str, since: datetime
+) -> dict[str, dict[FailureClass, int]]:
     """Repairs begun after `since`: one a case and attempt, however many steps it took."""
     repairs = (
-        select(cases.c.node, steps.c.case_id, steps.c.attempt)
+        select(cases.c.node, cases.c.failure_class, steps.c.case_id, steps.c.attempt)
         .join(cases, (cases.c.cluster == steps.c.cluster) & (cases.c.id == steps.c.case_id))
         .where(
             steps.c.cluster == cluster,
@@ -86,5 +88,8 @@ def _attempts(connection: Connection, cluster: str, since: datetime) -> dict[str
         .distinct()
         .subquery()
     )
-    query = select(repairs.c.node, func.count().label("attempts")).group_by(repairs.c.node)
-    return {row.node: row.attempts for row in connection.execute(query)}
+    key = (repairs.c.node, repairs.c.failure_class)
+    found: dict[str, dict[FailureClass, int]] = {}
+    for row in connection.execute(select(*key, func.count().label("n")).group_by(*key)):
+        found.setdefault(row.node, {})[row.failure_class] = row.n
+    return found

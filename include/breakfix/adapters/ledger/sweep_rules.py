@@ -11,6 +11,7 @@ from breakfix.adapters.ledger.review_rules import ReviewKey, Wanted, wanted_revi
 from breakfix.model import (
     Case,
     CaseEnd,
+    FailureClass,
     Incident,
     Judgement,
     NodeRecord,
@@ -74,7 +75,7 @@ def node_record(
     evidence_floor: datetime | None = None,
     last_ended_at: datetime | None = None,
     overridden_at: datetime | None = None,
-    attempts: int = 0,
+    attempts_by_class: Mapping[FailureClass, int] | None = None,
 ) -> NodeRecord:
     """What is known of a node: an open or escalated case says its state, else the sweep."""
     state, since = swept or (NodeState.HEALTHY, last_ended_at)
@@ -93,7 +94,8 @@ def node_record(
         since=since,
         last_case=last.id if last else "",
         evidence_floor=evidence_floor,
-        attempts=attempts,
+        attempts=sum((attempts_by_class or {}).values()),
+        attempts_by_class=attempts_by_class or {},
         last_ended_at=last_ended_at,
         overridden_at=overridden_at,
     )
