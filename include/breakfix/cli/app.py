@@ -6,11 +6,14 @@ import typer
 
 from breakfix.cli import (
     audit,
+    breaker,
     canary,
     cases,
     changes,
     drain,
+    emergency,
     judge,
+    limits,
     policy,
     replay,
     report,
@@ -38,5 +41,8 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
+app.command("limits")(limits.limits)
+app.add_typer(breaker.app, name="breaker")
+app.add_typer(emergency.app, name="emergency")
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from breakfix.errors import MetricsError
+from breakfix.errors import MetricsError, SettingsError
 from breakfix.model import FiringAlerts
 from breakfix.policy import Policy
 from breakfix.ports import Metrics
@@ -20,7 +20,7 @@ def read_alerts(metrics: Metrics, policy: Policy, *, at: datetime) -> FiringAler
         return None
     try:
         answer = metrics.query(QUERY, at=at)
-    except MetricsError as e:
+    except (MetricsError, SettingsError) as e:
         return FiringAlerts(error=str(e))
     serious = [w for w in answer.warnings if not w.startswith("PromQL info:")]
     if serious:

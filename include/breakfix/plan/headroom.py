@@ -80,6 +80,11 @@ class Headroom:
             to_place += self._to_move(node.name)
         return free - to_place - tally.pending
 
+    def free_now(self) -> dict[Group, int]:
+        """GPUs of every group that stay free as things are."""
+        tallies = {group: self._tally(group) for group in self._nodes}
+        return {g: t.total_free - t.total_to_place - t.pending for g, t in tallies.items()}
+
     def take(self, node: Node) -> None:
         """The plan takes it: later candidates find it gone, and its pods in need of a place."""
         tally = self._tally(group_of(node))
