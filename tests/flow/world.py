@@ -39,6 +39,8 @@ limits:
   out: {fleet: {share: 0.5}, pool: {nodes: 9}, sku: {nodes: 9}, rack: {nodes: 1}}
   cooldown: 0s
   max_runs: 4
+  breaker:  # tests of storms set it
+    most: {fleet: {at_least: 99}, pool: {at_least: 99}, sku: {at_least: 99}, rack: {at_least: 99}}
 drain: {timeout: 5m, poll: 5s}
 timing:
   approval_repair: 30m
