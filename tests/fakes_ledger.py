@@ -28,8 +28,8 @@ from breakfix.brakes import (
 )
 from breakfix.cohorts import ChangeAdvice
 from breakfix.errors import LedgerError
-from breakfix.model import CaseEnd, HaltLevel, NodeState, Refusal, Step, StepStatus
-from breakfix.ports import ReviewItem
+from breakfix.model import CaseEnd, Decision, HaltLevel, NodeState, Refusal, Step, StepStatus
+from breakfix.ports import Figures, Lease, OpenQuestion, ReviewItem
 
 
 def atomic(method):
@@ -111,11 +111,13 @@ class FakeLedger:
         return self._cases[case_id]
 
     @atomic
-    def cases(self, *, open_only=False, node=None):
+    def cases(self, *, open_only=False, node=None, opened_since=None):
         return tuple(
             c
             for c in sorted(self._cases.values(), key=lambda c: (c.opened_at, c.id))
-            if (c.is_open or not open_only) and node in {None, c.node}
+            if (c.is_open or not open_only)
+            and node in {None, c.node}
+            and (opened_since is None or c.opened_at >= opened_since)
         )
 
     @atomic
@@ -170,6 +172,36 @@ class FakeLedger:
         return self._change(
             "case.unheld", before, rules.unheld(before, now=now), actor, now, reason=reason
         )
+
+    @atomic
+    def reopen(self, case_id, *, actor, reason, now):
+        before = self.case(case_id)
+        newest = self.cases(node=before.node)[-1]
+        after = rules.reopened(before, newest=newest, reason=reason, now=now)
+        for scope in after.scopes:
+            self._leases[scope][after.node] = after.id
+        self._note("case.reopened", after.id, actor, now, reason=reason)
+        return self._put(after, now)
+
+    @atomic
+    def leases(self):
+        taken = [
+            Lease(scope, node, case_id, self._cases[case_id].updated_at)
+            for scope, held in self._leases.items()
+            for node, case_id in held.items()
+        ]
+        return tuple(sorted(taken, key=lambda x: (x.scope.kind, x.scope.value, x.node)))
+
+    @atomic
+    def mend_leases(self, *, actor, now):
+        drift = rules.lease_drift(self.cases(open_only=True), self.leases())
+        for lease in drift.wrong:
+            del self._leases[lease.scope][lease.node]
+        for lease in drift.missing:
+            self._leases[lease.scope][lease.node] = lease.case_id
+        if drift.told():
+            self._note("leases.mended", self.cluster, actor, now, changes=drift.told())
+        return drift.told()
 
     def _holds(self, case_id):
         return any(case_id in held.values() for held in self._leases.values())
@@ -534,6 +566,31 @@ class FakeLedger:
     @atomic
     def emergencies(self, *, limit=10):
         return tuple(reversed(self._emergencies[-limit:]))
+
+    # -- figures
+    @atomic
+    def figures(self):
+        open_now = {c.id: c for c in self.cases(open_only=True)}
+        return Figures(
+            swept_at=self._sweeps[-1][0].at if self._sweeps else None,
+            refusals=Counter(key[1] for key in self._swept_refusals),
+            leases={s: len(held) for s, held in self._leases.items() if held},
+            steps=tuple(
+                s
+                for s in self._steps.values()
+                if s.case_id in open_now and s.status is StepStatus.DISPATCHED
+            ),
+            questions=tuple(
+                OpenQuestion(a.case_id, a.purpose, a.asked_at, a.expires_at)
+                for a in self._approvals
+                if a.decision is Decision.PENDING
+                and a.case_id in open_now
+                and open_now[a.case_id].fence == a.fence
+            ),
+            reviews=sum(i.closed_at is None for i in self._reviews.values()),
+            incidents=len(self._incidents),
+            head=self.head(),
+        )
 
     # -- kill switch
     @atomic

@@ -9,13 +9,16 @@ BreakfixError
 │   │   ├── Conflict       somebody else changed it first: read again
 │   │   └── Forbidden      our credentials do not allow it
 │   ├── LedgerError        the ledger
-│   └── AirflowError       Airflow's public API
+│   ├── AirflowError       Airflow's public API
+│   └── CircuitOpen        failed so often that it is left alone for a while
 ├── Refused                a guardrail said no; carries the Refusal's reason
 │   └── StaleFence         the case changed hands
 └── IllegalTransition      the state machine does not know this way
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from breakfix.model import NodeState, RefusalReason
 
@@ -62,6 +65,17 @@ class LedgerError(SourceError):
 
 class AirflowError(SourceError):
     """Airflow's public API could not be asked."""
+
+
+class CircuitOpen(SourceError):
+    """Not asked, because it failed too often just now; `until` says when somebody may try.
+
+    Whoever needed the answer holds its act, and asks again then.
+    """
+
+    def __init__(self, message: str, *, until: datetime | None = None) -> None:
+        super().__init__(message, is_transient=True)
+        self.until = until
 
 
 class Refused(BreakfixError):

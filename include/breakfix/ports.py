@@ -227,6 +227,40 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """One slot of a scope, held by a node's case."""
+
+    scope: Scope
+    node: str
+    case_id: str
+    taken_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """A question of a case's present run that nobody has answered."""
+
+    case_id: str
+    purpose: Purpose
+    asked_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the ledger knows beside cases and nodes, counted at one instant."""
+
+    swept_at: datetime | None  # the newest sweep
+    refusals: Mapping[str, int]  # of the last sweep, by reason
+    leases: Mapping[Scope, int]  # slots taken
+    steps: tuple[Step, ...]  # of open cases: dispatched, and not seen to their end
+    questions: tuple[OpenQuestion, ...]
+    reviews: int  # items that are open
+    incidents: int
+    head: tuple[int, str]  # of the audit chain
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewItem:
     """Something for a person to look at, with its evidence as plain JSON values (`detail`).
 
@@ -300,7 +334,15 @@ class Ledger(Protocol):
         """Raises LedgerError when there is none."""
         ...
 
-    def cases(self, *, open_only: bool = False, node: str | None = None) -> Sequence[Case]: ...
+    def cases(
+        self,
+        *,
+        open_only: bool = False,
+        node: str | None = None,
+        opened_since: datetime | None = None,
+    ) -> Sequence[Case]:
+        """Oldest first; `opened_since` leaves out those opened before it."""
+        ...
 
     def move(
         self,
@@ -341,6 +383,22 @@ class Ledger(Protocol):
         self, case_id: str, fence: int, *, actor: str, reason: str, now: datetime
     ) -> Case:
         """The case at fence+1: what still runs with the old fence is refused from now on."""
+        ...
+
+    def reopen(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
+        """An escalated case goes on: VALIDATING, at the next fence, repaired as of `now`.
+
+        It holds its scopes again, whatever the limits say: its node has been out all along. Raises
+        LedgerError unless it is escalated still, and the newest case of its node.
+        """
+        ...
+
+    def leases(self) -> Sequence[Lease]:
+        """Every slot taken, by scope and node."""
+        ...
+
+    def mend_leases(self, *, actor: str, now: datetime) -> Sequence[str]:
+        """Make the slots what the open cases say, audited; what was changed, each in words."""
         ...
 
     def hold(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case: ...
@@ -554,6 +612,9 @@ class Ledger(Protocol):
 
     def emergencies(self, *, limit: int = 10) -> Sequence[Emergency]:
         """Newest first, those that ended included."""
+
+    def figures(self) -> Figures:
+        """What the metrics tell, of one instant."""
         ...
 
     # -- kill switch

@@ -17,6 +17,8 @@ from breakfix.errors import SettingsError
 from breakfix.flow.services import Services
 from breakfix.policy import Policy, parse_policy
 from breakfix.ports import Metrics, QueryResult
+from breakfix.resilience.breaker import CircuitStore
+from breakfix.resilience.circuits import CircuitsInMemory, SharedCircuits
 from breakfix.settings import Settings
 
 
@@ -46,8 +48,11 @@ def default_policy_text() -> str:
     return resources.files("breakfix").joinpath("policy.yaml").read_text(encoding="utf-8")
 
 
-def build_cluster(settings: Settings) -> KubernetesCluster:
-    """The Kubernetes API of BREAKFIX_KUBECONFIG, or the one this process runs in."""
+def build_cluster(settings: Settings, circuits: CircuitStore | None = None) -> KubernetesCluster:
+    """The Kubernetes API of BREAKFIX_KUBECONFIG, or the one this process runs in.
+
+    Without `circuits` no breaker stands before it: so it is for a person's own command.
+    """
     return connect(
         kubeconfig=settings.kubeconfig,
         context=settings.kube_context,
@@ -59,6 +64,7 @@ def build_cluster(settings: Settings) -> KubernetesCluster:
             fabric=settings.label_fabric,
         ),
         gpu_resource=settings.gpu_resource,
+        circuits=circuits,
     )
 
 
@@ -99,9 +105,10 @@ def build_services(
     ledger = None
     if needs_ledger or settings.database_url:
         ledger = build_ledger(settings, rules)
+    circuits = build_circuits(ledger)
     return Services(
-        metrics=_metrics(settings),
-        cluster=build_cluster(settings),
+        metrics=_metrics(settings, circuits),
+        cluster=build_cluster(settings, circuits),
         policy=rules,
         settings=settings,
         clock=SystemClock(),
@@ -109,7 +116,20 @@ def build_services(
         ledger=ledger,
         policies=_following(file, ledger) if file is not None else None,
         policy_note=loaded.note,
+        circuits=circuits,
     )
+
+
+#: What stands behind a breaker. Drivers of repairs add their own targets.
+DEPENDENCIES = ("kubernetes", "prometheus", "airflow")
+
+
+def build_circuits(ledger: PostgresLedger | None) -> CircuitStore:
+    """Where breakers have their state: all processes' in the ledger, or this one's without it.
+
+    The ledger itself has none: without it nothing is done anyway, and the kill switch is in it.
+    """
+    return CircuitsInMemory() if ledger is None else SharedCircuits(ledger.circuits)
 
 
 def _following(file: PolicyFile, ledger: PostgresLedger | None) -> Callable[[], tuple[Policy, str]]:
@@ -124,9 +144,11 @@ def _following(file: PolicyFile, ledger: PostgresLedger | None) -> Callable[[], 
     return in_force
 
 
-def _metrics(settings: Settings) -> Metrics:
+def _metrics(settings: Settings, circuits: CircuitStore) -> Metrics:
     if settings.prometheus_url:
-        return PrometheusMetrics(settings.prometheus_url, timeout_s=settings.prometheus_timeout_s)
+        return PrometheusMetrics(
+            settings.prometheus_url, timeout_s=settings.prometheus_timeout_s, circuits=circuits
+        )
     return _NoMetrics(settings)
 
 

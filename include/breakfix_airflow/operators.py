@@ -182,6 +182,6 @@ class SettleQuestionOperator(StageOperator):
 
     def read(self, context: Context, built: Services) -> Reading:
         """The answers to this run's question. Raises AirflowError, SettingsError."""
-        reader = QuestionReader(AirflowApi.from_settings(built.settings))
+        reader = QuestionReader(AirflowApi.from_settings(built.settings, built.circuits))
         dag_id = str(context["dag"].dag_id)
         return reader.read(dag_id, str(context["run_id"]), str(QUESTIONS[self.purpose]))

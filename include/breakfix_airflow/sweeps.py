@@ -52,7 +52,7 @@ def sweep_fleet(
 
 def runs_of(built: Services) -> AirflowCaseRuns:
     """The runs of `node_case`. Raises SettingsError without a service user."""
-    return AirflowCaseRuns(AirflowApi.from_settings(built.settings))
+    return AirflowCaseRuns(AirflowApi.from_settings(built.settings, built.circuits))
 
 
 def _look(built: Services, node: str, why: str) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _sweep(built: Services, requester: str, started_at: datetime | None) -> dict
     )
     summary["sweep_id"] = result.sweep_id
     summary["counts"]["watches_ended"] = len(result.ended)
-    api = AirflowApi.from_settings(built.settings)
+    api = AirflowApi.from_settings(built.settings, built.circuits)
     start_when_changed(built, api, result.assessment.observation)
     return summary
 
@@ -194,10 +194,11 @@ def reconcile_cases() -> dict[str, Any]:
     from breakfix.flow.reconcile import reconcile
 
     built = services()
-    api = AirflowApi.from_settings(built.settings)
+    api = AirflowApi.from_settings(built.settings, built.circuits)
     report = reconcile(built, AirflowCaseRuns(api))
     return {
         "woken": wake_settled(api, built.book),
+        "drift": dict(Counter(d.kind.value for d in report.drift)),
         "started": list(report.started),
         "ended": list(report.ended),
         "escalated": list(report.escalated),

@@ -10,11 +10,13 @@ from breakfix.cli import (
     canary,
     cases,
     changes,
+    circuits,
     drain,
     emergency,
     judge,
     limits,
     policy,
+    recovery,
     replay,
     report,
     reviews,
@@ -33,6 +35,7 @@ app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
 app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
+app.command("reconcile")(recovery.reconcile)
 app.add_typer(cases.app, name="case")
 app.add_typer(reviews.app, name="review")
 app.add_typer(changes.app, name="change")
@@ -44,5 +47,6 @@ app.command("report")(report.report)
 app.command("limits")(limits.limits)
 app.add_typer(breaker.app, name="breaker")
 app.add_typer(emergency.app, name="emergency")
+app.command("circuits")(circuits.circuits)
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)

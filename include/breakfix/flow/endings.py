@@ -217,7 +217,7 @@ def complete_ending(services: Services, case: Case) -> Go:
     return give_up(services, case, end, text, actor=actor, releases=releases)
 
 
-def _own_marks(services: Services) -> Acting:
+def own_marks(services: Services) -> Acting:
     """To take back or relabel what is ours: "hands off" asks for that, so it does not forbid it.
 
     Kill switch, fence, hold, ownership and the node's identity hold it as ever.
@@ -238,7 +238,7 @@ def _own_marks(services: Services) -> Acting:
 def _let_go(services: Services, case: Case) -> None:
     """Give the node back as it was before us, and take every mark off."""
     try:
-        release(_own_marks(services), case, RECOVERY, NodeState.HEALTHY)
+        release(own_marks(services), case, RECOVERY, NodeState.HEALTHY)
     except Refused as e:
         if e.reason in _NOT_NOW:
             raise
@@ -284,7 +284,7 @@ def escalate(services: Services, case: Case, *, actor: str = ACTOR, reason: str 
     reason = reason or why_escalated(services, case)
     withdraw_pods(acting(services), case)
     try:
-        set_state_label(_own_marks(services), case, NodeState.ESCALATED)
+        set_state_label(own_marks(services), case, NodeState.ESCALATED)
     except Refused as e:
         if e.reason in _NOT_NOW:
             raise

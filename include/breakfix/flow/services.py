@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from breakfix.errors import SettingsError
 from breakfix.policy import Policy
 from breakfix.ports import Clock, Cluster, Ledger, Metrics, Notifier
+from breakfix.resilience.breaker import CircuitStore
 from breakfix.settings import Settings
 
 
@@ -27,6 +28,8 @@ class Services:
     #: The policy in force now, and why it is not what its file says ("" when it is).
     policies: Callable[[], tuple[Policy, str]] | None = None
     policy_note: str = ""
+    #: Where the breakers of what is asked have their state; None: nothing is ever left alone.
+    circuits: CircuitStore | None = None
 
     def refreshed(self) -> Services:
         """The same with the policy in force now: what every sweep, stage and request begins with.

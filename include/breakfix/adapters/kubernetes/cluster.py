@@ -29,6 +29,7 @@ from breakfix.adapters.kubernetes.evictions import eviction_body, eviction_of
 from breakfix.adapters.kubernetes.transport import (
     MERGE_PATCH,
     Expired,
+    LeftAlone,
     Transport,
     Unavailable,
 )
@@ -155,6 +156,8 @@ class KubernetesCluster:
             )
         except Unavailable as e:
             return Eviction("busy", str(e), e.retry_after_s)
+        except LeftAlone as e:
+            return Eviction("busy", str(e))
         return eviction_of(answer, f"evicting pod {namespace}/{name}")
 
     def delete_pod(self, namespace: str, name: str, uid: str, *, grace_s: int | None) -> bool:

@@ -144,6 +144,20 @@ class Database:
             longest_s=1.0,
         )
 
+    def run_once(self, work: Callable[[Connection], T], *, timeout_s: float) -> T:
+        """`work` in one transaction that is never repeated, each statement within `timeout_s`: for
+        what is done without when the ledger is slow. Raises LedgerError.
+        """
+
+        def bounded(connection: Connection) -> T:
+            ms = int(timeout_s * 1000)
+            connection.exec_driver_sql(
+                f"SET LOCAL statement_timeout = {ms}; SET LOCAL lock_timeout = {ms}"
+            )
+            return work(connection)
+
+        return self._once(bounded)
+
     def run_snapshot(self, work: Callable[[Connection], T]) -> T:
         """`work` on one unchanging view of the database, reading only."""
 

@@ -17,9 +17,11 @@ from breakfix.adapters.ledger import (
     audit,
     cases,
     emergencies,
+    figures,
     halts,
     labellings,
     learning_reports,
+    leases,
     nodes,
     reviews,
     rules,
@@ -29,6 +31,7 @@ from breakfix.adapters.ledger import (
     sweeps,
 )
 from breakfix.adapters.ledger.cases import Change
+from breakfix.adapters.ledger.circuits import LedgerCircuits
 from breakfix.adapters.ledger.engine import Database, make_engine
 from breakfix.adapters.ledger.review_rules import Said
 from breakfix.adapters.ledger.tables import meta
@@ -55,7 +58,7 @@ from breakfix.model import (
     Step,
     StepStatus,
 )
-from breakfix.ports import Limit, ReviewItem
+from breakfix.ports import Figures, Lease, Limit, ReviewItem
 
 Rule = Callable[[Case], Case]
 
@@ -97,6 +100,11 @@ class PostgresLedger:
         query = select(meta.c.value).where(meta.c.key == "ledger_id")
         return self._db.run(lambda c: str(c.execute(query).scalar_one()))
 
+    @cached_property
+    def circuits(self) -> LedgerCircuits:
+        """The circuit breakers of this cluster's dependencies."""
+        return LedgerCircuits(self._db, self.cluster)
+
     # ---------------------------------------------------------------- admission
 
     def admit(
@@ -111,9 +119,17 @@ class PostgresLedger:
     def case(self, case_id: str) -> Case:
         return self._db.run(lambda c: cases.load(c, self.cluster, case_id))
 
-    def cases(self, *, open_only: bool = False, node: str | None = None) -> Sequence[Case]:
+    def cases(
+        self,
+        *,
+        open_only: bool = False,
+        node: str | None = None,
+        opened_since: datetime | None = None,
+    ) -> Sequence[Case]:
         return self._db.run(
-            lambda c: cases.list_cases(c, self.cluster, open_only=open_only, node=node)
+            lambda c: cases.list_cases(
+                c, self.cluster, open_only=open_only, node=node, opened_since=opened_since
+            )
         )
 
     def move(
@@ -169,6 +185,16 @@ class PostgresLedger:
     def unhold(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
         rule = partial(rules.unheld, now=now)
         return self._change(case_id, rule, Change("case.unheld", actor, reason, now))
+
+    def reopen(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
+        what = Change("case.reopened", actor, reason, now)
+        return self._db.run(lambda c: cases.reopen(c, self.cluster, case_id, what))
+
+    def leases(self) -> Sequence[Lease]:
+        return self._db.run(lambda c: leases.list_leases(c, self.cluster))
+
+    def mend_leases(self, *, actor: str, now: datetime) -> Sequence[str]:
+        return self._db.run(lambda c: leases.mend(c, self.cluster, actor=actor, now=now))
 
     def _change(self, case_id: str, rule: Rule, what: Change) -> Case:
         return self._db.run(lambda c: cases.change(c, self.cluster, case_id, rule, what))
@@ -385,6 +411,9 @@ class PostgresLedger:
 
     def emergencies(self, *, limit: int = 10) -> Sequence[Emergency]:
         return self._db.run(lambda c: emergencies.history(c, self.cluster, limit=limit))
+
+    def figures(self) -> Figures:
+        return self._db.run_snapshot(lambda c: figures.figures(c, self.cluster))
 
     # ---------------------------------------------------------------- kill switch
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,13 +29,16 @@ from breakfix.model import (
     Step,
     StepStatus,
 )
-from breakfix.ports import Limit
+from breakfix.ports import Lease, Limit
 
 #: Out of service by our hand: a case may only be in these while it holds its scopes.
 HOLDS_SCOPES = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
 
 #: Steps whose name begins so are repairs: what `attempts` counts.
 REPAIR_STEP = "repair"
+
+#: Key of a case's detail under which an end that was begun is noted.
+ENDING = "ending"
 
 _ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"  # no letters that a person mixes up
 _NAMED = 5  # holders named in a refusal's sentence
@@ -297,6 +300,33 @@ def taken_over(case: Case, fence: int, *, now: datetime) -> Case:
     return replace(case, fence=case.fence + 1, updated_at=now)
 
 
+def reopened(case: Case, *, newest: Case, reason: str, now: datetime) -> Case:
+    """An escalated case that goes on with its validation, at the next fence.
+
+    Raises LedgerError unless it is escalated still and the last that was said of its node.
+    """
+    if case.end is not CaseEnd.ESCALATED:
+        msg = f"case {case.id} is {case.end or 'open'}: only an escalated one is opened again"
+        raise LedgerError(msg)
+    if newest.id != case.id:
+        msg = f"case {case.id} is old: {case.node} has case {newest.id} since"
+        raise LedgerError(msg)
+    _check_way(case.state, NodeState.VALIDATING)
+    detail = {k: v for k, v in case.detail.items() if k != ENDING}
+    return replace(
+        case,
+        state=NodeState.VALIDATING,
+        fence=case.fence + 1,
+        updated_at=now,
+        repaired_at=now,
+        deadline=None,
+        ended_at=None,
+        end=None,
+        held_by="",
+        detail={**detail, "state_reason": reason},
+    )
+
+
 def held(case: Case, *, actor: str, now: datetime) -> Case:
     """The case with a person's hand on it; the first hand stays."""
     check_open(case)
@@ -328,3 +358,44 @@ def finished(
     if step.status is status and merged == dict(step.detail):
         return step
     return replace(step, status=status, ended_at=now, detail=merged)
+
+
+# --------------------------------------------------------------------------- slots
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseDrift:
+    """Slots that no open case of theirs holds, and slots that an open case should hold."""
+
+    wrong: tuple[Lease, ...]
+    missing: tuple[Lease, ...]
+
+    def told(self) -> tuple[str, ...]:
+        """What is to be changed, a sentence each."""
+        return tuple(
+            f"{what} of {lease.scope} by {lease.node} (case {lease.case_id})"
+            for what, leases in (("freed the slot", self.wrong), ("took the slot", self.missing))
+            for lease in leases
+        )
+
+
+def lease_drift(open_cases: Sequence[Case], leases: Sequence[Lease]) -> LeaseDrift:
+    """Compare the slots with the cases. The transactions that change cases leave no difference."""
+    due = {
+        (scope, case.node): case
+        for case in open_cases
+        if case.state in HOLDS_SCOPES
+        for scope in case.scopes
+    }
+    wrong = tuple(
+        lease
+        for lease in leases
+        if (holder := due.get((lease.scope, lease.node))) is None or holder.id != lease.case_id
+    )
+    right = {(x.scope, x.node) for x in leases} - {(x.scope, x.node) for x in wrong}
+    missing = tuple(
+        Lease(scope, node, case.id, case.updated_at)
+        for (scope, node), case in due.items()
+        if (scope, node) not in right
+    )
+    return LeaseDrift(wrong, missing)

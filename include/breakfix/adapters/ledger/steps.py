@@ -85,7 +85,12 @@ def list_steps(connection: Connection, cluster: str, case_id: str) -> Sequence[S
         .where(steps.c.cluster == cluster, steps.c.case_id == case_id)
         .order_by(steps.c.started_at, steps.c.name)
     )
-    return tuple(Step(**fields(row, _FIELDS)) for row in connection.execute(query).mappings())
+    return tuple(from_row(row) for row in connection.execute(query).mappings())
+
+
+def from_row(row: Mapping[Any, Any]) -> Step:
+    """A row of the table as the model knows it."""
+    return Step(**fields(row, _FIELDS))
 
 
 def _is(cluster: str, case_id: str, name: str) -> tuple[ColumnElement[bool], ...]:
@@ -95,9 +100,9 @@ def _is(cluster: str, case_id: str, name: str) -> tuple[ColumnElement[bool], ...
 def _find(connection: Connection, cluster: str, case_id: str, name: str) -> Step | None:
     query = select(steps).where(*_is(cluster, case_id, name))
     row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else Step(**fields(row, _FIELDS))
+    return None if row is None else from_row(row)
 
 
 def _must_find(connection: Connection, cluster: str, case_id: str, name: str) -> Step:
     query = select(steps).where(*_is(cluster, case_id, name))
-    return Step(**fields(connection.execute(query).mappings().one(), _FIELDS))
+    return from_row(connection.execute(query).mappings().one())

@@ -34,6 +34,7 @@ from breakfix.model import (
     Purpose,
     StepStatus,
 )
+from breakfix.resilience.breaker import CircuitState
 
 SCHEMA = "breakfix"
 
@@ -302,6 +303,20 @@ change_advices = Table(
     _must("first_seen", Instant),
     _must("last_seen", Instant),
     _may("closed_at", Instant),
+)
+
+#: What processes tell one another of a dependency that failed; no row: it never did.
+circuits = Table(
+    "circuits",
+    metadata,
+    _key("cluster"),
+    _key("name"),
+    _must("state", Word(CircuitState)),
+    _must("failures", Integer),
+    _may("until", Instant),
+    _may("failed_at", Instant),
+    _must("error"),
+    _must("version", BigInteger),
 )
 
 plans = Table(
