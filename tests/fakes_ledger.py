@@ -11,6 +11,7 @@ from functools import wraps
 from breakfix.adapters.ledger import (
     approval_rules,
     chain,
+    given_answers,
     labellings,
     learning_reports,
     review_rules,
@@ -29,7 +30,7 @@ from breakfix.brakes import (
 from breakfix.cohorts import ChangeAdvice
 from breakfix.errors import LedgerError
 from breakfix.model import CaseEnd, Decision, HaltLevel, NodeState, Refusal, Step, StepStatus
-from breakfix.ports import Figures, Lease, OpenQuestion, ReviewItem
+from breakfix.ports import Answered, Figures, Lease, OpenQuestion, ReviewItem
 
 
 def atomic(method):
@@ -58,6 +59,7 @@ class FakeLedger:
         self._lock = threading.RLock()
         self._cases, self._since, self._leases = {}, {}, defaultdict(dict)
         self._steps, self._attempt_of, self._approvals = {}, {}, []
+        self.role, self._answers = "breakfix", []
         self._halt = HaltLevel.NONE
         self._audit, self._refused = [], {}
         self._states, self._reviews, self._incidents, self._sweeps = {}, {}, {}, []
@@ -252,41 +254,80 @@ class FakeLedger:
 
     # -- approvals
     @atomic
-    def ask(self, case_id, fence, purpose, *, plan_hash, expires_at, now):
+    def ask(self, case_id, fence, purpose, *, plan_hash, expires_at, now, needed=1):
         rules.check_fence(self.case(case_id), fence)
         last = self._question(case_id, fence, purpose, plan_hash)
         if last is not None:
-            kept = approval_rules.standing(last, now=now)
+            kept = approval_rules.standing(last, fence=fence, needed=needed, now=now)
             if kept is last:
                 return last
+            if kept is not None and kept.decision is Decision.PENDING:
+                self._approvals[self._approvals.index(last)] = kept
+                self._note("approval.asked", case_id, f"{case_id}.{fence}", now, purpose=purpose)
+                return kept
             if kept is not None:
                 self._settle(last, kept, "breakfix", now)
         asked = approval_rules.asked(
-            case_id, fence, purpose, plan_hash=plan_hash, expires_at=expires_at, now=now
+            case_id,
+            fence,
+            purpose,
+            plan_hash=plan_hash,
+            expires_at=expires_at,
+            now=now,
+            needed=needed,
         )
         self._approvals.append(asked)
         self._note("approval.asked", case_id, f"{case_id}.{fence}", now, purpose=purpose)
         return asked
 
     @atomic
-    def decide(self, case_id, fence, purpose, decision, *, approver, channel, note, plan_hash, now):
-        rules.check_fence(self.case(case_id), fence)
-        before = self._question(case_id, fence, purpose, plan_hash)
-        after = approval_rules.decided(
-            before, decision, approver=approver, channel=channel, note=note, now=now
-        )
+    def answer(self, case_id, fence, purpose, answers, *, plan_hash, settle, now):
+        case = self.case(case_id)
+        rules.check_fence(case, fence)
+        before = approval_rules.require_asked(self._question(case_id, fence, purpose, plan_hash))
+        answers = [given_answers.storable(a) for a in answers]
+        counted, fresh = approval_rules.new_answers(answers, self._given_to(before))
+        settlement = settle(case, before, (*counted, *fresh))
+        after = approval_rules.settled(before, settlement, now=now)
+        objections = settlement.objections[len(counted) :]
+        for answer, objection in zip(fresh, objections, strict=True):
+            given = replace(approval_rules.recorded(before, answer, objection), role=self.role)
+            self._answers.append(given)
+            actor = answer.approver or answer.channel
+            self._note(given_answers.EVENT, case_id, actor, now, **approval_rules.told(given))
         if after is not before:
-            self._settle(before, after, approver or channel, now)
-        return after
+            actor = settlement.approver or settlement.channel or "breakfix"
+            self._settle(before, after, actor, now)
+        told = approval_rules.objections_to(answers, self._given_to(before))
+        return Answered(after, told, settlement.yes)
+
+    def _given_to(self, question):
+        key = (question.case_id, question.purpose, question.asked_at)
+        return [g for g in self._answers if (g.case_id, g.purpose, g.asked_at) == key]
+
+    @atomic
+    def answers(self, case_id):
+        return tuple(g for g in self._answers if g.case_id == case_id)
+
+    @atomic
+    def questions(self):
+        return tuple(
+            a
+            for a in self._approvals
+            if (case := self._cases[a.case_id]).is_open
+            and a.decision is Decision.PENDING
+            and (a.fence, a.plan_hash) == (case.fence, case.plan_hash)
+        )
 
     @atomic
     def approvals(self, case_id):
         return tuple(a for a in self._approvals if a.case_id == case_id)
 
     def _question(self, case_id, fence, purpose, plan_hash):
-        wanted = (case_id, fence, purpose, plan_hash)
         found = [
-            a for a in self._approvals if (a.case_id, a.fence, a.purpose, a.plan_hash) == wanted
+            a
+            for a in self._approvals
+            if a.case_id == case_id and approval_rules.follows(a, purpose, plan_hash, fence)
         ]
         return found[-1] if found else None
 

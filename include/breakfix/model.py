@@ -209,6 +209,21 @@ class Decision(StrEnum):
     EXPIRED = "expired"
 
 
+class Tier(StrEnum):
+    """How many people must say yes before something is done."""
+
+    AUTOMATIC = "automatic"
+    ONE = "one"
+    TWO = "two"
+
+    @property
+    def people(self) -> int:
+        return _PEOPLE[self]
+
+
+_PEOPLE: Mapping[Tier, int] = {Tier.AUTOMATIC: 0, Tier.ONE: 1, Tier.TWO: 2}
+
+
 class Label(StrEnum):
     """What a person says a finding, a review item or a case was."""
 
@@ -599,6 +614,7 @@ class Impact:
     gpus_stopped: int  # of the node's pods and of every gang that one of them belongs to
     gpus_free_after: int  # schedulable GPUs of its SKU and pool that stay free
     gangs: tuple[str, ...] = ()  # what stops elsewhere too, each in words
+    gang_gpus: int = 0  # of gpus_stopped: those of gangs that run on other nodes, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -616,6 +632,7 @@ class Intent:
     scopes: tuple[Scope, ...]
     attempt: int = 1
     needs_approval: bool = True
+    tier: Tier = Tier.ONE  # how many people must say yes; AUTOMATIC when it needs no approval
     policy_hash: str = ""
     findings: tuple[Finding, ...] = ()
     is_by_hand: bool = False  # a person says so; there may be no finding
@@ -628,6 +645,7 @@ class Intent:
                 "findings": self.findings,
                 "impact": self.impact,
                 "needs_approval": self.needs_approval,
+                "tier": self.tier,
                 "is_by_hand": self.is_by_hand,
                 "gpus_expected": self.gpus_expected,
                 "policy_hash": self.policy_hash,
@@ -754,18 +772,54 @@ class Approval:
     channel: str = ""
     note: str = ""
     decided_at: datetime | None = None
+    needed: int = 1  # people who must say yes
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a channel says somebody said. approve.settle decides whether it counts."""
+    """What a channel says somebody said. approve.settle decides whether it counts.
+
+    `plan_hash`: the plan it was given for; empty where the channel can only answer what it shows.
+    """
 
     approver: str
     is_yes: bool
-    channel: str  # airflow_required_action, airflow_mark_success, cli
+    channel: str  # airflow_required_action, airflow_mark_success, cli, node_annotation, api
     at: datetime
     plan_hash: str = ""
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the answers to a question amount to.
+
+    `note` says why, also for each answer that did not count. `objections`: one for each answer, in
+    the order in which they were given; empty for one that counts. `yes`: who has said yes so far.
+    """
+
+    decision: Decision
+    approver: str = ""
+    channel: str = ""
+    note: str = ""
+    objections: tuple[str, ...] = ()
+    yes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """An answer as it was recorded. One with an objection did not count, and never will.
+
+    `asked_at` tells which question of the case it was given to. `role`: of the ledger's database,
+    as that authenticated it, under which the record was written.
+    """
+
+    case_id: str
+    purpose: Purpose
+    asked_at: datetime
+    answer: Answer
+    objection: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)

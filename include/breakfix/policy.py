@@ -17,7 +17,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    field_serializer,
     field_validator,
     model_validator,
 )
@@ -34,6 +33,7 @@ from breakfix.model import (
     SignalMode,
     digest,
 )
+from breakfix.policy_approvals import Approvals as Approvals  # noqa: PLC0414 - of its words
 from breakfix.policy_canary import CanaryRules
 from breakfix.policy_limits import Limits as Limits  # noqa: PLC0414
 from breakfix.policy_limits import Maintenance as Maintenance  # noqa: PLC0414
@@ -337,21 +337,6 @@ class Timing(_Rule):
     watch_s: Seconds = Field(86400.0, alias="watch")
     stale_sample_s: Seconds = Field(180.0, alias="stale_sample")
     boot_grace_s: Seconds = Field(600.0, alias="boot_grace")
-
-
-class Approvals(_Rule):
-    """Who may say yes, and to what."""
-
-    approvers: tuple[str, ...] = ()  # empty: nobody may approve
-    ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
-    gang_gpus: int = Field(
-        0, ge=0, description="A gang on several nodes that is larger is asked about in every mode"
-    )
-
-    @field_serializer("ask_before")
-    def _in_order(self, value: frozenset[str]) -> list[str]:
-        """A set has another order in every process; the policy's hash must not."""
-        return sorted(value)
 
 
 class Bar(_Rule):

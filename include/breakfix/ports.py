@@ -7,7 +7,7 @@ a timeout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -15,14 +15,15 @@ from typing import Any, Protocol
 from breakfix.brakes import Breaker, BreakerRule, Emergency, Lift, Storms
 from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.model import (
+    Answer,
     Approval,
     AuditEntry,
     Budget,
     Case,
     CaseEnd,
-    Decision,
     Event,
     FailureClass,
+    GivenAnswer,
     HaltLevel,
     Intent,
     Judgement,
@@ -36,6 +37,7 @@ from breakfix.model import (
     Purpose,
     Refusal,
     Scope,
+    Settlement,
     Step,
     StepStatus,
     Taint,
@@ -295,6 +297,22 @@ class ReviewItem:
         return answer.label is not Label.REAL and not self.detail.get("may_rest", False)
 
 
+#: What the answers to a question amount to. Purely computational: it runs inside a transaction.
+Settle = Callable[[Case, Approval, Sequence[Answer]], Settlement]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of answers: the question now, and who has said yes to it so far.
+
+    `objections`: one for each answer that was handed in, empty for one that counts.
+    """
+
+    approval: Approval
+    objections: tuple[str, ...] = ()
+    yes: tuple[str, ...] = ()
+
+
 class Ledger(Protocol):
     """The record of everything; the only place where limits are atomic. One instance speaks for one
     cluster.
@@ -436,6 +454,11 @@ class Ledger(Protocol):
     def steps(self, case_id: str) -> Sequence[Step]: ...
 
     # -- approvals
+    @property
+    def role(self) -> str:
+        """Who is connected, as the database itself authenticated them."""
+        ...
+
     def ask(
         self,
         case_id: str,
@@ -445,31 +468,47 @@ class Ledger(Protocol):
         plan_hash: str,
         expires_at: datetime,
         now: datetime,
+        needed: int = 1,
     ) -> Approval:
         """Open a question, or return the one already there for that case, fence, purpose and plan.
 
-        A question whose time is over (open or allowed) is not returned: it is asked anew.
+        A question whose time is over (open or allowed) is not returned: it is asked anew, and so is
+        one that was allowed by fewer people than are `needed` now. An open one learns that it takes
+        more. An open question about a repair goes on at the case's new fence, with what people have
+        said: they spoke of the plan, not of the run.
         """
         ...
 
-    def decide(
+    def answer(
         self,
         case_id: str,
         fence: int,
         purpose: Purpose,
-        decision: Decision,
+        answers: Sequence[Answer],
         *,
-        approver: str,
-        channel: str,
-        note: str,
         plan_hash: str,
+        settle: Settle,
         now: datetime,
-    ) -> Approval:
-        """The approval of record; the first decision stands, a second one is returned unchanged.
+    ) -> Answered:
+        """Record answers to the question about that plan, and what they amount to by `settle`.
 
-        Read the answer's `decision`: a yes after `expires_at` is recorded as EXPIRED. Raises
-        Refused (NOT_APPROVED) for a plan that nobody was asked about, and for a yes without a name.
+        One transaction under the case's lock: `settle` sees every answer that counted so far and
+        those that are new, so that of two at the same moment the second sees the first. The same
+        answer again is not recorded again. Each is audited, those that do not count with the
+        reason. An answer with an objection never counts later. The first decision stands, unless
+        `settle` lets a no take a yes back; a yes after `expires_at` is recorded as EXPIRED.
+
+        Raises Refused (NOT_APPROVED) for a plan that nobody was asked about, and for a yes without
+        a name.
         """
+        ...
+
+    def answers(self, case_id: str) -> Sequence[GivenAnswer]:
+        """All that was answered to the questions of a case, oldest first."""
+        ...
+
+    def questions(self) -> Sequence[Approval]:
+        """Undecided questions of open cases at their present fence and plan, oldest first."""
         ...
 
     def approvals(self, case_id: str) -> Sequence[Approval]: ...
@@ -653,6 +692,12 @@ class Notifier(Protocol):
     """Tells people. Never decides anything; a failure to tell is logged, not raised."""
 
     def tell(self, subject: str, text: str, *, case_id: str = "") -> None: ...
+
+
+class Waker(Protocol):
+    """Wakes the run that waits for an answer which the ledger has by now. Raises BreakfixError."""
+
+    def wake(self, case: Case, purpose: Purpose) -> None: ...
 
 
 class CaseRuns(Protocol):

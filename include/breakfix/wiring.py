@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
+from typing import NoReturn, cast
 
 from breakfix.adapters.clock import SystemClock
 from breakfix.adapters.kubernetes import FleetLabels, KubernetesCluster, connect
@@ -16,7 +17,7 @@ from breakfix.adapters.prometheus import PrometheusMetrics
 from breakfix.errors import SettingsError
 from breakfix.flow.services import Services
 from breakfix.policy import Policy, parse_policy
-from breakfix.ports import Metrics, QueryResult
+from breakfix.ports import Cluster, Metrics, QueryResult
 from breakfix.resilience.breaker import CircuitStore
 from breakfix.resilience.circuits import CircuitsInMemory, SharedCircuits
 from breakfix.settings import Settings
@@ -85,13 +86,15 @@ def build_services(
     *,
     needs_ledger: bool,
     needs_metrics: bool = True,
+    needs_cluster: bool = True,
     policy: Policy | None = None,
 ) -> Services:
     """Everything the flow needs for one cluster.
 
     With `needs_ledger` a missing BREAKFIX_DATABASE_URL raises SettingsError; without, a ledger that
     is configured is still used, so that a judgement knows what state a node is in. Without
-    `needs_metrics` a missing BREAKFIX_PROMETHEUS_URL is an error only once metrics are asked for.
+    `needs_metrics` a missing BREAKFIX_PROMETHEUS_URL is an error only once metrics are asked for;
+    `needs_cluster` says the same of the cluster's credentials.
     """
     if needs_metrics:
         settings.require("prometheus_url")
@@ -108,7 +111,7 @@ def build_services(
     circuits = build_circuits(ledger)
     return Services(
         metrics=_metrics(settings, circuits),
-        cluster=build_cluster(settings, circuits),
+        cluster=build_cluster(settings, circuits) if needs_cluster else _no_cluster(),
         policy=rules,
         settings=settings,
         clock=SystemClock(),
@@ -150,6 +153,16 @@ def _metrics(settings: Settings, circuits: CircuitStore) -> Metrics:
             settings.prometheus_url, timeout_s=settings.prometheus_timeout_s, circuits=circuits
         )
     return _NoMetrics(settings)
+
+
+def _no_cluster() -> Cluster:
+    """Stands where no cluster is needed; says so when it is asked."""
+    return cast("Cluster", _NoCluster())
+
+
+class _NoCluster:
+    def __getattr__(self, name: str) -> NoReturn:
+        raise SettingsError(f"no cluster is configured here to ask for its {name}")
 
 
 class _NoMetrics:

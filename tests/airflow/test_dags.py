@@ -21,7 +21,8 @@ pytestmark = pytest.mark.airflow
 #: Where each stage may go: what the functions of `breakfix.flow` return.
 ROAD = {
     "begin": "approve_repair drain restart_device_plugin reset_gpu reboot_node check_gpus escalate",
-    "settle_repair": "drain escalate",
+    "settle_repair": "drain approve_repair_second escalate",
+    "settle_repair_second": "drain escalate",
     "drain": "restart_device_plugin reset_gpu reboot_node check_gpus escalate",
     "restart_device_plugin": "check_gpus escalate",
     "reset_gpu": "check_gpus escalate",
@@ -29,7 +30,8 @@ ROAD = {
     "check_gpus": "check_signals escalate",
     "check_signals": "run_diag escalate",
     "run_diag": "approve_return return_node escalate",
-    "settle_return": "return_node escalate",
+    "settle_return": "return_node approve_return_second escalate",
+    "settle_return_second": "return_node escalate",
     "return_node": "escalate",
     "escalate": "",
 }
@@ -98,7 +100,7 @@ def test_a_stage_may_go_where_the_flow_sends_it_and_to_the_end(node_case, stage)
     assert set(ROAD[stage].split()) | {"settle_run"} <= below
 
 
-@pytest.mark.parametrize("purpose", ["repair", "return"])
+@pytest.mark.parametrize("purpose", ["repair", "return", "repair_second", "return_second"])
 def test_a_question_is_asked_once_and_settled_whatever_became_of_it(node_case, purpose):
     question = node_case.get_task(f"approve_{purpose}")
     assert isinstance(question, QuestionOperator)

@@ -17,7 +17,6 @@ from typing import Any
 import yaml
 
 from breakfix.errors import MetricsError
-from breakfix.flow.case import settle_question
 from breakfix.flow.reconcile import reconcile
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Stage, Wait, WaitKind
@@ -159,7 +158,7 @@ class FakeRoad(Road):
             return Wait(
                 WaitKind.TIME, run.case_id, run.node, question.expires_at, question.expires_at
             )
-        return settle_question(self.services, run.case_id, run.fence, purpose, answers or [])
+        return self.settle(run, purpose, answers or [])
 
     def kill(self, run_id):
         """The run's worker is gone, and nobody retries it."""

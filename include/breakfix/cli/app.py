@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from breakfix.cli import (
+    approvals,
     audit,
     breaker,
     canary,
@@ -35,6 +36,8 @@ app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
 app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
+app.command("approvals")(approvals.approvals)
+app.command("approve")(approvals.approve)
 app.command("reconcile")(recovery.reconcile)
 app.add_typer(cases.app, name="case")
 app.add_typer(reviews.app, name="review")

@@ -21,10 +21,12 @@ from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import (
     Action,
+    Approval,
     Case,
     CaseEnd,
     Decision,
     NodeState,
+    Purpose,
     RefusalReason,
     StepStatus,
 )
@@ -306,10 +308,7 @@ def why_escalated(services: Services, case: Case) -> str:
     failed.
     """
     for approval in reversed(services.book.approvals(case.id)):
-        if approval.fence == case.fence and approval.decision in {
-            Decision.REFUSED,
-            Decision.EXPIRED,
-        }:
+        if _is_no(approval, case):
             who = approval.approver or "nobody"
             return f"{approval.purpose} {approval.decision} by {who}"
     refusal = last_refused_return(services, case)
@@ -321,6 +320,14 @@ def why_escalated(services: Services, case: Case) -> str:
     if case.action is Action.HOLD_FOR_HARDWARE:
         return f"{case.failure_class}, attempt {case.attempt}: held for hardware"
     return f"{case.failure_class}: no further automatic step"
+
+
+def _is_no(approval: Approval, case: Case) -> bool:
+    """Not answered with a yes at this fence; a refused plan stays refused at every fence."""
+    if approval.fence == case.fence:
+        return approval.decision in {Decision.REFUSED, Decision.EXPIRED}
+    is_plan = approval.purpose is Purpose.REPAIR and approval.plan_hash == case.plan_hash
+    return is_plan and approval.decision is Decision.REFUSED
 
 
 def abort_case(services: Services, case_id: str, *, actor: str, reason: str) -> str:

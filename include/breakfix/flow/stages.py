@@ -23,6 +23,8 @@ class Stage(StrEnum):
     BEGIN = "begin"
     APPROVE_REPAIR = "approve_repair"  # a question; no function of ours
     SETTLE_REPAIR = "settle_repair"
+    APPROVE_REPAIR_SECOND = "approve_repair_second"  # a question, to another person
+    SETTLE_REPAIR_SECOND = "settle_repair_second"
     DRAIN = "drain"
     RESTART_DEVICE_PLUGIN = "restart_device_plugin"
     RESET_GPU = "reset_gpu"
@@ -32,6 +34,8 @@ class Stage(StrEnum):
     RUN_DIAG = "run_diag"
     APPROVE_RETURN = "approve_return"  # a question
     SETTLE_RETURN = "settle_return"
+    APPROVE_RETURN_SECOND = "approve_return_second"  # a question, to another person
+    SETTLE_RETURN_SECOND = "settle_return_second"
     RETURN_NODE = "return_node"
     ESCALATE = "escalate"
     SETTLE_RUN = "settle_run"

@@ -24,6 +24,7 @@ from breakfix.model import (
     PodAction,
     Refusal,
     RefusalReason,
+    Tier,
     Verdict,
 )
 from breakfix.plan.gangs import gang_of
@@ -34,6 +35,7 @@ from breakfix.plan.limits import (
     free_gpus_after,
     promise,
 )
+from breakfix.plan.tiers import repair_tier
 from breakfix.plan.world import BUSY, World, build_world
 from breakfix.policy import Policy
 from breakfix.ports import Limit
@@ -156,6 +158,7 @@ def make_intent(
     """The intent of an admitted candidate, with what it costs."""
     node, policy = candidate.node, world.policy
     impact = impact_of(node, world)
+    tier = repair_tier(candidate.failure_class, candidate.action, impact, policy)
     return Intent(
         node=node.name,
         node_uid=node.uid,
@@ -167,7 +170,8 @@ def make_intent(
         impact=impact,
         scopes=node.scopes(),
         attempt=attempt,
-        needs_approval=_needs_approval(candidate, impact, policy),
+        needs_approval=tier is not Tier.AUTOMATIC,
+        tier=tier,
         policy_hash=policy.hash,
         findings=findings,
         is_by_hand=candidate.is_by_person,
@@ -188,26 +192,14 @@ def impact_of(node: Node, world: World) -> Impact:
     ]
     gangs = world.gangs_on(pods)
     alone = sum(p.gpus for p in pods if gang_of(p) is None)
-    wide = tuple(str(g) for g in gangs if len(g.nodes - {node.name}) > 0)
+    wide = [g for g in gangs if g.nodes - {node.name}]
     return Impact(
-        len(leaving), alone + sum(g.gpus for g in gangs), free_gpus_after(node, world), wide
+        pods_evicted=len(leaving),
+        gpus_stopped=alone + sum(g.gpus for g in gangs),
+        gpus_free_after=free_gpus_after(node, world),
+        gangs=tuple(map(str, wide)),
+        gang_gpus=sum(g.gpus for g in wide),
     )
-
-
-def _needs_approval(candidate: Candidate, impact: Impact, policy: Policy) -> bool:
-    """By the class's mode; a gang that is larger than policy lets stop unasked needs it anyway."""
-    if candidate.action is Action.DRAIN_ONLY:
-        return False
-    if impact.gangs and impact.gpus_stopped > policy.approvals.gang_gpus:
-        return True
-    return asks_before_repair(candidate.failure_class, policy)
-
-
-def asks_before_repair(failure_class: FailureClass, policy: Policy) -> bool:
-    """Whether policy wants a person's yes before repairs of this class."""
-    if "repair" not in policy.approvals.ask_before:
-        return False
-    return policy.class_rule(failure_class).mode != "auto"
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:

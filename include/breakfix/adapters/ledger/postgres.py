@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from breakfix.adapters.ledger import (
     admission,
@@ -18,6 +18,7 @@ from breakfix.adapters.ledger import (
     cases,
     emergencies,
     figures,
+    given_answers,
     halts,
     labellings,
     learning_reports,
@@ -38,12 +39,13 @@ from breakfix.adapters.ledger.tables import meta
 from breakfix.brakes import Breaker, BreakerRule, Emergency, Lift, Storms
 from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.model import (
+    Answer,
     Approval,
     AuditEntry,
     Case,
     CaseEnd,
-    Decision,
     FailureClass,
+    GivenAnswer,
     HaltLevel,
     Intent,
     Judgement,
@@ -58,7 +60,7 @@ from breakfix.model import (
     Step,
     StepStatus,
 )
-from breakfix.ports import Figures, Lease, Limit, ReviewItem
+from breakfix.ports import Answered, Figures, Lease, Limit, ReviewItem, Settle
 
 Rule = Callable[[Case], Case]
 
@@ -229,6 +231,10 @@ class PostgresLedger:
 
     # ---------------------------------------------------------------- approvals
 
+    @cached_property
+    def role(self) -> str:
+        return self._db.run(lambda c: str(c.execute(select(func.session_user())).scalar_one()))
+
     def ask(
         self,
         case_id: str,
@@ -238,29 +244,32 @@ class PostgresLedger:
         plan_hash: str,
         expires_at: datetime,
         now: datetime,
+        needed: int = 1,
     ) -> Approval:
         question = approvals.Question(self.cluster, case_id, fence, purpose, plan_hash)
-        return self._db.run(lambda c: approvals.ask(c, question, expires_at=expires_at, now=now))
+        return self._db.run(
+            lambda c: approvals.ask(c, question, expires_at=expires_at, now=now, needed=needed)
+        )
 
-    def decide(
+    def answer(
         self,
         case_id: str,
         fence: int,
         purpose: Purpose,
-        decision: Decision,
+        answers: Sequence[Answer],
         *,
-        approver: str,
-        channel: str,
-        note: str,
         plan_hash: str,
+        settle: Settle,
         now: datetime,
-    ) -> Approval:
+    ) -> Answered:
         question = approvals.Question(self.cluster, case_id, fence, purpose, plan_hash)
-        return self._db.run(
-            lambda c: approvals.decide(
-                c, question, decision, approver=approver, channel=channel, note=note, now=now
-            )
-        )
+        return self._db.run(lambda c: approvals.answer(c, question, answers, settle, now=now))
+
+    def answers(self, case_id: str) -> Sequence[GivenAnswer]:
+        return self._db.run(lambda c: given_answers.of_case(c, self.cluster, case_id))
+
+    def questions(self) -> Sequence[Approval]:
+        return self._db.run(lambda c: approvals.open_questions(c, self.cluster))
 
     def approvals(self, case_id: str) -> Sequence[Approval]:
         return self._db.run(lambda c: approvals.list_approvals(c, self.cluster, case_id))

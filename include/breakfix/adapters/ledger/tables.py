@@ -134,6 +134,27 @@ approvals = Table(
     _must("channel"),
     _must("note"),
     _may("decided_at", Instant),
+    _must("needed", Integer),
+)
+
+#: What was answered to a question; never changed. `role` is written by the database itself.
+approval_answers = Table(
+    "approval_answers",
+    metadata,
+    _number(),
+    _must("cluster"),
+    _must("case_id"),
+    _must("approval_id", BigInteger),
+    _must("purpose", Word(Purpose)),
+    _must("asked_at", Instant),
+    _must("approver"),
+    _must("is_yes", Boolean),
+    _must("channel"),
+    _must("at", Instant),
+    _must("plan_hash"),
+    _must("note"),
+    _must("objection"),
+    _must("role", Text),
 )
 
 halts = Table(
