@@ -21,10 +21,10 @@ A run works on one case at one fence and is named `<case>.<fence>`. Runs are sta
 **The road**
 
 `begin` >> [`approve_repair` >> `settle_repair`] >> [`approve_repair_second` >>
-`settle_repair_second`] >> `drain` >> one of `restart_device_plugin`,
-`reset_gpu`, `reboot_node` >> `check_gpus` >> `check_signals` >> `run_diag` >> [`approve_return`
->> `settle_return`] >> [`approve_return_second` >> `settle_return_second`] >> `return_node` >>
-`settle_run`
+`settle_repair_second`] >> `drain` >> one of `restart_device_plugin`, `reset_gpu`, `reboot_node` >>
+`check_gpus` >> `check_operator` >> `run_diag` >> `run_bandwidth` >> `check_signals` >>
+[`approve_return` >> `settle_return`] >> [`approve_return_second` >> `settle_return_second`] >>
+`return_node` >> `settle_run`
 
 Each task asks the ledger and the cluster where the case stands, does what is left to do, and
 points to the next. Tasks that are not pointed to are skipped: pink is normal.
@@ -40,8 +40,8 @@ points to the next. Tasks that are not pointed to are skipped: pink is normal.
 | `settle_..._second` | `settle_run` | nobody new has said yes: the next run asks again |
 | `drain` | a repair | nothing left on the node that a drain takes |
 | `drain` | `escalate` | a pod may not go, the deadline came, or it is held for hardware |
-| `check_gpus`, `check_signals`, `run_diag` | `escalate` | the node did not prove to be good |
-| `run_diag` | `approve_return` | validated; policy wants a person's yes before the return |
+| any check or run of the validation | `escalate` | the node did not prove to be good |
+| `check_signals` | `approve_return` | validated; policy wants a person's yes before the return |
 | `settle_return` | `return_node` | yes |
 | `settle_return` | `settle_run` | nobody answered: the node stays out and is asked about again |
 | any | `escalate` | the node stays out: a person or hardware is needed |
@@ -213,15 +213,26 @@ with DAG(
             pool=VALIDATE_POOL,
             doc_md="Waits until the node is Ready with all its GPUs allocatable.",
         )
-        check_signals = StageOperator(
-            stage=Stage.CHECK_SIGNALS,
+        check_operator = StageOperator(
+            stage=Stage.CHECK_OPERATOR,
             pool=VALIDATE_POOL,
-            doc_md="Waits until no signal has spoken for as long as the policy says.",
+            doc_md="Waits for the GPU operator's own validation, where the cluster has it.",
         )
         run_diag = StageOperator(
             stage=Stage.RUN_DIAG,
             pool=VALIDATE_POOL,
-            doc_md="Runs DCGM's diagnostic on all GPUs of the node.",
+            doc_md="Runs DCGM's diagnostic on all GPUs of the node, from level 1 up.",
+        )
+        run_bandwidth = StageOperator(
+            stage=Stage.RUN_BANDWIDTH,
+            pool=VALIDATE_POOL,
+            doc_md="Measures NCCL and copies against the floors of the SKU, where images are set.",
+        )
+        check_signals = StageOperator(
+            stage=Stage.CHECK_SIGNALS,
+            pool=VALIDATE_POOL,
+            doc_md="Waits until no signal has spoken for as long as the policy says, and compares"
+            " counters with before the repair.",
         )
     approve_return = QuestionOperator(
         purpose=Purpose.RETURN,
@@ -263,9 +274,11 @@ with DAG(
     drain >> [*repairs, check_gpus, escalate, settle_run]
     for repair in repairs:
         repair >> [check_gpus, escalate, settle_run]
-    check_gpus >> [check_signals, escalate, settle_run]
-    check_signals >> [run_diag, escalate, settle_run]
-    run_diag >> [approve_return, return_node, escalate, settle_run]
+    check_gpus >> [check_operator, escalate, settle_run]
+    check_operator >> [run_diag, escalate, settle_run]
+    run_diag >> [run_bandwidth, escalate, settle_run]
+    run_bandwidth >> [check_signals, escalate, settle_run]
+    check_signals >> [approve_return, return_node, escalate, settle_run]
     approve_return >> settle_return
     settle_return >> [return_node, approve_return_second, escalate, settle_run]
     approve_return_second >> settle_return_second >> [return_node, escalate, settle_run]

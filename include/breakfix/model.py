@@ -366,6 +366,7 @@ class Pod:
     run_s: float | None = None  # how long the container that ended last had run
     ended_at: datetime | None = None  # when that was
     exit_code: int = 0  # and what it left
+    init_waiting: str = ""  # the first init container that has not completed
 
     @property
     def controller(self) -> Owner | None:

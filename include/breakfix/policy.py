@@ -39,6 +39,7 @@ from breakfix.policy_limits import Limits as Limits  # noqa: PLC0414
 from breakfix.policy_limits import Maintenance as Maintenance  # noqa: PLC0414
 from breakfix.policy_limits import PodMatch as PodMatch  # noqa: PLC0414
 from breakfix.policy_limits import Share as Share  # noqa: PLC0414
+from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
@@ -394,6 +395,7 @@ class Policy(_Rule):
     common_cause: CommonCause
     drain: Drain = Drain()
     timing: Timing = Timing()
+    validation: ValidationRules = ValidationRules()
     approvals: Approvals = Approvals()
     canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()

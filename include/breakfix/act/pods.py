@@ -19,6 +19,7 @@ from breakfix.model import Case, Node
 _GPU_ID = re.compile(r"^(\d{1,3}|GPU-[0-9a-fA-F-]{8,40}|[0-9a-fA-F]{4,8}:[0-9a-fA-F:.]{4,10})$")
 _ON_HOST = ["nsenter", "-t", "1", "-m", "-u", "-i", "-n", "-p", "--"]
 BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount point in a container of ours
 #: Exit code of a reboot or reset pod that found another boot id than expected: it did nothing.
 REBOOTED_ALREADY = 75
 #: Longest time a diag may take by level; NVIDIA gives seconds, 2 min, 15 min and 1-2 h for 8 GPUs.
@@ -32,6 +33,8 @@ class PodSettings:
     namespace: str = "breakfix"
     repair_image: str = "ubuntu:24.04"
     diag_image: str = "nvcr.io/nvidia/cloud-native/dcgm:4.6.0-1-ubuntu24.04"
+    nccl_image: str = ""  # empty: that check is not run
+    nvbandwidth_image: str = ""
     deadline_s: int = 900
     gpu_resource: str = "nvidia.com/gpu"
     plugin_labels: tuple[tuple[str, str], ...] = (
@@ -145,3 +148,47 @@ def _tolerations(settings: PodSettings) -> list[dict[str, str]]:
         "node.kubernetes.io/unreachable",
     )
     return [{"key": key, "operator": "Exists"} for key in keys]
+
+
+def nccl_pod(
+    case: Case, step: str, node: Node, *, gpus: int, deadline_s: int, settings: PodSettings
+) -> dict[str, Any]:
+    """An all-reduce over all GPUs of the node; the log tells NCCL's version and whether it has
+    NVLink SHARP.
+    """
+    command = ["all_reduce_perf", "-b", "16G", "-e", "16G", "-f", "2", "-g", str(gpus)]
+    manifest = _pod(case, step, node, command, settings)
+    _put_load(manifest, settings.nccl_image, gpus, deadline_s, settings.gpu_resource)
+    manifest["spec"]["containers"][0]["env"] = [
+        {"name": "NCCL_DEBUG", "value": "INFO"},
+        {"name": "NCCL_DEBUG_SUBSYS", "value": "INIT,NVLS"},
+    ]
+    return manifest
+
+
+def nvbandwidth_pod(
+    case: Case,
+    step: str,
+    node: Node,
+    *,
+    gpus: int,
+    tests: Sequence[str],
+    deadline_s: int,
+    settings: PodSettings,
+) -> dict[str, Any]:
+    """Copies between the host and each GPU, and between each pair of GPUs; its result is JSON."""
+    manifest = _pod(case, step, node, ["nvbandwidth", "-j", "-t", *tests], settings)
+    _put_load(manifest, settings.nvbandwidth_image, gpus, deadline_s, settings.gpu_resource)
+    return manifest
+
+
+def _put_load(
+    manifest: dict[str, Any], image: str, gpus: int, deadline_s: int, gpu_resource: str
+) -> None:
+    """All GPUs, and shared memory of its own for what the ranks exchange through the host."""
+    spec, container = manifest["spec"], manifest["spec"]["containers"][0]
+    spec["activeDeadlineSeconds"] = deadline_s
+    spec["volumes"] = [{"name": "shm", "emptyDir": {"medium": "Memory"}}]
+    container["image"] = image
+    container["resources"] = {"limits": {gpu_resource: str(gpus)}}
+    container["volumeMounts"] = [{"name": "shm", "mountPath": _SHARED_MEMORY}]

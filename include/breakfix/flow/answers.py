@@ -11,10 +11,10 @@ from breakfix.errors import Refused
 from breakfix.flow import questions
 from breakfix.flow.answering import record_answers, tell_progress, void
 from breakfix.flow.confirmations import note_confirmation
+from breakfix.flow.proof import proof_at_this_fence
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage
 from breakfix.flow.tiers import kept_tier, recounted, tier_of
-from breakfix.flow.validation import proof_at_this_fence
 from breakfix.model import Answer, Approval, Case, Decision, Purpose, RefusalReason, Tier
 
 

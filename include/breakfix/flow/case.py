@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from breakfix.act.quarantine import quarantine, release, was_released
 from breakfix.errors import NotFound, Refused
-from breakfix.flow import validation
+from breakfix.flow import load_checks, validation
 from breakfix.flow.answers import (
     ask_before_repair,
     ask_before_return,
@@ -35,6 +35,7 @@ from breakfix.flow.endings import (
     refused,
 )
 from breakfix.flow.guarding import RECOVERY, acting, disruption
+from breakfix.flow.proof import doubt_about_return
 from breakfix.flow.repairs import run_repair
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait
@@ -158,9 +159,9 @@ def repair_stage(services: Services, case: Case) -> Go | Wait:
     return run_repair(services, case)
 
 
-def diag_stage(services: Services, case: Case) -> Go | Wait:
+def signals_stage(services: Services, case: Case) -> Go | Wait:
     """The last check; when it passes, the question of the return."""
-    outcome = validation.run_diag(services, case)
+    outcome = validation.check_signals(services, case)
     return ask_before_return(services, case) if outcome is None else outcome
 
 
@@ -176,7 +177,7 @@ def return_node(services: Services, case: Case) -> Go | Wait:
         return Go(Stage.SETTLE_RUN, "returned already")
     if not was_released(acting(services), case):
         require_approved_return(services, case)
-        doubt = validation.doubt_about_return(services, case)
+        doubt = doubt_about_return(services, case)
         if doubt:
             return Go(Stage.SETTLE_RUN, f"{doubt}: it stays out, and the next run validates again")
     release(acting(services), case, RECOVERY, NodeState.RETURNING)
@@ -204,8 +205,10 @@ _STATES: Mapping[Stage, frozenset[NodeState]] = {
     Stage.RESET_GPU: _REPAIRABLE,
     Stage.REBOOT_NODE: _REPAIRABLE,
     Stage.CHECK_GPUS: _UNDER_CHECK,
-    Stage.CHECK_SIGNALS: _UNDER_CHECK,
+    Stage.CHECK_OPERATOR: _UNDER_CHECK,
     Stage.RUN_DIAG: _UNDER_CHECK,
+    Stage.RUN_BANDWIDTH: _UNDER_CHECK,
+    Stage.CHECK_SIGNALS: _UNDER_CHECK,
     Stage.RETURN_NODE: frozenset({NodeState.VALIDATING, NodeState.RETURNING}),
 }
 
@@ -216,8 +219,10 @@ STAGES: Mapping[Stage, StageFunction] = {
     Stage.RESET_GPU: repair_stage,
     Stage.REBOOT_NODE: repair_stage,
     Stage.CHECK_GPUS: validation.check_gpus,
-    Stage.CHECK_SIGNALS: validation.check_signals,
-    Stage.RUN_DIAG: diag_stage,
+    Stage.CHECK_OPERATOR: validation.check_operator,
+    Stage.RUN_DIAG: load_checks.run_diag,
+    Stage.RUN_BANDWIDTH: load_checks.run_bandwidth,
+    Stage.CHECK_SIGNALS: signals_stage,
     Stage.RETURN_NODE: return_node,
     Stage.ESCALATE: escalate,
 }

@@ -50,6 +50,8 @@ def pod_settings(settings: Settings) -> PodSettings:
         namespace=settings.namespace,
         repair_image=settings.repair_image,
         diag_image=settings.diag_image,
+        nccl_image=settings.nccl_image,
+        nvbandwidth_image=settings.nvbandwidth_image,
         deadline_s=settings.pod_deadline_s,
         gpu_resource=settings.gpu_resource,
     )

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from breakfix.model import Approval, Case, GivenAnswer, Purpose, Step
 from breakfix.ports import Ledger
 
+_LONG = 3000  # characters: whoever answers for a return sees every check of it
+
 _ASKS = {
     Purpose.REPAIR: "Approve {action} of {node}?",
     Purpose.RETURN: "Return {node} to service?",
@@ -71,7 +73,8 @@ def body(
         rows.append(("cost", cost))
         rows += [("stops as a whole", _plain(str(gang))) for gang in impact.get("gangs", ())]
     if purpose is Purpose.RETURN:
-        rows.append(("evidence", _plain("; ".join(_evidence(s) for s in steps)) or "none"))
+        told = _plain("; ".join(_evidence(s) for s in steps), _LONG)
+        rows.append(("evidence", told or "none"))
     if approval.needed > 1:
         said = "; ".join(_said(g) for g in yes) or "nobody"
         rows.append(("wants", f"{approval.needed} people; yes so far: {_plain(said)}"))
@@ -100,6 +103,6 @@ def _code(text: str) -> str:
     return "`" + text.replace("`", "'").replace("|", "/").replace("\n", " ") + "`"
 
 
-def _plain(text: str) -> str:
-    cut = text.replace("\n", " ").replace("|", "/")[:500]
+def _plain(text: str, longest: int = 500) -> str:
+    cut = text.replace("\n", " ").replace("|", "/")[:longest]
     return "".join("\\" + c if c in "\\`*_{}[]<>#" else c for c in cut)

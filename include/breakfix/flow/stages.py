@@ -30,8 +30,10 @@ class Stage(StrEnum):
     RESET_GPU = "reset_gpu"
     REBOOT_NODE = "reboot_node"
     CHECK_GPUS = "check_gpus"
-    CHECK_SIGNALS = "check_signals"
+    CHECK_OPERATOR = "check_operator"
     RUN_DIAG = "run_diag"
+    RUN_BANDWIDTH = "run_bandwidth"
+    CHECK_SIGNALS = "check_signals"
     APPROVE_RETURN = "approve_return"  # a question
     SETTLE_RETURN = "settle_return"
     APPROVE_RETURN_SECOND = "approve_return_second"  # a question, to another person

@@ -14,9 +14,9 @@ from breakfix.errors import BreakfixError, Refused
 from breakfix.flow.assessment import Assessment, assess, world_of
 from breakfix.flow.brakes import watch_storms
 from breakfix.flow.case import put_in_quarantine
+from breakfix.flow.proof import required_signals
 from breakfix.flow.services import Services
 from breakfix.flow.soak import soak_returned
-from breakfix.flow.validation import required_signals
 from breakfix.model import Case, CaseEnd, HaltLevel, Intent, NodeState, Outcome, Refusal, Verdict
 from breakfix.observe.expected import expected_gpus
 from breakfix.plan.planning import limits_of

@@ -161,6 +161,7 @@ class _State(_Struct):
 
 
 class _ContainerStatus(_Struct):
+    name: str = ""
     state: _State = msgspec.field(default_factory=_State)
     last_state: _State = msgspec.field(default_factory=_State)
 
@@ -178,6 +179,7 @@ class _PodStatus(_Struct):
     reason: str = ""
     conditions: list[_PodCondition] | None = None
     container_statuses: list[_ContainerStatus] | None = None
+    init_container_statuses: list[_ContainerStatus] | None = None
 
 
 class KPod(_Struct):
@@ -334,6 +336,7 @@ def to_pod(it: KPod, gpu_resource: str) -> Pod:
         run_s=_run_s(ended),
         ended_at=ended.finished_at if ended else None,
         exit_code=ended.exit_code if ended else 0,
+        init_waiting=_unfinished_init(status.init_container_statuses or ()),
     )
 
 
@@ -342,6 +345,11 @@ def _node_terms(spec: _PodSpec) -> tuple[Mapping[str, Any], ...]:
     affinity = spec.affinity.node_affinity if spec.affinity else None
     required = affinity.required if affinity else None
     return tuple(required.node_selector_terms or ()) if required else ()
+
+
+def _unfinished_init(statuses: Iterable[_ContainerStatus]) -> str:
+    ends = ((s.name, s.state.terminated) for s in statuses)
+    return next((name for name, end in ends if end is None or end.exit_code), "")
 
 
 def _last_end(statuses: Iterable[_ContainerStatus]) -> _Terminated | None:
