@@ -39,6 +39,7 @@ from breakfix.policy_limits import Limits as Limits  # noqa: PLC0414
 from breakfix.policy_limits import Maintenance as Maintenance  # noqa: PLC0414
 from breakfix.policy_limits import PodMatch as PodMatch  # noqa: PLC0414
 from breakfix.policy_limits import Share as Share  # noqa: PLC0414
+from breakfix.policy_recovery import Mirror, Recovery
 from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
@@ -397,6 +398,8 @@ class Policy(_Rule):
     timing: Timing = Timing()
     validation: ValidationRules = ValidationRules()
     approvals: Approvals = Approvals()
+    recovery: Recovery = Recovery()
+    mirror: Mirror = Mirror()
     canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")

@@ -34,6 +34,7 @@ from breakfix.flow.endings import (
     node_gone,
     refused,
 )
+from breakfix.flow.giving_way import give_way
 from breakfix.flow.guarding import RECOVERY, acting, disruption
 from breakfix.flow.proof import doubt_about_return
 from breakfix.flow.repairs import run_repair
@@ -78,7 +79,8 @@ def _run(services: Services, stage: Stage, case: Case) -> Go | Wait:
     if allowed is not None and case.state not in allowed:
         return Go(Stage.SETTLE_RUN, f"{stage} is not for a case that is {case.state}")
     try:
-        return STAGES[stage](services, case)
+        given_way = give_way(services, case, actor=ACTOR) if stage in _BEFORE_WORK else None
+        return given_way or STAGES[stage](services, case)
     except Refused as e:
         return refused(services, case, stage, e)
     except NotFound as e:
@@ -180,6 +182,11 @@ def return_node(services: Services, case: Case) -> Go | Wait:
         doubt = doubt_about_return(services, case)
         if doubt:
             return Go(Stage.SETTLE_RUN, f"{doubt}: it stays out, and the next run validates again")
+    return put_back(services, case, actor=ACTOR, reason="validated and released")
+
+
+def put_back(services: Services, case: Case, *, actor: str, reason: str) -> Go:
+    """Release the node into its watch. Who calls this has asked whether it may go back."""
     release(acting(services), case, RECOVERY, NodeState.RETURNING)
     now = services.clock.now()
     until = now + timedelta(seconds=services.policy.timing.watch_s)
@@ -187,8 +194,8 @@ def return_node(services: Services, case: Case) -> Go | Wait:
         case.id,
         case.fence,
         NodeState.RETURNING,
-        actor=ACTOR,
-        reason="validated and released",
+        actor=actor,
+        reason=reason,
         now=now,
         deadline=until,
     )
@@ -211,6 +218,9 @@ _STATES: Mapping[Stage, frozenset[NodeState]] = {
     Stage.CHECK_SIGNALS: _UNDER_CHECK,
     Stage.RETURN_NODE: frozenset({NodeState.VALIDATING, NodeState.RETURNING}),
 }
+
+#: Before these nothing but the quarantine was done: the last moment to leave it at that.
+_BEFORE_WORK = frozenset({Stage.BEGIN, Stage.DRAIN})
 
 STAGES: Mapping[Stage, StageFunction] = {
     Stage.BEGIN: begin,

@@ -17,6 +17,7 @@ from breakfix.act.guard import halt_level
 from breakfix.errors import BreakfixError, ClusterError, LedgerError, StaleFence
 from breakfix.flow.draining import drain_step
 from breakfix.flow.endings import is_ending
+from breakfix.flow.giving_way import why_give_way
 from breakfix.flow.services import Services
 from breakfix.model import (
     Action,
@@ -44,6 +45,7 @@ class DriftKind(StrEnum):
     NO_RUN = "no_run"
     STALE_RUN = "stale_run"
     DRAIN_LEFT = "drain_left"
+    GIVES_WAY = "gives_way"
     ADOPTION_CUT = "adoption_cut"
     ESCALATION_OVER = "escalation_over"
     MARKS_LEFT = "marks_left"
@@ -148,12 +150,15 @@ def of_case(services: Services, case: Case, seen: Seen) -> Iterator[Drift]:
     elif node.uid != case.node_uid:
         found = "another machine has the node's name now"
         yield _drift(DriftKind.NODE_REPLACED, case, found, "the case ends; the machine is let be")
-    elif case.requester == ADOPTER:
+    elif case.requester == ADOPTER and case.state is NodeState.QUARANTINED:
         found = "it was opened for marks of nobody, and did not escalate"
         yield _drift(DriftKind.ADOPTION_CUT, case, found, "it escalates")
-    elif case.held_by:
-        return
-    elif is_theirs(services, case, node):
+    elif not case.held_by:
+        yield from _of_work(services, case, node, seen)
+
+
+def _of_work(services: Services, case: Case, node: Node, seen: Seen) -> Iterator[Drift]:
+    if is_theirs(services, case, node):
         found = "a person took the node back"
         yield _drift(DriftKind.TAKEN_BACK, case, found, "our marks go, and the case ends")
     elif wants_run(services, case, seen):
@@ -162,6 +167,9 @@ def of_case(services: Services, case: Case, seen: Seen) -> Iterator[Drift]:
         found = "a drain at the command line was begun, and is not finished in its time"
         remedy = f"a person: `breakfix drain {case.node}` goes on, `case abort` gives it back"
         yield _drift(DriftKind.DRAIN_LEFT, case, found, remedy)
+    elif why := why_give_way(services, case):
+        remedy = f"policy recovery.others: {services.policy.recovery.others}"
+        yield _drift(DriftKind.GIVES_WAY, case, why, remedy)
     else:
         yield from _of_label(case, node)
 
@@ -189,7 +197,7 @@ def wants_run(services: Services, case: Case, seen: Seen) -> bool:
 
 def _is_drained_by_hand(services: Services, case: Case) -> bool:
     """A drain that a person sees to at the command line, or one that has nothing left to do."""
-    if case.action is not Action.DRAIN_ONLY:
+    if case.action is not Action.DRAIN_ONLY or case.state is not NodeState.QUARANTINED:
         return False
     step = drain_step(services, case)
     has_ended = step is not None and step.status is not StepStatus.DISPATCHED

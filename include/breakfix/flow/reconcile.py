@@ -20,6 +20,7 @@ from breakfix.errors import NotFound
 from breakfix.flow import drift
 from breakfix.flow.drift import ADOPTER, Drift, DriftKind, Seen, noted
 from breakfix.flow.endings import escalate, give_up, own_marks
+from breakfix.flow.giving_way import give_way, why_give_way
 from breakfix.flow.guarding import acting
 from breakfix.flow.services import Services
 from breakfix.model import (
@@ -31,6 +32,7 @@ from breakfix.model import (
     Impact,
     Intent,
     Node,
+    NodeState,
     Refusal,
 )
 from breakfix.ports import CaseRuns
@@ -174,6 +176,19 @@ def _no_run(work: _Pass, found: Drift) -> None:
     work.report.started.append(taken.run_id)
 
 
+def _gives_way(work: _Pass, found: Drift) -> None:
+    """The fence moves first: the run that waits for a yes does nothing with a late one."""
+    case = work.case(found)
+    if not case.is_open or not why_give_way(work.services, case):
+        return
+    give_way(work.services, _take(work, case, found.found), actor=work.actor)
+    after = work.case(found)
+    if after.end is CaseEnd.ESCALATED:
+        work.report.escalated.append(case.id)
+    elif not after.is_open:
+        work.report.ended.append(case.id)
+
+
 def _label_differs(work: _Pass, found: Drift) -> None:
     case = work.case(found)
     if case.end is CaseEnd.ESCALATED:
@@ -266,7 +281,7 @@ def _adopt(work: _Pass, node: Node, why: str) -> None:
 
 def _adoption_cut(work: _Pass, found: Drift) -> None:
     case = work.case(found)
-    if case.is_open and case.requester == ADOPTER:
+    if case.is_open and case.requester == ADOPTER and case.state is NodeState.QUARANTINED:
         _escalate_adopted(work, case)
 
 
@@ -301,6 +316,7 @@ _MENDS: Mapping[DriftKind, Callable[[_Pass, Drift], None]] = {
     DriftKind.NODE_REPLACED: _node_gone,
     DriftKind.TAKEN_BACK: _taken_back,
     DriftKind.NO_RUN: _no_run,
+    DriftKind.GIVES_WAY: _gives_way,
     DriftKind.ADOPTION_CUT: _adoption_cut,
     DriftKind.LABEL_DIFFERS: _label_differs,
     DriftKind.ESCALATION_OVER: _escalation_over,
