@@ -197,7 +197,8 @@ class FlowWorld:
         self.clock, self.notifier = Clock(), Notifier()
         policy = policy_with(self.overlay)
         self.metrics = Telemetry(policy, self.cluster)
-        settings = load_settings(cluster_name="test", **self.settings)
+        chosen = {"cluster_name": "test", "acts_at_once": 1, **self.settings}
+        settings = load_settings(**chosen)
         self.services = Services(
             self.metrics, self.cluster, policy, settings, self.clock, self.notifier, self.ledger
         )

@@ -35,7 +35,7 @@ from breakfix.flow.endings import (
     refused,
 )
 from breakfix.flow.giving_way import give_way
-from breakfix.flow.guarding import RECOVERY, acting, disruption
+from breakfix.flow.guarding import RECOVERY, SideBySide, acting, disruption
 from breakfix.flow.proof import doubt_about_return
 from breakfix.flow.repairs import run_repair
 from breakfix.flow.services import Services
@@ -110,13 +110,18 @@ def begin(services: Services, case: Case) -> Go | Wait:
             return Go(Stage.SETTLE_RUN, f"nothing to do in state {case.state}")
 
 
-def put_in_quarantine(services: Services, case: Case, *, is_fresh: bool = False) -> None:
+def put_in_quarantine(
+    services: Services, case: Case, *, is_fresh: bool = False, beside: SideBySide | None = None
+) -> None:
     """Cordon, taint and label the node; no write when that is so already. Raises Refused.
 
-    `is_fresh`: the node was judged just now, so that its reason need not be asked again.
+    `is_fresh`: the node was judged just now, so that its reason need not be asked again. `beside`:
+    what it reads together with others that are taken out at the same time.
     """
-    expected = disruption(services, case, is_reason_fresh=is_fresh, guards=QUARANTINE_GUARDS)
-    quarantine(acting(services), case, expected)
+    expected = disruption(
+        services, case, is_reason_fresh=is_fresh, guards=QUARANTINE_GUARDS, beside=beside
+    )
+    quarantine(acting(services, beside), case, expected)
 
 
 # --------------------------------------------------------------------------- on the road

@@ -5,10 +5,11 @@ limits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from breakfix.act import steps
-from breakfix.act.guard import Acting, Expected
+from breakfix.act.guard import Acting, Beside, Expected
 from breakfix.act.pods import PodSettings
 from breakfix.errors import Refused
 from breakfix.flow.assessment import assess
@@ -25,6 +26,8 @@ from breakfix.model import (
     Verdict,
 )
 from breakfix.plan.limits import ACT_GUARDS, Candidate, Guard, first_refusal
+from breakfix.plan.world import World
+from breakfix.resilience.together import Together
 from breakfix.settings import Settings
 
 T = TypeVar("T")
@@ -33,7 +36,23 @@ T = TypeVar("T")
 RECOVERY = Expected(is_recovery=True)
 
 
-def acting(services: Services) -> Acting:
+_GATHER_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """What quarantines that run side by side read together; see `resilience.together`."""
+
+    acts: Beside
+    world: Together[World]
+
+    @classmethod
+    def of(cls, number: int) -> SideBySide:
+        """For so many at a time. A look at the cluster is dear: it waits for all of them a bit."""
+        return cls(Beside(), Together(size=number, gather_s=_GATHER_S))
+
+
+def acting(services: Services, beside: SideBySide | None = None) -> Acting:
     """The ports with which act works."""
     return Acting(
         cluster=services.cluster,
@@ -41,6 +60,7 @@ def acting(services: Services) -> Acting:
         clock=services.clock,
         namespace=services.settings.namespace,
         limits=services.policy.limits,
+        beside=beside.acts if beside is not None else None,
     )
 
 
@@ -63,6 +83,7 @@ def disruption(
     *,
     is_reason_fresh: bool = False,
     guards: tuple[Guard, ...] = ACT_GUARDS,
+    beside: SideBySide | None = None,
 ) -> Expected:
     """What a disruptive act of this case expects. Reason and limits are asked once per act or pass.
 
@@ -70,7 +91,7 @@ def disruption(
     """
     return Expected(
         reason_gone=None if is_reason_fresh else _once(lambda n: _reason_gone(services, case, n)),
-        limit_broken=_once(lambda n: _limit_broken(services, case, n, guards)),
+        limit_broken=_once(lambda n: _limit_broken(services, case, n, guards, beside)),
     )
 
 
@@ -87,7 +108,11 @@ def _once(ask: Callable[[Node], T]) -> Callable[[Node], T]:
 
 
 def _limit_broken(
-    services: Services, case: Case, node: Node, guards: tuple[Guard, ...]
+    services: Services,
+    case: Case,
+    node: Node,
+    guards: tuple[Guard, ...],
+    beside: SideBySide | None,
 ) -> Refusal | None:
     """The guardrails that may have changed since the admission, with the node itself left out."""
     candidate = Candidate(
@@ -98,7 +123,8 @@ def _limit_broken(
         is_by_person=bool(case.detail.get("is_by_hand")),
         is_begun=drain_is_begun(services, case),
     )
-    return first_refusal(candidate, look(services), guards)
+    world = look(services) if beside is None else beside.world(lambda: look(services))
+    return first_refusal(candidate, world, guards)
 
 
 def drain_is_begun(services: Services, case: Case) -> bool:

@@ -47,6 +47,15 @@ def retried(
     if not is_idempotent:
         return call()
     start = clock()
+    try:
+        return call()
+    except Exception as e:  # noqa: BLE001 it is raised again below, by the rules
+        first = [e]
+
+    def again() -> T:  # nearly every call ends above: only then the rules cost something
+        if first:
+            raise first.pop()
+        return call()
 
     def wait(state: RetryCallState) -> float:
         return _wait_s(state, first_s=first_s, longest_s=longest_s)
@@ -66,7 +75,7 @@ def retried(
         sleep=sleep,
         reraise=True,
     )
-    return retrying(call)
+    return retrying(again)
 
 
 def retry_after_s(header: str, *, now: datetime | None = None) -> float | None:

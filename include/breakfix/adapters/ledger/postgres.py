@@ -119,7 +119,7 @@ class PostgresLedger:
     # ---------------------------------------------------------------- cases
 
     def case(self, case_id: str) -> Case:
-        return self._db.run(lambda c: cases.load(c, self.cluster, case_id))
+        return self._db.read(lambda c: cases.load(c, self.cluster, case_id))
 
     def cases(
         self,
@@ -128,7 +128,7 @@ class PostgresLedger:
         node: str | None = None,
         opened_since: datetime | None = None,
     ) -> Sequence[Case]:
-        return self._db.run(
+        return self._db.read(
             lambda c: cases.list_cases(
                 c, self.cluster, open_only=open_only, node=node, opened_since=opened_since
             )
@@ -227,7 +227,7 @@ class PostgresLedger:
         )
 
     def steps(self, case_id: str) -> Sequence[Step]:
-        return self._db.run(lambda c: steps.list_steps(c, self.cluster, case_id))
+        return self._db.read(lambda c: steps.list_steps(c, self.cluster, case_id))
 
     # ---------------------------------------------------------------- approvals
 
@@ -427,7 +427,7 @@ class PostgresLedger:
     # ---------------------------------------------------------------- kill switch
 
     def halt_level(self) -> HaltLevel:
-        return self._db.run(lambda c: halts.level(c, self.cluster))
+        return self._db.read(lambda c: halts.level(c, self.cluster))
 
     def set_halt(self, level: HaltLevel, *, actor: str, reason: str, now: datetime) -> None:
         self._db.run(
@@ -446,10 +446,10 @@ class PostgresLedger:
         )
 
     def audit_entries(self, *, after: int = 0, limit: int = 1000) -> Sequence[AuditEntry]:
-        return self._db.run(lambda c: audit.entries(c, self.cluster, after=after, limit=limit))
+        return self._db.read(lambda c: audit.entries(c, self.cluster, after=after, limit=limit))
 
     def head(self) -> tuple[int, str]:
-        return self._db.run(lambda c: audit.head(c, self.cluster))
+        return self._db.read(lambda c: audit.head(c, self.cluster))
 
     def verify_audit(self) -> tuple[int, str]:
         return self._db.run_snapshot(lambda c: audit.verify(c, self.cluster))
