@@ -31,6 +31,7 @@ from breakfix.cohorts import ChangeAdvice
 from breakfix.errors import LedgerError
 from breakfix.model import CaseEnd, Decision, HaltLevel, NodeState, Refusal, Step, StepStatus
 from breakfix.ports import Answered, Figures, Lease, OpenQuestion, ReviewItem
+from breakfix.resilience.rate import reserved
 
 
 def atomic(method):
@@ -67,6 +68,16 @@ class FakeLedger:
         self._advices = []
         self._strikes, self._breakers, self._emergencies = {}, {}, []
         self._labellings, self._reports = [], {}
+        self._rates, self.clock = {}, None  # None: the wall's
+
+    # -- rates
+    @atomic
+    def reserve(self, target, *, count, per_s):
+        now = self.clock.now() if self.clock else datetime.now(UTC)
+        wait_s, self._rates[target] = reserved(
+            self._rates.get(target), now, count=count, per_s=per_s
+        )
+        return wait_s
 
     # -- admission
     @atomic

@@ -366,6 +366,8 @@ class Pod:
     run_s: float | None = None  # how long the container that ended last had run
     ended_at: datetime | None = None  # when that was
     exit_code: int = 0  # and what it left
+    finalizers: tuple[str, ...] = ()  # who must let go before it is gone
+    stops_by: datetime | None = None  # of a terminating pod: when its grace ends
     init_waiting: str = ""  # the first init container that has not completed
 
     @property
@@ -587,16 +589,46 @@ class Judgement:
 
 
 class PodAction(StrEnum):
-    """What a drain does with a pod."""
+    """What a drain does with a pod. `evict`: it must leave, by its ladder."""
 
     EVICT = "evict"
     SKIP = "skip"
     REFUSE = "refuse"
 
 
+class RungKind(StrEnum):
+    """One way to get a pod to leave its node."""
+
+    WAIT = "wait"  # for it to finish
+    CHECKPOINT = "checkpoint"  # ask it to save its work, and wait for its answer
+    EVICT = "evict"  # as disruption budgets allow
+    DELETE = "delete"  # whatever budgets say
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRung:
+    """One rung of a pod's ladder; `for_s` 0 on the last one means until the drain's deadline."""
+
+    do: RungKind
+    for_s: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.do} {_span(self.for_s)}" if self.for_s else str(self.do)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
 @dataclass(frozen=True, slots=True)
 class PodDecision:
-    """What a drain does with one pod; the words are those of `drain --dry-run -o json`."""
+    """What a drain does with one pod; the words are those of `drain --dry-run -o json`.
+
+    `ladder`: how a pod that must leave is brought to it; `order`: pods of lower orders leave first.
+    """
 
     namespace: str
     name: str
@@ -605,6 +637,13 @@ class PodDecision:
     reason: str
     gpus: int = 0
     warnings: tuple[str, ...] = ()
+    ladder: tuple[DrainRung, ...] = ()
+    order: int = 0
+
+    @property
+    def climbs(self) -> str:
+        """The ladder in words: `wait 2h, evict`."""
+        return ", ".join(map(str, self.ladder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -616,6 +655,7 @@ class Impact:
     gpus_free_after: int  # schedulable GPUs of its SKU and pool that stay free
     gangs: tuple[str, ...] = ()  # what stops elsewhere too, each in words
     gang_gpus: int = 0  # of gpus_stopped: those of gangs that run on other nodes, too
+    ladders: tuple[str, ...] = ()  # how pods leave, in words: `3 pods: wait 2h, evict`
 
 
 @dataclass(frozen=True, slots=True)

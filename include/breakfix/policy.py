@@ -35,6 +35,7 @@ from breakfix.model import (
 )
 from breakfix.policy_approvals import Approvals as Approvals  # noqa: PLC0414 - of its words
 from breakfix.policy_canary import CanaryRules
+from breakfix.policy_drain import Drain as Drain  # noqa: PLC0414 - part of this module's words
 from breakfix.policy_limits import Limits as Limits  # noqa: PLC0414
 from breakfix.policy_limits import Maintenance as Maintenance  # noqa: PLC0414
 from breakfix.policy_limits import PodMatch as PodMatch  # noqa: PLC0414
@@ -311,17 +312,6 @@ class CommonCause(_Rule):
     part_classes: tuple[FailureClass, ...] = Field(
         (), description="Faults of one part, which no shared place brings about"
     )
-
-
-class Drain(_Rule):
-    """How pods are moved off a node."""
-
-    timeout_s: Seconds = Field(1800.0, alias="timeout")
-    poll_s: Seconds = Field(5.0, alias="poll")
-    evictions_per_s: float = Field(5.0, gt=0)
-    may_delete_disk_empty_dir: bool = False
-    may_delete_unmanaged: bool = False
-    grace_s: int = Field(-1, ge=-1, description="-1: the pod's own")
 
 
 class Timing(_Rule):

@@ -184,6 +184,18 @@ class Cluster(Protocol):
         """False when it was gone or the name now belongs to another uid."""
         ...
 
+    def mark_pod(
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        *,
+        annotations: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> bool:
+        """Set these annotations and labels. False when it was gone or the name is another uid's."""
+        ...
+
     def create_pod(self, manifest: Mapping[str, Any]) -> Pod:
         """Creates, or returns the pod of that name when it exists already."""
         ...
@@ -452,6 +464,14 @@ class Ledger(Protocol):
         ...
 
     def steps(self, case_id: str) -> Sequence[Step]: ...
+
+    # -- rates
+    def reserve(self, target: str, *, count: int, per_s: float) -> float:
+        """Take the next `count` places of a rate that all processes share; by the ledger's clock.
+
+        Returns the seconds to wait for the first; the others follow every 1 / `per_s` seconds.
+        """
+        ...
 
     # -- approvals
     @property

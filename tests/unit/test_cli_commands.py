@@ -132,9 +132,10 @@ def test_a_dry_drain_prints_exactly_the_pods_and_what_becomes_of_them(run, on_fl
     assert (code, err) == (0, "")
     assert said.keys() == {"nodes"}
     assert [n["node"] for n in said["nodes"]] == ["r1-n01", "r1-n02"]
+    keys = {"namespace", "name", "action", "reason", "order", "ladder"}
     for node in said["nodes"]:
         assert node.keys() == {"node", "pods"}
-        assert all(p.keys() == {"namespace", "name", "action", "reason"} for p in node["pods"])
+        assert all(p.keys() == keys for p in node["pods"])
     actions = {p["action"] for n in said["nodes"] for p in n["pods"]}
     assert {"evict", "skip"} >= actions
     assert "skip" in actions

@@ -23,7 +23,8 @@ from breakfix.flow.answers import (
     require_approved_return,
     settle_question,
 )
-from breakfix.flow.draining import drain_node, drain_step
+from breakfix.flow.drain_endings import drain_overdue
+from breakfix.flow.draining import Overdue, drain_node, drain_step
 from breakfix.flow.endings import (
     ACTOR,
     abort_case,
@@ -38,6 +39,7 @@ from breakfix.flow.giving_way import give_way
 from breakfix.flow.guarding import RECOVERY, SideBySide, acting, disruption
 from breakfix.flow.proof import doubt_about_return
 from breakfix.flow.repairs import run_repair
+from breakfix.flow.replaced import check_replaced
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait
 from breakfix.model import Action, Case, NodeState
@@ -128,13 +130,19 @@ def put_in_quarantine(
 
 
 def drain_stage(services: Services, case: Case) -> Go | Wait:
-    """Evict until nothing is left, within the deadline."""
+    """Each pod by its ladder until nothing is left, within the deadline; then a look whether they
+    are Ready elsewhere.
+    """
     is_begun = drain_step(services, case) is not None
     require_approved_repair(services, case, is_begun=is_begun)
     outcome = drain_node(services, case)
     if isinstance(outcome, Wait):
         return outcome
-    return _after_drain(case) if outcome else Go(Stage.ESCALATE, "drain overdue")
+    if isinstance(outcome, Overdue):
+        return drain_overdue(services, case, outcome)
+    drained = drain_step(services, case)
+    unlike_before = check_replaced(services, case, drained) if drained is not None else None
+    return _after_drain(case) if unlike_before is None else unlike_before
 
 
 def _after_drain(case: Case) -> Go:

@@ -158,6 +158,19 @@ def _heed_common_cause(verdict: Verdict | None) -> None:
         raise Refused(RefusalReason.COMMON_CAUSE, verdict.reason)
 
 
+def why_recovered(case: Case, verdict: Verdict | None) -> str:
+    """Why a node that was just judged needs no repair any more; an empty string where it may.
+
+    The rule by which an act is refused as its reason is gone; what cannot be told is no recovery.
+    """
+    if verdict is None or case.detail.get("is_by_hand") or _has_event(case):
+        return ""
+    try:
+        return _by_verdict(verdict)
+    except Refused:
+        return ""
+
+
 def _has_event(case: Case) -> bool:
     return any(
         f.get("kind") == SignalKind.EVENT and f.get("mode") != SignalMode.NEVER

@@ -9,7 +9,7 @@ deadline did.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -56,6 +56,7 @@ class WaitKind(StrEnum):
     """What a case can wait for; each is answered from one shared look at the cluster."""
 
     PODS_GONE = "pods_gone"  # nothing left to drain, or something to do about it
+    PODS_READY = "pods_ready"  # so many pods of a controller, off the node
     BOOTED = "booted"  # another boot id, and Ready
     POD_FINISHED = "pod_finished"
     GPUS_BACK = "gpus_back"
@@ -74,6 +75,9 @@ class Wait:
     pod: str = ""  # namespace/name
     boot_id: str = ""
     gpus: int = 0
+    since: datetime | None = None  # since when the pods of order `turn` have had their time
+    turn: int = 0
+    ready_elsewhere: Mapping[str, int] = field(default_factory=dict)  # by the controller's uid
 
     def to_json(self) -> dict[str, Any]:
         """Plain values only, for a trigger's keyword arguments."""

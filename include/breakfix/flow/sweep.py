@@ -17,6 +17,7 @@ from breakfix.errors import BreakfixError, Refused
 from breakfix.flow.assessment import Assessment, assess, world_of
 from breakfix.flow.brakes import watch_storms
 from breakfix.flow.case import put_in_quarantine
+from breakfix.flow.drain_endings import give_back_recovered
 from breakfix.flow.guarding import SideBySide
 from breakfix.flow.proof import required_signals
 from breakfix.flow.services import Services
@@ -58,6 +59,7 @@ def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
     sweep_id = ledger.record_sweep(assessment.judgement, assessment.plan, actor=actor, now=now)
     watch_storms(services, assessment, actor=actor)
     soak_returned(services, assessment, actor=ACTOR)
+    give_back_recovered(services, assessment.judgement, actor=ACTOR)
     ended = tuple(_end_watches(services, assessment))
     world = world_of(services, assessment)
     cases, refused = take_out(services, assessment.plan.intents, world, requester=actor)

@@ -27,6 +27,7 @@ from breakfix.model import (
     Tier,
     Verdict,
 )
+from breakfix.plan.drain_ladder import ladders_in_words
 from breakfix.plan.gangs import gang_of
 from breakfix.plan.limits import (
     Candidate,
@@ -199,6 +200,7 @@ def impact_of(node: Node, world: World) -> Impact:
         gpus_free_after=free_gpus_after(node, world),
         gangs=tuple(map(str, wide)),
         gang_gpus=sum(g.gpus for g in wide),
+        ladders=ladders_in_words(leaving.values()),
     )
 
 

@@ -24,7 +24,7 @@ from breakfix.model import (
     ScopeKind,
 )
 from breakfix.plan.alerts import AlertHolds, alert_holds
-from breakfix.plan.drain_pods import decide_pods
+from breakfix.plan.drain_ladder import decide_drain
 from breakfix.plan.gangs import Gang, GangKey, gang_of, gangs_by_key
 from breakfix.plan.headroom import Headroom
 from breakfix.plan.selectors import selects
@@ -68,11 +68,10 @@ class World:
     def pods_to_drain(self, node: str) -> list[PodDecision]:
         """What a drain of the node would do with each of its pods, by policy; our own pods stay."""
         if node not in self.drains:
-            self.drains[node] = decide_pods(
+            self.drains[node] = decide_drain(
                 (p for p in self.pods_on.get(node, ()) if OUR_PODS not in p.labels),
                 daemon_sets=self.observation.daemon_sets,
-                allow_disk_empty_dir=self.policy.drain.may_delete_disk_empty_dir,
-                allow_unmanaged=self.policy.drain.may_delete_unmanaged,
+                drain=self.policy.drain,
             )
         return self.drains[node]
 

@@ -145,7 +145,11 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     (r"common_cause\.window", _less),
     (r"common_cause\.(scopes|facts|changes)", _members(-1)),
     # drain, timing, approvals
-    (r"drain\.(evictions_per_s|may_delete_disk_empty_dir|may_delete_unmanaged|timeout)", _more),
+    (r"drain\.(evictions_per_s|evictions_in_flight|timeout)", _more),
+    (r"drain\.(may_delete|may_delete_disk_empty_dir|may_delete_unmanaged)", _more),
+    (r"drain\.overdue", _rank(["escalate", "hold", "uncordon"])),
+    (r"drain\.replaced\.otherwise", _rank(["hold", "warn"])),
+    (r"drain\.replaced\.within", _less),
     (r"timing\.(evidence_max_age|stale_sample)", _more),
     (r"timing\.(clear|watch|boot_grace)", _less),
     (r"validation\.operator\.mode", _rank(["required", "auto", "off"])),

@@ -24,6 +24,7 @@ from breakfix.adapters.ledger import (
     learning_reports,
     leases,
     nodes,
+    rates,
     reviews,
     rules,
     steps,
@@ -228,6 +229,13 @@ class PostgresLedger:
 
     def steps(self, case_id: str) -> Sequence[Step]:
         return self._db.read(lambda c: steps.list_steps(c, self.cluster, case_id))
+
+    # ---------------------------------------------------------------- rates
+
+    def reserve(self, target: str, *, count: int, per_s: float) -> float:
+        return self._db.run(
+            lambda c: rates.reserve(c, self.cluster, target, count=count, per_s=per_s)
+        )
 
     # ---------------------------------------------------------------- approvals
 
