@@ -408,7 +408,7 @@ class FakeLedger:
             for s in self._steps.values()
             if s.case_id in ids and s.name.startswith(rules.REPAIR_STEP) and s.started_at > since
         }
-        by_class = Counter(self._cases[case_id].failure_class for case_id, _ in repairs)
+        classes = {case_id: self._cases[case_id].failure_class for case_id, _, _ in repairs}
         return sweep_rules.node_record(
             node,
             swept=self._states.get(node),
@@ -420,8 +420,7 @@ class FakeLedger:
             ),
             last_ended_at=_newest(*(c.ended_at for c in cases)),
             overridden_at=_newest(*(c.ended_at for c in cases if c.end is CaseEnd.OVERRIDDEN)),
-            attempts_by_class=dict(by_class),
-            attempts=len({(case, attempt) for case, attempt, _ in repairs}),
+            attempts_by_class=rules.attempts_by_class(repairs, classes),
             repairs=rules.repairs_by_rung(repairs),
         )
 

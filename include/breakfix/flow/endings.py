@@ -48,6 +48,7 @@ _FOR_PEOPLE = frozenset(
         RefusalReason.POD_REFUSED,
         RefusalReason.PROTECTED,
         RefusalReason.MODE_RECOMMEND,
+        RefusalReason.MODE_OFF,
         RefusalReason.UNSUPPORTED,
     }
 )
@@ -96,13 +97,6 @@ def refused(services: Services, case: Case, stage: Stage, refusal: Refused) -> G
             return _wait_or_escalate(services, case, stage, text)
         case reason if reason in _PATIENT:
             return _wait_or_escalate(services, case, stage, text, is_patient=True)
-        case (
-            RefusalReason.POD_REFUSED
-            | RefusalReason.PROTECTED
-            | RefusalReason.MODE_RECOMMEND
-            | RefusalReason.MODE_OFF
-        ):
-            return _escalation(services, case, stage, text)
         case reason if reason in _FOR_PEOPLE:
             return escalation(services, case, stage, text)
     return Go(Stage.SETTLE_RUN, f"{refusal.reason}: {text}")

@@ -137,9 +137,8 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
         return None
     attempt = next_attempt(node.name, world)
     action = verdict.recommended_action
-    if not attempts_left(world, node.name, failure_class):
     reason, lemon = verdict.reason, world.lemons.get(node.name, "")
-    if lemon or not attempts_left(world, node.name):
+    if lemon or not attempts_left(world, node.name, failure_class):
         record = world.records.get(node.name)
         repairs = record.repairs if record is not None else {}
         action = world.policy.class_rule(failure_class).hardware(repairs)

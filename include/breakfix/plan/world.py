@@ -246,7 +246,6 @@ def build_world(
         },
         available=available,
         lemons=lemons or {},
-        out=frozenset({n.name for n in fleet if n.is_out} | ledger_out),
     )
 
 

@@ -22,6 +22,7 @@ from breakfix.model import (
     Action,
     Case,
     CaseEnd,
+    FailureClass,
     HaltLevel,
     Intent,
     NodeState,
@@ -385,6 +386,17 @@ def repairs_by_rung(names: Iterable[tuple[str, int, str]]) -> dict[Action, int]:
     tried = {(case, attempt, name.split("-")[1]) for case, attempt, name in names if "-" in name}
     counts = Counter(action for _, _, action in tried)
     return {action: counts[action] for action in REPAIRS if counts[action]}
+
+
+def attempts_by_class(
+    names: Iterable[tuple[str, int, str]], classes: Mapping[str, FailureClass]
+) -> dict[FailureClass, int]:
+    """How many repairs each failure class had: one a case and attempt, however many steps it took.
+
+    `classes`: of each case, as it is now.
+    """
+    attempts = {(case, attempt) for case, attempt, _ in names}
+    return dict(Counter(classes[case] for case, _ in attempts))
 
 
 def finished(

@@ -77,7 +77,6 @@ def node_record(
     last_ended_at: datetime | None = None,
     overridden_at: datetime | None = None,
     attempts_by_class: Mapping[FailureClass, int] | None = None,
-    attempts: int = 0,
     repairs: Mapping[Action, int] | None = None,
 ) -> NodeRecord:
     """What is known of a node: an open or escalated case says its state, else the sweep."""
@@ -99,7 +98,6 @@ def node_record(
         evidence_floor=evidence_floor,
         attempts=sum((attempts_by_class or {}).values()),
         attempts_by_class=attempts_by_class or {},
-        attempts=attempts,
         repairs=repairs or {},
         last_ended_at=last_ended_at,
         overridden_at=overridden_at,
