@@ -8,7 +8,7 @@ a timeout.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -252,6 +252,7 @@ class Figures:
     reviews: int  # items that are open
     incidents: int
     head: tuple[int, str]  # of the audit chain
+    circuits: Mapping[str, str] = field(default_factory=dict)  # dependency -> state
 
 
 @dataclass(frozen=True, slots=True)

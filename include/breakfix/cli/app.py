@@ -13,6 +13,7 @@ from breakfix.cli import (
     circuits,
     drain,
     judge,
+    metrics,
     policy,
     recovery,
     replay,
@@ -44,6 +45,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
 app.command("replay")(replay.replay)
+app.command("metrics")(metrics.metrics)
 app.command("report")(report.report)
 app.command("circuits")(circuits.circuits)
 app.command("halt")(switch.halt)
