@@ -22,6 +22,7 @@ from breakfix.cohorts import ChangeAdvice
 from breakfix.errors import LedgerError
 from breakfix.model import CaseEnd, Decision, HaltLevel, NodeState, Refusal, Step, StepStatus
 from breakfix.ports import Answered, Figures, Lease, OpenQuestion, ReviewItem
+from breakfix.resilience.rate import reserved
 
 
 def atomic(method):
@@ -57,6 +58,16 @@ class FakeLedger:
         self._swept_refusals = set()
         self._advices = []
         self._labellings, self._reports = [], {}
+        self._rates, self.clock = {}, None  # None: the wall's
+
+    # -- rates
+    @atomic
+    def reserve(self, target, *, count, per_s):
+        now = self.clock.now() if self.clock else datetime.now(UTC)
+        wait_s, self._rates[target] = reserved(
+            self._rates.get(target), now, count=count, per_s=per_s
+        )
+        return wait_s
 
     # -- admission
     @atomic
@@ -140,6 +151,12 @@ class FakeLedger:
         before = self.case(case_id)
         after = rules.ended(before, fence, end, reason=reason, now=now)
         return self._change("case.ended", before, after, actor, now, reason=reason)
+
+    @atomic
+    def climb(self, case_id, fence, rung, *, actor, reason, now):
+        before = self.case(case_id)
+        after = rules.climbed(before, fence, rung, reason=reason, now=now)
+        return self._change("case.climbed", before, after, actor, now, reason=reason)
 
     @atomic
     def take_over(self, case_id, fence, *, actor, reason, now):
@@ -372,7 +389,7 @@ class FakeLedger:
         cases = [c for c in self.cases() if c.node == node]
         ids = {c.id for c in cases}
         repairs = {
-            (s.case_id, self._attempt_of[s.case_id, s.name])
+            (s.case_id, self._attempt_of[s.case_id, s.name], s.name)
             for s in self._steps.values()
             if s.case_id in ids and s.name.startswith(rules.REPAIR_STEP) and s.started_at > since
         }
@@ -387,7 +404,8 @@ class FakeLedger:
             ),
             last_ended_at=_newest(*(c.ended_at for c in cases)),
             overridden_at=_newest(*(c.ended_at for c in cases if c.end is CaseEnd.OVERRIDDEN)),
-            attempts=len(repairs),
+            attempts=len({(case, attempt) for case, attempt, _ in repairs}),
+            repairs=rules.repairs_by_rung(repairs),
         )
 
     @atomic

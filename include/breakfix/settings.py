@@ -67,6 +67,9 @@ class Settings(BaseSettings):
         "", description="Image with NVIDIA's nvbandwidth; empty: not run in a validation"
     )
     pod_deadline_s: int = Field(900, gt=0, le=10800)
+    acts_at_once: int = Field(
+        24, ge=1, le=64, description="Nodes that one sweep quarantines at the same time"
+    )
 
     @field_validator("prometheus_url", "airflow_url")
     @classmethod

@@ -38,7 +38,7 @@ limits:
   out: {fleet: {share: 0.5}, pool: {nodes: 9}, sku: {nodes: 9}, rack: {nodes: 1}}
   cooldown: 0s
   max_runs: 4
-drain: {timeout: 5m, poll: 5s}
+drain: {timeout: 5m, poll: 5s, evictions_in_flight: 1, overdue: escalate, replaced: {within: 0s}}
 timing:
   approval_repair: 30m
   approval_return: 30m
@@ -195,7 +195,9 @@ class FlowWorld:
         self.clock, self.notifier = Clock(), Notifier()
         policy = policy_with(self.overlay)
         self.metrics = Telemetry(policy, self.cluster)
-        settings = load_settings(cluster_name="test", **self.settings)
+        chosen = {"cluster_name": "test", "acts_at_once": 1, **self.settings}
+        settings = load_settings(**chosen)
+        self.ledger.clock, self.cluster.now = self.clock, self.clock.now
         self.services = Services(
             self.metrics, self.cluster, policy, settings, self.clock, self.notifier, self.ledger
         )

@@ -132,9 +132,10 @@ def test_a_dry_drain_prints_exactly_the_pods_and_what_becomes_of_them(run, on_fl
     assert (code, err) == (0, "")
     assert said.keys() == {"nodes"}
     assert [n["node"] for n in said["nodes"]] == ["r1-n01", "r1-n02"]
+    keys = {"namespace", "name", "action", "reason", "order", "ladder"}
     for node in said["nodes"]:
         assert node.keys() == {"node", "pods"}
-        assert all(p.keys() == {"namespace", "name", "action", "reason"} for p in node["pods"])
+        assert all(p.keys() == keys for p in node["pods"])
     actions = {p["action"] for n in said["nodes"] for p in n["pods"]}
     assert {"evict", "skip"} >= actions
     assert "skip" in actions
@@ -177,7 +178,7 @@ def test_a_life_of_a_drain_by_hand(run, on_fleet, ledger, tmp_path, monkeypatch)
     (case,) = read(run("case", "list", "-o", "json"))
     assert (case["node"], case["action"], case["is_open"]) == ("r1-n01", Action.DRAIN_ONLY, True)
     shown = read(run("case", "show", case["id"], "-o", "json"))
-    assert shown.keys() == {"case", "steps", "approvals", "why", "labels"}
+    assert shown.keys() == {"case", "steps", "approvals", "answers", "why", "labels"}
     assert read(run("case", "hold", case["id"], "-o", "json"))["case"]["held_by"]
     assert not read(run("case", "unhold", case["id"], "-o", "json"))["case"]["held_by"]
     assert run("case", "show", case["id"])[0] == 0

@@ -79,13 +79,15 @@ def _progress(output: Format) -> Any:
     return say if output is Format.TABLE else (lambda _text: None)
 
 
-def pod_json(decision: PodDecision) -> dict[str, str]:
+def pod_json(decision: PodDecision) -> dict[str, Any]:
     """One pod of `drain --dry-run -o json`."""
     return {
         "namespace": decision.namespace,
         "name": decision.name,
         "action": str(decision.action),
         "reason": decision.reason,
+        "order": decision.order,
+        "ladder": [{"do": str(r.do), "for_s": r.for_s} for r in decision.ladder],
     }
 
 
@@ -99,7 +101,10 @@ def _print_pods(by_node: dict[str, list[PodDecision]], output: Format) -> None:
             print_table(
                 f"drain of {node} (dry run, nothing is changed)",
                 ("namespace", "pod", "what", "why"),
-                ((d.namespace, d.name, d.action, d.reason) for d in decisions),
+                (
+                    (d.namespace, d.name, d.climbs or d.action, d.reason)
+                    for d in sorted(decisions, key=lambda d: d.order)
+                ),
             )
     if any(d.action is PodAction.REFUSE for ds in by_node.values() for d in ds):
         raise typer.Exit(ExitCode.REFUSED)

@@ -15,9 +15,12 @@ from enum import StrEnum
 from breakfix.act import marks
 from breakfix.act.guard import halt_level
 from breakfix.errors import BreakfixError, ClusterError, LedgerError, StaleFence
+from breakfix.flow.drain_endings import hold_is_old, why_goes_on
 from breakfix.flow.draining import drain_step
 from breakfix.flow.endings import is_ending
 from breakfix.flow.giving_way import why_give_way
+from breakfix.flow.holds import is_ours
+from breakfix.flow.repairs import is_new_rung
 from breakfix.flow.services import Services
 from breakfix.model import (
     Action,
@@ -45,6 +48,8 @@ class DriftKind(StrEnum):
     NO_RUN = "no_run"
     STALE_RUN = "stale_run"
     DRAIN_LEFT = "drain_left"
+    HOLD_OVER = "hold_over"
+    HOLD_OLD = "hold_old"
     GIVES_WAY = "gives_way"
     ADOPTION_CUT = "adoption_cut"
     ESCALATION_OVER = "escalation_over"
@@ -153,7 +158,7 @@ def of_case(services: Services, case: Case, seen: Seen) -> Iterator[Drift]:
     elif case.requester == ADOPTER and case.state is NodeState.QUARANTINED:
         found = "it was opened for marks of nobody, and did not escalate"
         yield _drift(DriftKind.ADOPTION_CUT, case, found, "it escalates")
-    elif not case.held_by:
+    elif not case.held_by or is_ours(case):
         yield from _of_work(services, case, node, seen)
 
 
@@ -161,6 +166,8 @@ def _of_work(services: Services, case: Case, node: Node, seen: Seen) -> Iterator
     if is_theirs(services, case, node):
         found = "a person took the node back"
         yield _drift(DriftKind.TAKEN_BACK, case, found, "our marks go, and the case ends")
+    elif case.held_by:
+        yield from _of_hold(services, case, seen)
     elif wants_run(services, case, seen):
         yield _drift(DriftKind.NO_RUN, case, *_without_run(services, case))
     elif is_left_by_hand(services, case):
@@ -172,6 +179,17 @@ def _of_work(services: Services, case: Case, node: Node, seen: Seen) -> Iterator
         yield _drift(DriftKind.GIVES_WAY, case, why, remedy)
     else:
         yield from _of_label(case, node)
+
+
+def _of_hold(services: Services, case: Case, seen: Seen) -> Iterator[Drift]:
+    """A case that automation holds: forgotten by everybody, or free to go on."""
+    if hold_is_old(services, case):
+        found = f"{case.held_by}: nobody came within {services.policy.drain.hold_s:.0f} s"
+        yield _drift(DriftKind.HOLD_OLD, case, found, "it escalates")
+    elif seen.halt is HaltLevel.NONE and not case.requester.startswith("cli:"):
+        why = why_goes_on(services, case)
+        if why:
+            yield _drift(DriftKind.HOLD_OVER, case, why, "the hold is taken off, and it goes on")
 
 
 def is_theirs(services: Services, case: Case, node: Node) -> bool:
@@ -192,7 +210,8 @@ def wants_run(services: Services, case: Case, seen: Seen) -> bool:
         return True
     if case.state is NodeState.RETURNING or _is_drained_by_hand(services, case):
         return False
-    return not (seen.halt is HaltLevel.DISRUPTION and case.state is NodeState.QUARANTINED)
+    takes_more = case.state is NodeState.QUARANTINED or is_new_rung(services, case)
+    return not (seen.halt is HaltLevel.DISRUPTION and takes_more)
 
 
 def _is_drained_by_hand(services: Services, case: Case) -> bool:

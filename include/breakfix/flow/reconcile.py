@@ -18,10 +18,12 @@ from breakfix.act.quarantine import clear_marks, set_state_label
 from breakfix.act.repair import withdraw_pods
 from breakfix.errors import NotFound
 from breakfix.flow import drift
+from breakfix.flow.drain_endings import escalate_held, hold_is_old
 from breakfix.flow.drift import ADOPTER, Drift, DriftKind, Seen, noted
 from breakfix.flow.endings import escalate, give_up, own_marks
 from breakfix.flow.giving_way import give_way, why_give_way
 from breakfix.flow.guarding import acting
+from breakfix.flow.holds import is_ours, let_go_on
 from breakfix.flow.services import Services
 from breakfix.model import (
     Action,
@@ -140,10 +142,12 @@ def _node_gone(work: _Pass, found: Drift) -> None:
 
 def _taken_back(work: _Pass, found: Drift) -> None:
     case, node = work.case(found), work.node(found.node)
-    if node is None or not case.is_open or case.held_by:
+    if node is None or not case.is_open or (case.held_by and not is_ours(case)):
         return
     if not drift.is_theirs(work.services, case, node):
         return
+    if case.held_by:
+        let_go_on(work.services, case, actor=work.actor, reason=found.found)
     give_up(
         work.services,
         _take(work, case, found.found),
@@ -159,7 +163,27 @@ def _no_run(work: _Pass, found: Drift) -> None:
     next.
     """
     case = work.case(found)
-    if work.runs is None or not case.is_open:
+    if case.is_open:
+        _run_next(work, case)
+
+
+def _hold_over(work: _Pass, found: Drift) -> None:
+    """What automation had waited for has come: the next run goes on from there."""
+    case = work.case(found)
+    if case.is_open and is_ours(case):
+        let_go_on(work.services, case, actor=work.actor, reason=found.found)
+        _run_next(work, case)
+
+
+def _hold_old(work: _Pass, found: Drift) -> None:
+    case = work.case(found)
+    if case.is_open and hold_is_old(work.services, case):
+        escalate_held(work.services, case, actor=work.actor)
+        work.report.escalated.append(case.id)
+
+
+def _run_next(work: _Pass, case: Case) -> None:
+    if work.runs is None:
         return
     if work.runs.start(case):
         work.report.started.append(case.run_id)
@@ -316,6 +340,8 @@ _MENDS: Mapping[DriftKind, Callable[[_Pass, Drift], None]] = {
     DriftKind.NODE_REPLACED: _node_gone,
     DriftKind.TAKEN_BACK: _taken_back,
     DriftKind.NO_RUN: _no_run,
+    DriftKind.HOLD_OVER: _hold_over,
+    DriftKind.HOLD_OLD: _hold_old,
     DriftKind.GIVES_WAY: _gives_way,
     DriftKind.ADOPTION_CUT: _adoption_cut,
     DriftKind.LABEL_DIFFERS: _label_differs,

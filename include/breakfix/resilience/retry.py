@@ -47,6 +47,15 @@ def retried(
     if not is_idempotent:
         return call()
     start = clock()
+    try:
+        return call()
+    except Exception as e:  # noqa: BLE001 it is raised again below, by the rules
+        first = [e]
+
+    def again() -> T:  # nearly every call ends above: only then the rules cost something
+        if first:
+            raise first.pop()
+        return call()
 
     def wait(state: RetryCallState) -> float:
         return _wait_s(state, first_s=first_s, longest_s=longest_s)
@@ -66,7 +75,7 @@ def retried(
         sleep=sleep,
         reraise=True,
     )
-    return retrying(call)
+    return retrying(again)
 
 
 def retry_after_s(header: str, *, now: datetime | None = None) -> float | None:
@@ -86,12 +95,22 @@ def retry_after_s(header: str, *, now: datetime | None = None) -> float | None:
 
 
 def _wait_s(state: RetryCallState, *, first_s: float, longest_s: float) -> float:
-    asked = _asked_s(state)
-    widest = min(longest_s, first_s * 2.0 ** (state.attempt_number - 1))
+    asked_s = _asked_s(state)
+    return backoff_s(state.attempt_number, first_s=first_s, longest_s=longest_s, asked_s=asked_s)
+
+
+def backoff_s(
+    tries: int, *, first_s: float, longest_s: float, asked_s: float | None = None
+) -> float:
+    """Seconds to wait after so many tries (1 or more), with full jitter.
+
+    `asked_s` is what the server asked for: never less than that.
+    """
+    widest = min(longest_s, first_s * 2.0 ** (tries - 1))
     jitter = random.uniform(0.0, widest)  # noqa: S311 no secret: it spreads callers
-    if asked is None:
+    if asked_s is None:
         return jitter
-    return asked + min(jitter, 0.5)
+    return asked_s + min(jitter, 0.5)
 
 
 def _asked_s(state: RetryCallState) -> float | None:

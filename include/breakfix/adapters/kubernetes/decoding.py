@@ -49,6 +49,7 @@ class Meta(_Struct):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     owner_references: list[OwnerReference] | None = None
+    finalizers: list[str] | None = None
 
 
 class KTaint(_Struct):
@@ -304,6 +305,8 @@ def to_pod(it: KPod, gpu_resource: str) -> Pod:
         run_s=_run_s(ended),
         ended_at=ended.finished_at if ended else None,
         exit_code=ended.exit_code if ended else 0,
+        finalizers=tuple(meta.finalizers or ()),
+        stops_by=meta.deletion_timestamp,
         init_waiting=_unfinished_init(status.init_container_statuses or ()),
     )
 

@@ -23,6 +23,7 @@ from breakfix.adapters.ledger import (
     learning_reports,
     leases,
     nodes,
+    rates,
     reviews,
     rules,
     steps,
@@ -55,7 +56,7 @@ from breakfix.model import (
     Step,
     StepStatus,
 )
-from breakfix.ports import Answered, Figures, Lease, Limit, ReviewItem, Settle
+from breakfix.ports import Answered, Figures, Lease, Limit, ReviewItem, Rung, Settle
 
 Rule = Callable[[Case], Case]
 
@@ -114,7 +115,7 @@ class PostgresLedger:
     # ---------------------------------------------------------------- cases
 
     def case(self, case_id: str) -> Case:
-        return self._db.run(lambda c: cases.load(c, self.cluster, case_id))
+        return self._db.read(lambda c: cases.load(c, self.cluster, case_id))
 
     def cases(
         self,
@@ -123,7 +124,7 @@ class PostgresLedger:
         node: str | None = None,
         opened_since: datetime | None = None,
     ) -> Sequence[Case]:
-        return self._db.run(
+        return self._db.read(
             lambda c: cases.list_cases(
                 c, self.cluster, open_only=open_only, node=node, opened_since=opened_since
             )
@@ -168,6 +169,12 @@ class PostgresLedger:
     ) -> Case:
         rule = partial(rules.ended, fence=fence, end=end, reason=reason, now=now)
         return self._change(case_id, rule, Change("case.ended", actor, reason, now))
+
+    def climb(
+        self, case_id: str, fence: int, rung: Rung, *, actor: str, reason: str, now: datetime
+    ) -> Case:
+        rule = partial(rules.climbed, fence=fence, rung=rung, reason=reason, now=now)
+        return self._change(case_id, rule, Change("case.climbed", actor, reason, now))
 
     def take_over(
         self, case_id: str, fence: int, *, actor: str, reason: str, now: datetime
@@ -222,7 +229,14 @@ class PostgresLedger:
         )
 
     def steps(self, case_id: str) -> Sequence[Step]:
-        return self._db.run(lambda c: steps.list_steps(c, self.cluster, case_id))
+        return self._db.read(lambda c: steps.list_steps(c, self.cluster, case_id))
+
+    # ---------------------------------------------------------------- rates
+
+    def reserve(self, target: str, *, count: int, per_s: float) -> float:
+        return self._db.run(
+            lambda c: rates.reserve(c, self.cluster, target, count=count, per_s=per_s)
+        )
 
     # ---------------------------------------------------------------- approvals
 
@@ -370,7 +384,7 @@ class PostgresLedger:
     # ---------------------------------------------------------------- kill switch
 
     def halt_level(self) -> HaltLevel:
-        return self._db.run(lambda c: halts.level(c, self.cluster))
+        return self._db.read(lambda c: halts.level(c, self.cluster))
 
     def set_halt(self, level: HaltLevel, *, actor: str, reason: str, now: datetime) -> None:
         self._db.run(
@@ -389,10 +403,10 @@ class PostgresLedger:
         )
 
     def audit_entries(self, *, after: int = 0, limit: int = 1000) -> Sequence[AuditEntry]:
-        return self._db.run(lambda c: audit.entries(c, self.cluster, after=after, limit=limit))
+        return self._db.read(lambda c: audit.entries(c, self.cluster, after=after, limit=limit))
 
     def head(self) -> tuple[int, str]:
-        return self._db.run(lambda c: audit.head(c, self.cluster))
+        return self._db.read(lambda c: audit.head(c, self.cluster))
 
     def verify_audit(self) -> tuple[int, str]:
         return self._db.run_snapshot(lambda c: audit.verify(c, self.cluster))

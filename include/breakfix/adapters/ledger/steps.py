@@ -35,11 +35,12 @@ def begin(
     step = Step(case_id, fence, name, StepStatus.DISPATCHED, started_at=now, detail=detail)
     row = {field: getattr(step, field) for field in _FIELDS}
     connection.execute(insert(steps).values(cluster=cluster, attempt=case.attempt, **row))
+    begun = _must_find(connection, cluster, case_id, name)
     told = {"step": name, "node": case.node, "detail": detail}
     audit.append(
         connection, cluster, "step.begun", case_id, actor=f"{case_id}.{fence}", detail=told, now=now
     )
-    return _must_find(connection, cluster, case_id, name), True
+    return begun, True
 
 
 def finish(
@@ -65,6 +66,7 @@ def finish(
         .where(*_is(cluster, case_id, name))
         .values(status=after.status, ended_at=after.ended_at, detail=after.detail)
     )
+    finished = _must_find(connection, cluster, case_id, name)
     told = {"step": name, "node": case.node, "status": status, "detail": detail}
     audit.append(
         connection,
@@ -75,7 +77,7 @@ def finish(
         detail=told,
         now=now,
     )
-    return _must_find(connection, cluster, case_id, name)
+    return finished
 
 
 def list_steps(connection: Connection, cluster: str, case_id: str) -> Sequence[Step]:

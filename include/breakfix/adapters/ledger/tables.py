@@ -283,6 +283,9 @@ change_advices = Table(
     _may("closed_at", Instant),
 )
 
+#: When the next place of a shared rate is free.
+rates = Table("rates", metadata, _key("cluster"), _key("target"), _must("free_at", Instant))
+
 #: What processes tell one another of a dependency that failed; no row: it never did.
 circuits = Table(
     "circuits",
