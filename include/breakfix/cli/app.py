@@ -16,6 +16,7 @@ from breakfix.cli import (
     emergency,
     judge,
     limits,
+    metrics,
     policy,
     recovery,
     replay,
@@ -47,6 +48,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
 app.command("replay")(replay.replay)
+app.command("metrics")(metrics.metrics)
 app.command("report")(report.report)
 app.command("limits")(limits.limits)
 app.add_typer(breaker.app, name="breaker")
