@@ -52,6 +52,10 @@ def refuses_to_act(world, services, says):
 
 
 def test_the_whole_road_on_postgres_ends_well_and_leaves_a_sound_audit(ledger):
+    """A case goes its whole road with its records on Postgres.
+
+    Lost: nothing; one reboot, the node is back, and the audit chain verifies.
+    """
     world = FlowWorld(ledger=ledger)
     world.cluster.add_pod("web-1", "a1")
     world.break_node("a1")
@@ -62,6 +66,10 @@ def test_the_whole_road_on_postgres_ends_well_and_leaves_a_sound_audit(ledger):
 
 
 def test_a_second_empty_database_does_nothing_to_the_cluster(ledger, second_url):
+    """Somebody starts us with a second, empty database.
+
+    Lost: nothing; neither sweep nor reconciler writes to the cluster, and the first one keeps it.
+    """
     world = waiting_world(ledger)
     world.break_node("b1")
     migrate(second_url)
@@ -72,6 +80,10 @@ def test_a_second_empty_database_does_nothing_to_the_cluster(ledger, second_url)
 
 
 def test_the_same_database_under_another_clusters_name_does_nothing(ledger, postgres_url):
+    """The right database is used under another cluster's name.
+
+    Lost: nothing; it is refused before anything is written.
+    """
     world = waiting_world(ledger)
     other = PostgresLedger(postgres_url, "west")
     refuses_to_act(world, replace(world.services, ledger=other), "this cluster is 'test'")
@@ -97,6 +109,10 @@ def copy_of(url, second_url):
 
 
 def test_a_restored_older_database_does_nothing(ledger, postgres_url, second_url):
+    """The ledger is set back to a backup of before the reboot.
+
+    Lost: nothing; the cluster knows a later entry, so nobody acts and nothing is rebooted again.
+    """
     world = waiting_world(ledger)
     copy_of(postgres_url, second_url)
     world.silence.clear()
@@ -113,12 +129,20 @@ def test_a_restored_older_database_does_nothing(ledger, postgres_url, second_url
 
 
 def test_a_cluster_whose_owner_mark_was_removed_is_not_claimed_by_a_ledger_with_history(ledger):
+    """Somebody deletes the ConfigMap that names the cluster's ledger.
+
+    Lost: nothing; a ledger with cases does not claim the cluster by itself.
+    """
     world = waiting_world(ledger)
     del world.cluster.config_maps["breakfix", "breakfix-ledger"]
     refuses_to_act(world, world.services, "is this the right cluster")
 
 
 def test_while_the_database_is_away_nothing_acts_and_then_it_goes_on():
+    """The database is away in the middle of a repair.
+
+    Lost: nothing; nothing acts meanwhile, and the case goes on to its end with one reboot.
+    """
     world = FlowWorld()
     world.break_node("a1")
     world.drive(world.at_stage(Stage.REBOOT_NODE))

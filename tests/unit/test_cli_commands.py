@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from breakfix import cli, wiring
 from breakfix.adapters.ledger import PostgresLedger, migrate
 from breakfix.model import Action, CaseEnd
+from breakfix.resilience.breaker import Circuit, CircuitState
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
 from tests.fakes_metrics import FakeMetrics
@@ -64,7 +66,7 @@ def on_fleet(fleet, tmp_path, monkeypatch):
     monkeypatch.setenv("BREAKFIX_KUBECONFIG", str(fleet.kubeconfig(tmp_path / "kubeconfig")))
     monkeypatch.setenv("BREAKFIX_PROMETHEUS_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("BREAKFIX_CLUSTER_NAME", "test")
-    monkeypatch.setattr(wiring, "_metrics", lambda settings: FakeMetrics())
+    monkeypatch.setattr(wiring, "_metrics", lambda *_: FakeMetrics())
     return fleet
 
 
@@ -130,9 +132,10 @@ def test_a_dry_drain_prints_exactly_the_pods_and_what_becomes_of_them(run, on_fl
     assert (code, err) == (0, "")
     assert said.keys() == {"nodes"}
     assert [n["node"] for n in said["nodes"]] == ["r1-n01", "r1-n02"]
+    keys = {"namespace", "name", "action", "reason", "order", "ladder"}
     for node in said["nodes"]:
         assert node.keys() == {"node", "pods"}
-        assert all(p.keys() == {"namespace", "name", "action", "reason"} for p in node["pods"])
+        assert all(p.keys() == keys for p in node["pods"])
     actions = {p["action"] for n in said["nodes"] for p in n["pods"]}
     assert {"evict", "skip"} >= actions
     assert "skip" in actions
@@ -175,7 +178,7 @@ def test_a_life_of_a_drain_by_hand(run, on_fleet, ledger, tmp_path, monkeypatch)
     (case,) = read(run("case", "list", "-o", "json"))
     assert (case["node"], case["action"], case["is_open"]) == ("r1-n01", Action.DRAIN_ONLY, True)
     shown = read(run("case", "show", case["id"], "-o", "json"))
-    assert shown.keys() == {"case", "steps", "approvals", "why", "labels"}
+    assert shown.keys() == {"case", "steps", "approvals", "answers", "why", "labels"}
     assert read(run("case", "hold", case["id"], "-o", "json"))["case"]["held_by"]
     assert not read(run("case", "unhold", case["id"], "-o", "json"))["case"]["held_by"]
     assert run("case", "show", case["id"])[0] == 0
@@ -370,3 +373,43 @@ def test_every_command_that_prints_takes_an_output_format():
         if not any("--output" in p.opts for p in command.params)
     ]
     assert lacking == []
+
+
+# ------------------------------------------------------------------ circuits
+
+
+def test_circuits_shows_what_is_left_alone_and_what_is_not(run, ledger, monkeypatch):
+    monkeypatch.setenv("BREAKFIX_CLUSTER_NAME", "test")
+    until = datetime(2099, 1, 1, tzinfo=UTC)
+    ledger.circuits.save(
+        "kubernetes", Circuit(CircuitState.OPEN, 5, until, until, "refused", 1), over=0
+    )
+    code, out, _ = run("circuits", "-o", "json")
+    assert code == 0
+    shown = {entry["name"]: entry["circuit"] for entry in json.loads(out)}
+    assert set(shown) == set(wiring.DEPENDENCIES)
+    assert (shown["kubernetes"]["state"], shown["prometheus"]["state"]) == ("open", "closed")
+    code, out, _ = run("circuits")
+    assert code == 0
+    assert "2099-01-01 00:00:00 UTC" in out
+
+
+def test_validate_says_what_is_not_proven_and_starts_nothing(run, on_fleet):
+    code, out, _ = run("validate", "r1-n01", "-o", "json")
+    told = json.loads(out)
+    results = {c["check"]: c["result"] for c in told["checks"]}
+    assert (code, told["is_passed"]) == (5, False)
+    assert results == {
+        "ready": "passed",
+        "gpus": "passed",
+        "operator": "not run",
+        "signals": "cannot tell",
+        "counters": "passed",
+    }
+    assert "r1-n01" in run("validate", "r1-n01")[1]
+
+
+def test_validate_of_a_node_that_is_not_there_is_wrong_usage(run, on_fleet):
+    code, out, complaint = run("validate", "nowhere")
+    assert (code, out) == (2, "")
+    assert "nowhere" in complaint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from breakfix.resilience.batching import Batch, BatchError
 from breakfix.resilience.rate import RateLimit
-from breakfix.resilience.retry import LONGEST_RETRY_AFTER_S, retried
+from breakfix.resilience.retry import LONGEST_RETRY_AFTER_S, retried, retry_after_s
+from tests.virtual_time import VirtualLoop
+from tests.virtual_time import run as run_virtually
 
 
 class Busy(Exception):
@@ -83,11 +86,43 @@ def test_no_try_begins_after_the_deadline() -> None:
     assert server.time.now <= 10.0 + 3.0
 
 
-@pytest.mark.parametrize(("asked", "least"), [(7.0, 7.0), (900.0, LONGEST_RETRY_AFTER_S)])
-def test_a_server_that_names_a_wait_gets_it_within_reason(asked: float, least: float) -> None:
+@pytest.mark.parametrize("asked", [0.0, 7.0, LONGEST_RETRY_AFTER_S])
+def test_a_server_that_names_a_wait_gets_it(asked: float) -> None:
     time = Time()
     assert ask(Server(time, Busy(asked))) == "ok"
-    assert least <= time.slept[0] <= least + 0.5
+    assert asked <= time.slept[0] <= asked + 0.5
+
+
+@pytest.mark.parametrize(
+    ("asked", "deadline_s"),
+    [
+        pytest.param(LONGEST_RETRY_AFTER_S + 1, 999.0, id="longer than anybody stays"),
+        pytest.param(20.0, 10.0, id="longer than the deadline leaves"),
+    ],
+)
+def test_nobody_comes_back_before_a_wait_that_is_too_long(asked: float, deadline_s: float) -> None:
+    time = Time()
+    server = Server(time, Busy(asked))
+    with pytest.raises(Busy):
+        ask(server, deadline_s=deadline_s)
+    assert (server.calls, time.slept) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        pytest.param("", None, id="no header"),
+        pytest.param(" 12 ", 12.0, id="seconds"),
+        pytest.param("Thu, 01 Jan 2026 00:00:30 GMT", 30.0, id="a date to come"),
+        pytest.param("Wed, 31 Dec 2025 00:00:00 GMT", 0.0, id="a date that has passed"),
+        pytest.param("soon", None, id="a word"),
+        pytest.param("-3", None, id="a negative number"),
+        pytest.param("1e99", None, id="a number in another form"),
+        pytest.param("\u0665", None, id="a digit of another script"),
+    ],
+)
+def test_a_retry_after_header_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
+    assert retry_after_s(header, now=datetime(2026, 1, 1, tzinfo=UTC)) == seconds
 
 
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=60), st.integers(1, 5))
@@ -122,9 +157,11 @@ class Doubler:
         self.batches: list[list[int]] = []
         self.short_by = 0
         self.hangs = False
+        self.is_called = asyncio.Event()
 
     async def __call__(self, numbers: Sequence[int]) -> list[int | Exception]:
         self.batches.append(list(numbers))
+        self.is_called.set()
         if self.hangs:
             await asyncio.Event().wait()
         if any(n < 0 for n in numbers):
@@ -205,3 +242,47 @@ def test_what_is_queued_at_the_end_is_still_asked_and_nothing_after() -> None:
     answer, late = asyncio.run(run())
     assert answer == 8
     assert isinstance(late, BatchError)
+
+
+def test_callers_of_a_call_that_is_cancelled_are_told() -> None:
+    async def run() -> BaseException:
+        doubler = Doubler()
+        doubler.hangs = True
+        asked = batch(doubler)
+        caller = asyncio.create_task(asked.ask(1))
+        await doubler.is_called.wait()
+        for task in asked._running:
+            task.cancel()
+        (error,) = await asyncio.gather(caller, return_exceptions=True)
+        assert isinstance(error, BaseException)
+        return error
+
+    error = asyncio.run(run())
+    assert isinstance(error, BatchError)
+    assert "cancelled" in str(error)
+
+
+def test_an_answer_that_is_no_list_fails_all_and_hangs_nobody() -> None:
+    async def nothing(_: Sequence[int]) -> None: ...
+
+    async def run() -> list[int | BaseException]:
+        broken: Batch[int, int] = Batch(nothing, wait_s=0.0, timeout_s=5.0)  # type: ignore[arg-type]
+        return await gathered(broken, 1, 2)
+
+    assert [type(e) for e in asyncio.run(run())] == [TypeError, TypeError]
+
+
+def test_without_a_size_only_time_makes_a_batch_and_each_may_have_another() -> None:
+    async def main(loop: VirtualLoop) -> tuple[list[list[int]], list[float]]:
+        doubler, waits, at = Doubler(), iter([5.0, 30.0]), []
+        asked: Batch[int, int] = Batch(doubler, wait_s=lambda: next(waits), timeout_s=5.0)
+
+        async def ask(number: int, after_s: float) -> None:
+            await asyncio.sleep(after_s)
+            await asked.ask(number)
+            at.append(loop.time())
+
+        await asyncio.gather(ask(1, 0.0), ask(2, 4.0), ask(3, 6.0), ask(4, 35.0))
+        return doubler.batches, at
+
+    assert run_virtually(main) == ([[1, 2], [3, 4]], [5.0, 5.0, 36.0, 36.0])

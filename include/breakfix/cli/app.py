@@ -5,18 +5,26 @@ from __future__ import annotations
 import typer
 
 from breakfix.cli import (
+    approvals,
     audit,
+    breaker,
     canary,
     cases,
     changes,
+    circuits,
     drain,
+    emergency,
     judge,
+    limits,
+    metrics,
     policy,
+    recovery,
     replay,
     report,
     reviews,
     setup,
     switch,
+    validate,
 )
 
 app = typer.Typer(
@@ -28,8 +36,13 @@ app = typer.Typer(
 )
 app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
+app.command("validate")(validate.validate)
 app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
+app.command("approvals")(approvals.approvals)
+app.command("approve")(approvals.approve)
+app.command("reconcile")(recovery.reconcile)
+app.command("undo")(recovery.undo)
 app.add_typer(cases.app, name="case")
 app.add_typer(reviews.app, name="review")
 app.add_typer(changes.app, name="change")
@@ -37,6 +50,11 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
 app.command("replay")(replay.replay)
+app.command("metrics")(metrics.metrics)
 app.command("report")(report.report)
+app.command("limits")(limits.limits)
+app.add_typer(breaker.app, name="breaker")
+app.add_typer(emergency.app, name="emergency")
+app.command("circuits")(circuits.circuits)
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)

@@ -17,8 +17,10 @@ from breakfix.decide.report import why_json
 from breakfix.decide.why import explain
 from breakfix.errors import SettingsError
 from breakfix.flow.case import abort_case
+from breakfix.flow.drain_endings import resume_case
+from breakfix.flow.taking_back import force_return, return_case
 from breakfix.learn import truth_of_case
-from breakfix.model import Approval, Case, FailureClass, Label, Step
+from breakfix.model import Approval, Case, FailureClass, GivenAnswer, Label, Step
 from breakfix.ports import Ledger
 from breakfix.settings import load_settings
 from breakfix.wiring import build_ledger, build_services, load_policy
@@ -79,6 +81,7 @@ def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABL
     why = why_json(explain(verdict, policy)) if verdict else None
     if output is Format.JSON:
         shown = {"case": case_json(case), "steps": steps, "approvals": approvals}
+        shown["answers"] = ledger.answers(case_id)
         print_json({**shown, "why": why, "labels": said_of_it})
         return
     _print_case(case)
@@ -87,6 +90,7 @@ def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABL
         print_findings("findings it was opened on", case.detail["findings"])
     _print_steps(steps)
     _print_approvals(approvals)
+    _print_answers(ledger.answers(case_id))
     truth = truth_of_case(case, said_of_it[-1] if said_of_it else None)
     say(f"label: {truth.label or 'none'} ({truth.source}): {truth.why}")
     for labelling in said_of_it:
@@ -131,6 +135,27 @@ def _print_approvals(approvals: Sequence[Approval]) -> None:
     )
 
 
+def _print_answers(given: Sequence[GivenAnswer]) -> None:
+    if not given:
+        return
+    print_table(
+        "answers",
+        ("about", "by", "said", "through", "at", "counts", "note"),
+        (
+            (
+                g.purpose,
+                g.answer.approver,
+                "yes" if g.answer.is_yes else "no",
+                g.answer.channel,
+                f"{g.answer.at:%m-%d %H:%M:%S}",
+                f"no: {g.objection}" if g.objection else "yes",
+                g.answer.note,
+            )
+            for g in given
+        ),
+    )
+
+
 @app.command("hold")
 def hold(
     case_id: Annotated[str, typer.Argument()], reason: Reason = "", output: Output = Format.TABLE
@@ -151,6 +176,46 @@ def unhold(
     case = known_case(ledger, case_id)
     case = ledger.unhold(case.id, actor=actor(), reason=reason, now=SystemClock().now())
     _said(case, f"case {case.id} goes on with the next reconciliation", output)
+
+
+@app.command("resume")
+def resume(
+    case_id: Annotated[str, typer.Argument()], reason: Reason = "", output: Output = Format.TABLE
+) -> None:
+    """Go on with a case on hold from where the world is: an overdue drain has its time anew."""
+    services = build_services(load_settings(), needs_ledger=True, needs_metrics=False)
+    case = known_case(services.book, case_id)
+    text = resume_case(services, case.id, actor=actor(), reason=reason)
+    _said(services.book.case(case.id), text, output)
+
+
+@app.command("release")
+def release(
+    case_id: Annotated[str, typer.Argument()], reason: Reason = "", output: Output = Format.TABLE
+) -> None:
+    """The same as `unhold`: work goes on. To give the node back: `case return`, `case abort`."""
+    unhold(case_id, reason, output)
+
+
+@app.command("return")
+def return_(
+    case_id: Annotated[str, typer.Argument()],
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="At once and unproven; an approver's word, with why.")
+    ] = False,
+    reason: Reason = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Want the node back: it is validated, and returned if that passes and nobody objects.
+
+    Works on escalated nodes, too, once they were repaired by hand.
+    """
+    services = build_services(load_settings(), needs_ledger=True, needs_metrics=False)
+    case = known_case(services.book, case_id)
+    take = force_return if force else return_case
+    text = take(services, case.id, actor=actor(), reason=reason)
+    _said(services.book.case(case.id), text, output)
 
 
 @app.command("abort")

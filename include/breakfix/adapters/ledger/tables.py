@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     Identity,
@@ -33,6 +34,7 @@ from breakfix.model import (
     Purpose,
     StepStatus,
 )
+from breakfix.resilience.breaker import CircuitState
 
 SCHEMA = "breakfix"
 
@@ -132,6 +134,27 @@ approvals = Table(
     _must("channel"),
     _must("note"),
     _may("decided_at", Instant),
+    _must("needed", Integer),
+)
+
+#: What was answered to a question; never changed. `role` is written by the database itself.
+approval_answers = Table(
+    "approval_answers",
+    metadata,
+    _number(),
+    _must("cluster"),
+    _must("case_id"),
+    _must("approval_id", BigInteger),
+    _must("purpose", Word(Purpose)),
+    _must("asked_at", Instant),
+    _must("approver"),
+    _must("is_yes", Boolean),
+    _must("channel"),
+    _must("at", Instant),
+    _must("plan_hash"),
+    _must("note"),
+    _must("objection"),
+    _must("role", Text),
 )
 
 halts = Table(
@@ -142,6 +165,49 @@ halts = Table(
     _must("actor"),
     _must("reason"),
     _must("at", Instant),
+)
+
+#: When a node last struck a scope: it was taken out, or fell ill (`is_sick` until it is well).
+strikes = Table(
+    "strikes",
+    metadata,
+    _key("cluster"),
+    _key("kind"),
+    _key("value"),
+    _key("node"),
+    _must("at", Instant),
+    _must("is_sick", Boolean),
+)
+
+#: The breaker of a scope that ever opened; `opened_at` while it is open.
+breakers = Table(
+    "breakers",
+    metadata,
+    _key("cluster"),
+    _key("kind"),
+    _key("value"),
+    _may("opened_at", Instant),
+    _must("reason"),
+    _may("counts_from", Instant),
+    _must("reset_by"),
+)
+
+emergencies = Table(
+    "emergencies",
+    metadata,
+    _number(),
+    _must("cluster"),
+    _must("lifts", Json),
+    _must("lasts_s", Float(53)),
+    _must("requester"),
+    _must("approver"),
+    _must("reason"),
+    _must("asked_at", Instant),
+    _must("answer_by", Instant),
+    _may("approved_at", Instant),
+    _may("until", Instant),
+    _may("ended_at", Instant),
+    _must("ended_by"),
 )
 
 #: The last entry of each cluster's chain: its row lock puts the appends in one order.
@@ -258,6 +324,23 @@ change_advices = Table(
     _must("first_seen", Instant),
     _must("last_seen", Instant),
     _may("closed_at", Instant),
+)
+
+#: When the next place of a shared rate is free.
+rates = Table("rates", metadata, _key("cluster"), _key("target"), _must("free_at", Instant))
+
+#: What processes tell one another of a dependency that failed; no row: it never did.
+circuits = Table(
+    "circuits",
+    metadata,
+    _key("cluster"),
+    _key("name"),
+    _must("state", Word(CircuitState)),
+    _must("failures", Integer),
+    _may("until", Instant),
+    _may("failed_at", Instant),
+    _must("error"),
+    _must("version", BigInteger),
 )
 
 plans = Table(
