@@ -13,7 +13,7 @@ from breakfix.act import guard, steps
 from breakfix.act.evictions import Taken, take_all
 from breakfix.act.guard import Acting, Expected
 from breakfix.leaving import Blocker, BlockerKind, Standing, budget_in, is_asked, standings, turn_of
-from breakfix.model import Case, Pod, PodAction, PodDecision, RungKind, StepStatus
+from breakfix.model import Case, Pod, PodAction, PodDecision, RungKind, Step, StepStatus
 from breakfix.policy_drain import Drain
 
 #: Decides pods of a node, given the (namespace, name) of the DaemonSets that exist.
@@ -85,8 +85,15 @@ def drain_once(acting: Acting, case: Case, expected: Expected, emptying: Emptyin
         turn_of((s.decision, s.pod) for s in left),
     )
     if progress.is_done and step.status is not StepStatus.DONE:
-        steps.finish(acting, case, name, StepStatus.DONE, {"text": "no pod is left to evict"})
+        steps.finish(acting, case, name, StepStatus.DONE, _ended(step, progress))
     return progress
+
+
+def _ended(step: Step, progress: DrainProgress) -> dict[str, Any]:
+    """What the step says at its end; what held pods up before holds none any more."""
+    evicted = int(step.detail.get("evicted", 0)) + len(progress.evicted)
+    text = f"{evicted} evicted, no pod is left"
+    return {"text": text, "evicted": evicted, "left": 0, "blocked": [], "pods": []}
 
 
 def _still(acting: Acting, case: Case, expected: Expected) -> None:

@@ -43,9 +43,8 @@ def check_replaced(services: Services, case: Case, drain: Step) -> Wait | Go | N
     what gives it a node back.
     """
     controllers = [Controller.from_json(c) for c in drain.detail.get("controllers", ())]
-    act = acting(services)
-    name = f"{REPLACED}-{steps.current_round(services.book.steps(case.id))}"
-    known = steps.step_named(services.book.steps(case.id), name)
+    act, name = acting(services), _name(services, case)
+    known = replaced_step(services, case)
     if not controllers or (known is not None and known.status is not StepStatus.DISPATCHED):
         return None
     step, _ = steps.begin(act, case, name, {"text": f"{len(controllers)} controllers"})
@@ -59,6 +58,15 @@ def check_replaced(services: Services, case: Case, drain: Step) -> Wait | Go | N
         wanted = {m.controller.uid: m.controller.ready for m in missing}
         return Wait(WaitKind.PODS_READY, case.id, case.node, until, ready_elsewhere=wanted)
     return _not_replaced(services, case, step, missing)
+
+
+def replaced_step(services: Services, case: Case) -> Step | None:
+    """The look after the drain of the current round, if it was begun."""
+    return steps.step_named(services.book.steps(case.id), _name(services, case))
+
+
+def _name(services: Services, case: Case) -> str:
+    return f"{REPLACED}-{steps.current_round(services.book.steps(case.id))}"
 
 
 def is_replaced_now(services: Services, case: Case, drain: Step) -> bool:
