@@ -8,6 +8,7 @@ from typing import Any
 
 from breakfix.act import steps
 from breakfix.act.drain import OUR_PODS
+from breakfix.flow.drain_telling import post
 from breakfix.flow.guarding import acting
 from breakfix.flow.holds import REPLACED_HOLD, hold
 from breakfix.flow.services import Services
@@ -95,9 +96,7 @@ def _not_replaced(
         "missing": [{**m.controller.to_json(), "gap": m.gap, "text": m.text} for m in missing],
         "holds": holds,
     }
-    node = services.cluster.node(case.node)
-    message = f"case {case.id}: {detail['text']}"[:1000]
-    services.cluster.post_event(node, reason="PodsNotReplaced", message=message, is_warning=True)
+    post(services, case, "PodsNotReplaced", str(detail["text"]))
     if holds:  # first, so that a crash here cannot let the repair begin
         hold(services, case, REPLACED_HOLD, str(detail["text"]))
     steps.finish(acting(services), case, step.name, StepStatus.DONE, detail)
