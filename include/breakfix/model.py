@@ -81,6 +81,9 @@ class Action(StrEnum):
     RESTART_DEVICE_PLUGIN = "restart_device_plugin"
     RESET_GPU = "reset_gpu"
     REBOOT_NODE = "reboot_node"
+    POWER_CYCLE = "power_cycle"  # from outside, when the node's own system does not obey
+    REPLACE_NODE = "replace_node"  # re-provisioned, or another machine in its place
+    OPEN_VENDOR_CASE = "open_vendor_case"  # the vendor gets the evidence; the node stays out
     HOLD_FOR_HARDWARE = "hold_for_hardware"  # quarantine, drain, escalate with evidence
     DRAIN_ONLY = "drain_only"  # a person's own drain
 
@@ -91,10 +94,30 @@ DISRUPTIVE = frozenset(
         Action.RESTART_DEVICE_PLUGIN,
         Action.RESET_GPU,
         Action.REBOOT_NODE,
+        Action.POWER_CYCLE,
+        Action.REPLACE_NODE,
+        Action.OPEN_VENDOR_CASE,
         Action.HOLD_FOR_HARDWARE,
         Action.DRAIN_ONLY,
     }
 )
+
+#: The rungs of a repair ladder, from the bottom; a ladder only goes up.
+RUNGS: tuple[Action, ...] = (
+    Action.RESTART_DEVICE_PLUGIN,
+    Action.RESET_GPU,
+    Action.REBOOT_NODE,
+    Action.POWER_CYCLE,
+    Action.REPLACE_NODE,
+    Action.OPEN_VENDOR_CASE,
+    Action.HOLD_FOR_HARDWARE,
+)
+
+#: Repairs after which the node runs another boot: nothing else proves that they were done.
+BOOTS = frozenset({Action.REBOOT_NODE, Action.POWER_CYCLE, Action.REPLACE_NODE})
+
+#: Rungs that somebody must do; the rest of a ladder is waiting for people.
+REPAIRS = frozenset(RUNGS) - {Action.HOLD_FOR_HARDWARE}
 
 
 class SignalMode(StrEnum):
@@ -153,12 +176,17 @@ class RefusalReason(StrEnum):
     MAINTENANCE = "maintenance"
     RECENT_CHANGE = "recent_change"
     MODE_RECOMMEND = "mode_recommend"
+    MODE_OFF = "mode_off"
+    WINDOW = "window"
+    ALERT = "alert"
+    BREAKER = "breaker"
     STALE_FENCE = "stale_fence"
     REASON_GONE = "reason_gone"
     NODE_CHANGED = "node_changed"
     OVERRIDDEN = "overridden"
     NOT_APPROVED = "not_approved"
     HELD = "held"
+    UNSUPPORTED = "unsupported"  # nobody is there who could do this repair
 
 
 class StepStatus(StrEnum):
@@ -315,6 +343,24 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
+class Toleration:
+    """One toleration of a pod, as the API has it; an empty key with `Exists` tolerates all."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+    def tolerates(self, taint: Taint) -> bool:
+        """As the scheduler decides."""
+        if self.effect and self.effect != taint.effect:
+            return False
+        if self.key and self.key != taint.key:
+            return False
+        return self.operator == "Exists" or (bool(self.key) and self.value == taint.value)
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """One pod; `node` is empty while it is not bound, `grace_s` None where it names none."""
 
@@ -333,6 +379,9 @@ class Pod:
     has_memory_empty_dir: bool = False
     grace_s: int | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    node_terms: tuple[Mapping[str, Any], ...] = ()  # required node affinity: one must hold
+    tolerations: tuple[Toleration, ...] = ()
+    claims: int = 0  # resource claims (DRA): devices that `gpus` does not count
     created_at: datetime | None = None
     reason: str = ""  # of the pod's end, e.g. Evicted
     changed_at: datetime | None = None  # newest transition of its conditions
@@ -439,6 +488,14 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class FiringAlerts:
+    """The alerts that fire, by their labels; `error`: why nobody can tell."""
+
+    labels: tuple[Mapping[str, str], ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """The fleet at one instant, with the age and completeness of every signal."""
 
@@ -456,6 +513,7 @@ class Observation:
     waiting: Mapping[str, int] = field(
         default_factory=dict
     )  # why the scheduler finds no node -> GPU pods that wait for that reason
+    alerts: FiringAlerts | None = None  # None: nobody asked, since policy names none
     warnings: tuple[str, ...] = ()
 
     def node(self, name: str) -> Node | None:
@@ -656,6 +714,7 @@ class Intent:
                 "is_by_hand": self.is_by_hand,
                 "gpus_expected": self.gpus_expected,
                 "policy_hash": self.policy_hash,
+                "rung": 1,  # of the ladder within one time out of service
             }
         )
         return kept
@@ -853,6 +912,8 @@ class NodeRecord:
     last_case: str = ""
     evidence_floor: datetime | None = None  # events before it were repaired, or a person ended them
     attempts: int = 0  # repairs in the policy's look-back
+    attempts_by_class: Mapping[FailureClass, int] = field(default_factory=dict)  # the same, split
+    repairs: Mapping[Action, int] = field(default_factory=dict)  # the same ones, by rung
     last_ended_at: datetime | None = None
     overridden_at: datetime | None = None  # when a person last took the node back
 

@@ -6,7 +6,7 @@ edits the default. Parsing is pure: text in, frozen Policy out. Whoever reads th
 
 from __future__ import annotations
 
-import math
+import itertools
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -28,6 +27,7 @@ from breakfix.durations import parse_duration as parse_duration  # noqa: PLC0414
 from breakfix.errors import SettingsError
 from breakfix.model import (
     DISRUPTIVE,
+    RUNGS,
     Action,
     FailureClass,
     ScopeKind,
@@ -38,6 +38,10 @@ from breakfix.model import (
 from breakfix.policy_approvals import Approvals as Approvals  # noqa: PLC0414 - of its words
 from breakfix.policy_canary import CanaryRules
 from breakfix.policy_drain import Drain as Drain  # noqa: PLC0414 - part of this module's words
+from breakfix.policy_limits import Limits as Limits  # noqa: PLC0414
+from breakfix.policy_limits import Maintenance as Maintenance  # noqa: PLC0414
+from breakfix.policy_limits import PodMatch as PodMatch  # noqa: PLC0414
+from breakfix.policy_limits import Share as Share  # noqa: PLC0414
 from breakfix.policy_recovery import Mirror, Recovery
 from breakfix.policy_validation import ValidationRules
 
@@ -277,86 +281,50 @@ class ClassRule(_Rule):
     )
     source: str = ""
 
-    def action_for(self, attempt: int) -> Action:
-        """The rung for that attempt (1-based); beyond a ladder of repairs only hardware is left."""
-        if attempt <= len(self.ladder):
-            return self.ladder[attempt - 1]
-        return Action.HOLD_FOR_HARDWARE if self.ladder[-1] in DISRUPTIVE else self.ladder[-1]
-
-
-class Share(_Rule):
-    """At most so many nodes: the smaller of a share of the scope and an absolute number."""
-
-    share: float = Field(1.0, ge=0.0, le=1.0)
-    nodes: int = Field(1_000_000, ge=0)
-
-    def of(self, size: int) -> int:
-        """Nodes allowed out of `size`; a share rounds DOWN, but a non-zero share allows one of two
-        or more.
-        """
-        by_share = math.floor(size * self.share + 1e-9)
-        if by_share == 0 and self.share > 0 and size > 1:
-            by_share = 1
-        return min(by_share, self.nodes)
-
-
-class PodMatch(_Rule):
-    """Pods by namespace and labels; an empty field matches everything."""
-
-    namespace: str = ""
-    labels: Mapping[str, str] = Field(default_factory=dict)
-
-
-class Maintenance(_Rule):
-    """A window in which people work on nodes: automation leaves those nodes alone.
-
-    `nodes`, `scope` (e.g. rack: r7) and `labels` must all match; none of them given: all nodes.
-    """
-
-    start: AwareDatetime = Field(alias="from")
-    end: AwareDatetime = Field(alias="to")
-    reason: str = Field(min_length=1)
-    nodes: tuple[str, ...] = ()
-    scope: Mapping[ScopeKind, str] = Field(default_factory=dict)
-    labels: Mapping[str, str] = Field(default_factory=dict)
-
     @model_validator(mode="after")
-    def _ends_after_it_began(self) -> Maintenance:
-        if self.end <= self.start:
-            msg = f"maintenance {self.reason!r} ends before it begins"
-            raise ValueError(msg)
+    def _goes_up(self) -> ClassRule:
+        steps = list(itertools.pairwise(self.ladder))
+        for before, after in steps:
+            if before not in RUNGS or after not in RUNGS:
+                msg = f"ladder: {before} and {after} are no rungs of one ladder"
+                raise ValueError(msg)
+            if RUNGS.index(after) < RUNGS.index(before):
+                msg = f"ladder: {after} comes after {before}, which does more; a ladder goes up"
+                raise ValueError(msg)
         return self
 
+    def action_for(self, attempt: int, repairs: Mapping[Action, int] | None = None) -> Action:
+        """The rung for that attempt (1-based), above all that was tried (`repairs`: how often).
 
-class Limits(_Rule):
-    """What holds under all circumstances. Every number counts the worse of ledger and cluster."""
+        Beyond a ladder of repairs only hardware is left.
+        """
+        index = max(attempt - 1, self._tried(repairs or {}))
+        if index < len(self.ladder):
+            return self.ladder[index]
+        return self.hardware(repairs or {}) if self.ladder[-1] in DISRUPTIVE else self.ladder[-1]
 
-    out: Mapping[ScopeKind, Share]
-    headroom_gpus: int = Field(0, ge=0, description="GPUs per SKU and pool that must stay free")
-    max_attempts: int = Field(2, ge=1, description="Repairs of a node within `attempts_window`")
-    attempts_window_s: Seconds = Field(604800.0, alias="attempts_window")
-    cooldown_s: Seconds = Field(600.0, alias="cooldown")
-    override_hold_s: Seconds = Field(86400.0, alias="override_hold")
-    max_runs: int = Field(12, ge=1, description="Runs of one case before it escalates")
-    exclusion_labels: Mapping[str, str] = Field(default_factory=dict)
-    hands_off_labels: Mapping[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="Label -> values with which another owner has the node"
-    )
-    hands_off_annotations: tuple[str, ...] = ()
-    hands_off_taints: tuple[str, ...] = Field(
-        (), description="Keys of taints with which another owner has the node"
-    )
-    hands_off_conditions: Mapping[str, str] = Field(
-        default_factory=dict, description="Condition -> status that announces maintenance"
-    )
-    hands_off_times: tuple[str, ...] = Field(
-        (), description="Labels or annotations that tell when maintenance begins"
-    )
-    maintenance_before_s: Seconds = Field(1800.0, alias="maintenance_before")
-    maintenance_after_s: Seconds = Field(14400.0, alias="maintenance_after")
-    maintenance: tuple[Maintenance, ...] = Field((), description="Windows that people announce")
-    protected_node_labels: tuple[str, ...] = ()
-    protected_pods: tuple[PodMatch, ...] = ()
+    def hardware(self, repairs: Mapping[Action, int]) -> Action:
+        """What is left when no repair is: the vendor, where the ladder names it, and was not
+        called yet.
+        """
+        is_vendor = Action.OPEN_VENDOR_CASE in self.ladder
+        is_called = bool(repairs.get(Action.OPEN_VENDOR_CASE))
+        return Action.OPEN_VENDOR_CASE if is_vendor and not is_called else Action.HOLD_FOR_HARDWARE
+
+    def _tried(self, repairs: Mapping[Action, int]) -> int:
+        """How many rungs of the ladder lie behind: those below the highest that was tried, and it
+        as often as it was.
+        """
+        highest = max((RUNGS.index(a) for a, times in repairs.items() if times), default=-1)
+        behind = 0
+        for index, action in enumerate(self.ladder):
+            if action not in RUNGS:
+                continue
+            here = self.ladder[: index + 1].count(action)
+            height = RUNGS.index(action)
+            if height < highest or (height == highest and here <= repairs.get(action, 0)):
+                behind = index + 1
+        return behind
 
 
 class CommonCause(_Rule):
@@ -393,6 +361,8 @@ class Timing(_Rule):
     approval_repair_s: Seconds = Field(14400.0, alias="approval_repair")
     approval_return_s: Seconds = Field(14400.0, alias="approval_return")
     reboot_s: Seconds = Field(2700.0, alias="reboot")
+    power_cycle_s: Seconds = Field(2700.0, alias="power_cycle")
+    replace_s: Seconds = Field(21600.0, alias="replace")
     repair_pod_s: Seconds = Field(900.0, alias="repair_pod")
     gpus_back_s: Seconds = Field(900.0, alias="gpus_back")
     clear_s: Seconds = Field(120.0, alias="clear", description="Signals must stay clear so long")

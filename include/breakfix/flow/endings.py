@@ -42,6 +42,16 @@ ENDING = "ending"
 _TAKEN_BACK = frozenset({RefusalReason.OVERRIDDEN, RefusalReason.FOREIGN_CORDON})
 #: Refusals that mean: our hands off this node, with our quarantine still on it.
 _HANDS_OFF = frozenset({RefusalReason.EXCLUDED, RefusalReason.OTHER_OWNER})
+#: Refusals that nobody lifts soon: people get the case.
+_FOR_PEOPLE = frozenset(
+    {
+        RefusalReason.POD_REFUSED,
+        RefusalReason.PROTECTED,
+        RefusalReason.MODE_RECOMMEND,
+        RefusalReason.MODE_OFF,
+        RefusalReason.UNSUPPORTED,
+    }
+)
 #: Refusals that may pass: the case waits for that, up to its deadline.
 _MAY_PASS = frozenset(
     {
@@ -57,6 +67,9 @@ _MAY_PASS = frozenset(
         RefusalReason.BUDGET,
     }
 )
+#: Those of them that pass only with the calendar, or when a storm is over: the case has patience.
+_PATIENT = frozenset({RefusalReason.WINDOW, RefusalReason.ALERT, RefusalReason.BREAKER})
+_PATIENT_POLL_S = 60.0
 #: Refusals that stop the run and leave the case to whoever lifts them.
 _NOT_NOW = frozenset(
     {
@@ -82,8 +95,10 @@ def refused(services: Services, case: Case, stage: Stage, refusal: Refused) -> G
             return _node_changed(services, case, stage, text)
         case reason if reason in _MAY_PASS:
             return _wait_or_escalate(services, case, stage, text)
-        case RefusalReason.POD_REFUSED | RefusalReason.PROTECTED | RefusalReason.MODE_RECOMMEND:
-            return _escalation(services, case, stage, text)
+        case reason if reason in _PATIENT:
+            return _wait_or_escalate(services, case, stage, text, is_patient=True)
+        case reason if reason in _FOR_PEOPLE:
+            return escalation(services, case, stage, text)
     return Go(Stage.SETTLE_RUN, f"{refusal.reason}: {text}")
 
 
@@ -96,17 +111,17 @@ def _hands_off(services: Services, case: Case, stage: Stage, text: str) -> Go:
     is_drained = drain is not None and drain.status is StepStatus.DONE
     if case.state is NodeState.QUARANTINED and case.repaired_at is None and not is_drained:
         return give_up(services, case, CaseEnd.OVERRIDDEN, text, releases=True)
-    return _escalation(services, case, stage, text)
+    return escalation(services, case, stage, text)
 
 
 def _stop(services: Services, case: Case, stage: Stage, text: str) -> Go:
     """Nothing was done to the node yet: give it back. Under repair it only returns validated."""
     if case.state is NodeState.QUARANTINED:
         return give_up(services, case, CaseEnd.ABORTED, text)
-    return _escalation(services, case, stage, text)
+    return escalation(services, case, stage, text)
 
 
-def _escalation(services: Services, case: Case, stage: Stage, text: str) -> Go:
+def escalation(services: Services, case: Case, stage: Stage, text: str) -> Go:
     """To the escalation, with the reason on record for the people who get it."""
     _refusal_step(services, case, f"refused.{stage}.{case.fence}", text)
     return Go(Stage.ESCALATE, text)
@@ -118,10 +133,18 @@ def _refusal_step(services: Services, case: Case, name: str, text: str) -> None:
     services.book.finish_step(case.id, case.fence, name, StepStatus.FAILED, detail=detail, now=now)
 
 
-def _wait_or_escalate(services: Services, case: Case, stage: Stage, text: str) -> Go | Wait:
-    """A hold that may pass ends at the drain's deadline, counted from when it was first met."""
+def _wait_or_escalate(
+    services: Services, case: Case, stage: Stage, text: str, *, is_patient: bool = False
+) -> Go | Wait:
+    """A hold that may pass ends at the drain's deadline, counted from when it was first met; one
+    that the calendar or a storm may lift, at the end of policy's `limits.hold_longest`.
+    """
     name, now = f"hold.{stage}.{case.fence}", services.clock.now()
-    until = now + timedelta(seconds=services.policy.drain.timeout_s)
+    wait_s, poll_s = services.policy.drain.timeout_s, services.policy.drain.poll_s
+    if is_patient:
+        name += ".patient"
+        wait_s, poll_s = services.policy.limits.hold_longest_s, _PATIENT_POLL_S
+    until = now + timedelta(seconds=wait_s)
     step, _ = services.book.begin_step(
         case.id,
         case.fence,
@@ -135,7 +158,7 @@ def _wait_or_escalate(services: Services, case: Case, stage: Stage, text: str) -
             case.id, case.fence, name, StepStatus.FAILED, detail={"text": text}, now=now
         )
         return Go(Stage.ESCALATE, text)
-    again = now + timedelta(seconds=services.policy.drain.poll_s)
+    again = now + timedelta(seconds=poll_s)
     return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=again)
 
 
@@ -287,8 +310,17 @@ def escalate(services: Services, case: Case, *, actor: str = ACTOR, reason: str 
 
 def why_escalated(services: Services, case: Case) -> str:
     """The reason, from the records: the last question that was not a yes, or the last step that
-    failed.
+    failed; and the vendor's case, where one was opened.
     """
+    why = _why_escalated(services, case)
+    for step in reversed(services.book.steps(case.id)):
+        is_vendors = step.name.startswith(f"repair-{Action.OPEN_VENDOR_CASE}-")
+        if is_vendors and step.status is StepStatus.DONE:
+            return f"{why}; {step.detail.get('text', '')}"
+    return why
+
+
+def _why_escalated(services: Services, case: Case) -> str:
     for approval in reversed(services.book.approvals(case.id)):
         if _is_no(approval, case):
             who = approval.approver or "nobody"
@@ -299,7 +331,7 @@ def why_escalated(services: Services, case: Case) -> str:
     for step in reversed(services.book.steps(case.id)):
         if step.status in {StepStatus.FAILED, StepStatus.UNKNOWN}:
             return f"{step.name} {step.status}: {step.detail.get('text', '')}"
-    if case.action is Action.HOLD_FOR_HARDWARE:
+    if case.action in {Action.HOLD_FOR_HARDWARE, Action.OPEN_VENDOR_CASE}:
         return f"{case.failure_class}, attempt {case.attempt}: held for hardware"
     return f"{case.failure_class}: no further automatic step"
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from breakfix.brakes import LIFT_OF, Brakes, Lift
 from breakfix.model import (
     DISRUPTIVE,
+    REPAIRS,
     Action,
     Case,
     FailureClass,
@@ -51,12 +54,16 @@ def make_plan(
     halt: HaltLevel,
     confirmed: Mapping[str, str],
     now: datetime,
+    brakes: Brakes | None = None,
+    lemons: Mapping[str, str] | None = None,
+    available: frozenset[Action] = REPAIRS,
 ) -> Plan:
     """The plan for one judgement. Purely computational: the same facts give the same plan.
 
     Candidates are tried in order of confidence (then name), so that a limit that is nearly full is
     spent on the surest fault. Each admitted node counts against the next one. `confirmed`: node ->
-    the second source that its metrics are its own.
+    the second source that its metrics are its own. `lemons`: node -> why it is held for hardware
+    instead of another repair. `available`: the repairs that somebody is there to do.
     """
     fleet = frozenset(v.node for v in judgement.verdicts)
     world = build_world(
@@ -67,6 +74,10 @@ def make_plan(
         cases=cases,
         halt=halt,
         confirmed=confirmed,
+        brakes=brakes,
+        sick=newly_sick(sick_nodes(observation, judgement), brakes),
+        available=available,
+        lemons=lemons,
     )
     intents: list[Intent] = []
     refusals: list[Refusal] = []
@@ -81,6 +92,29 @@ def make_plan(
         elif outcome is not None:
             refusals.append(outcome)
     return Plan(now, policy.hash, tuple(intents), tuple(refusals), judgement.incidents)
+
+
+def sick_nodes(observation: Observation, judgement: Judgement) -> frozenset[str]:
+    """Nodes that count as fallen ill: a verdict wants them out, or an incident or NotReady has
+    them.
+    """
+    wanted = {v.node for v in judgement.verdicts if v.recommended_action in DISRUPTIVE}
+    for incident in judgement.incidents:
+        wanted.update(incident.nodes)
+    fleet = {v.node for v in judgement.verdicts}
+    wanted |= {n.name for n in observation.nodes if not n.is_ready}
+    return frozenset(wanted & fleet)
+
+
+def well_nodes(observation: Observation, judgement: Judgement) -> frozenset[str]:
+    """Nodes that are surely not ill: judged with nothing unknown, and nothing wants them out."""
+    known = {v.node for v in judgement.verdicts if not v.unknown}
+    return frozenset(known - sick_nodes(observation, judgement))
+
+
+def newly_sick(sick: frozenset[str], brakes: Brakes | None) -> frozenset[str]:
+    """Those of which the ledger does not know yet; one that was ill before counts when it was."""
+    return sick - (brakes.storms.sick if brakes else frozenset())
 
 
 def _is_busy(node: str, world: World) -> bool:
@@ -103,14 +137,21 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
         return None
     attempt = next_attempt(node.name, world)
     action = verdict.recommended_action
-    if not attempts_left(world, node.name):
+    reason, lemon = verdict.reason, world.lemons.get(node.name, "")
+    if lemon or not attempts_left(world, node.name, failure_class):
+        record = world.records.get(node.name)
+        repairs = record.repairs if record is not None else {}
+        action = world.policy.class_rule(failure_class).hardware(repairs)
+    if action is Action.OPEN_VENDOR_CASE and action not in world.available:
         action = Action.HOLD_FOR_HARDWARE
     candidate = Candidate(node, failure_class, action, now)
     refusal = first_refusal(candidate, world)
     if refusal is not None:
-        return refusal
+        return replace(refusal, text=f"{refusal.text}; {lemon}") if lemon else refusal
+    if lemon:
+        reason = f"{reason}. {lemon}: {action} instead of another repair"
     return make_intent(
-        candidate, world, verdict.confidence, verdict.reason, attempt, findings=verdict.findings
+        candidate, world, verdict.confidence, reason, attempt, findings=verdict.findings
     )
 
 
@@ -178,12 +219,20 @@ def impact_of(node: Node, world: World) -> Impact:
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:
-    """What the ledger must hold while it admits this node: every scope, its maximum, and who is
-    out.
+    """What the ledger must hold while it admits this node: every scope, its maximum, who is out,
+    the maximum while an emergency lifts it, and the breaker.
     """
+    may_lift = world.policy.limits.emergency.may_lift
     return [
-        Limit(s, world.maximum(s), frozenset(world.out & world.members[s]) - {node.name})
-        for s in node.scopes()
+        Limit(
+            scope,
+            world.maximum(scope),
+            frozenset(world.out & world.members[scope]) - {node.name},
+            lifted=world.lifted_maximum(scope) if LIFT_OF[scope.kind] in may_lift else None,
+            breaker=world.breaker_rule(scope),
+            may_lift_breaker=Lift.BREAKER in may_lift,
+        )
+        for scope in node.scopes()
     ]
 
 

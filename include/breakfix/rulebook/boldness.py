@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from breakfix.model import SignalMode
+from breakfix.model import RUNGS, Action, SignalMode
 from breakfix.policy import parse_duration
 
 Judge = Callable[[Any, Any], int]  # (before, after) -> 1 bolder, -1 more careful, 0 cannot tell
@@ -95,14 +95,7 @@ def _set(value: Any) -> set[str]:
     return {str(v) for v in value or ()}
 
 
-_ACTIONS = (
-    "none",
-    "review",
-    "restart_device_plugin",
-    "reset_gpu",
-    "reboot_node",
-    "hold_for_hardware",
-)
+_ACTIONS = (Action.NONE.value, Action.REVIEW.value, *(a.value for a in RUNGS))
 
 
 def _first_rung(before: Any, after: Any) -> int:
@@ -125,11 +118,20 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     (r"classes\.[^.]+\.ladder", _first_rung),
     # limits
     (r"limits\.out\.[^.]+\.(share|nodes)", _more),
-    (r"limits\.(max_attempts|max_runs)", _more),
-    (r"limits\.(headroom_gpus|cooldown|override_hold|attempts_window)", _less),
+    (r"limits\.out\.[^.]+\.in_service(_share)?", _less),
+    (r"limits\.(max_attempts(_of_class)?|max_runs)", _more),
+    (r"limits\.(headroom_gpus|headroom_pending|override_hold|attempts_window)", _less),
+    (r"limits\.cooldown(_factor|_longest)?", _less),
+    (r"limits\.headroom_claims", _rank(["hold", "ignore"])),
+    (r"limits\.alerts\.block", _members(-1)),
+    (r"limits\.alerts\.ignore", _members(1)),
+    (r"limits\.breaker\.most\.[^.]+\.(share|nodes|at_least)", _more),
+    (r"limits\.breaker\.(window|cool_down)", _less),
+    (r"limits\.emergency\.(longest|answer_within|fleet\.(share|nodes))", _more),
+    (r"limits\.emergency\.may_lift", _members(1)),
     (r"limits\.maintenance_(before|after)", _less),
     (r"limits\.(exclusion_labels|hands_off_[a-z]+|maintenance)(\..*)?", _members(-1)),
-    (r"limits\.protected_(node_labels|pods)", _members(-1)),
+    (r"limits\.protected_(node_labels|pools|pods)", _members(-1)),
     # common cause
     (r"common_cause\.(min_nodes|min_share|min_share_changed|surge_nodes|surge_share)", _more),
     (r"common_cause\.part_classes", _members(1)),
@@ -149,6 +151,8 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     (r"validation\.diag_tests\.\d+|validation\.counters", _members(-1)),
     (r"approvals\.approvers", _members(1)),
     (r"approvals\.gang_gpus", _more),
-    (r"approvals\.ask_before", _members(-1)),
+    (r"approvals\.(ask_before|tiers)", _members(-1)),
+    (r"approvals\.ledger_roles(\..*)?", _members(1)),
+    (r"approvals\.annotation_returns", _more),
     (r"expected_gpus\.[^.]+", _more),
 )
