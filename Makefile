@@ -26,7 +26,7 @@ bench: setup ## measure the speed at 80,000 GPUs, ten minutes; writes docs/speed
 	@PYTHONPATH=include:. $(PY) -m benchmarks
 
 test: setup ## all tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: format-check lint imports types lock-check test ## everything that must hold before a merge
 
