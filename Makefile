@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 export VENV
 CODE := $(wildcard include dags plugins dev benchmarks)
 
-.PHONY: help setup demo up down bench test check format-check lint imports types lock-check fmt lock
+.PHONY: help setup demo chaos up down bench test check format-check lint imports types lock-check fmt lock
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -15,6 +15,9 @@ setup: ## the virtual environment, the locked packages, prometheus and postgresq
 
 demo: setup ## break GPUs in a simulated fleet and watch each node's way back to service
 	@$(PY) -m dev.demo
+
+chaos: setup ## kill parts of the stack at random for a quarter of an hour, and see that no rule breaks; writes docs/chaos.md
+	@$(PY) -m dev.chaos --write docs/chaos.md
 
 up: setup ## the same fleet, left running for you to look at and to answer approvals
 	@$(PY) -m dev.stack up
