@@ -19,6 +19,10 @@ The simulation's own truth is held against the rules several times a second; the
 only at the end.
 """
 
+WELL = """Nothing: no limit was exceeded at any instant, no node that must not be touched was, every
+case ended as its fault demands, no node is out of service without an owner, no reboot happened that
+is not on record, and the audit verifies."""
+
 
 def rows(result: Result, sweep_s: float) -> list[tuple[str, str]]:
     """What was counted."""
@@ -55,13 +59,7 @@ def page(result: Result, sweep_s: float, command: str) -> str:
     lines += [f"| {name} | {value} |" for name, value in rows(result, sweep_s)]
     wrong = [*result.watch.violations, *result.wrong]
     lines += ["", "## What went wrong", ""]
-    lines += [f"- {sentence}" for sentence in wrong] or [
-        (
-            "Nothing: no limit was exceeded at any instant, no node that must not be touched was, every"
-            " case ended as\nits fault demands, no node is out of service without an owner, no reboot"
-            " happened that is not on record,\nand the audit verifies."
-        )
-    ]
+    lines += [f"- {sentence}" for sentence in wrong] or [WELL]
     return "\n".join(lines) + "\n"
 
 

@@ -145,6 +145,8 @@ class Run:
         self._broken[planned.fault] += 1
         if planned.fault in INCURABLE:
             self._incurable.add(node)
+        if planned.fault in LIES:
+            self._watch.never.add(node)
         if planned.fault == "xid79":
             self._watch.broke(node, now)
 

@@ -34,12 +34,19 @@ def test_nothing_is_killed_at_first_and_nothing_breaks_at_last(seed):
     ("nodes", "says"),
     [
         pytest.param(
-            [node("a", cordoned=True), node("b", cordoned=True, rack="r2", sku="s2"), node("f", cordoned=True, rack="r3", pool="p3", sku="s3")],
+            [
+                node("a", cordoned=True),
+                node("b", cordoned=True, rack="r2", sku="s2"),
+                node("f", cordoned=True, rack="r3", pool="p3", sku="s3"),
+            ],
             "2 nodes of pool p1 were out at once",
             id="two of a pool are out",
         ),
         pytest.param(
-            [node("never", cordoned=True), node("f", cordoned=True, rack="r3", pool="p3", sku="s3")],
+            [
+                node("never", cordoned=True),
+                node("f", cordoned=True, rack="r3", pool="p3", sku="s3"),
+            ],
             "never was taken out, and must not be",
             id="a node is out that must not be touched",
         ),
@@ -49,7 +56,7 @@ def test_nothing_is_killed_at_first_and_nothing_breaks_at_last(seed):
             id="somebody's cordon was lifted",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_broken_rule_is_noticed_at_the_instant(nodes, says):
     watch = Watch(frozenset({"f"}), never={"never"}, fleet_most=2)
     watch.sample(nodes, 1.0)
@@ -81,7 +88,11 @@ def test_the_time_from_fault_to_cordon_is_taken_once():
             [], [node("a", cordoned=True)], {}, "", "nobody has it", id="out without an owner"
         ),
         pytest.param(
-            [case(end="escalated")], [node("a", cordoned=True)], {}, "", "back in service",
+            [case(end="escalated")],
+            [node("a", cordoned=True)],
+            {},
+            "",
+            "back in service",
             id="curable, and given up",
         ),
         pytest.param(
@@ -93,7 +104,7 @@ def test_the_time_from_fault_to_cordon_is_taken_once():
         ),
         pytest.param([], [], {}, "entry 7", "entry 7", id="the audit was touched"),
     ],
-)  # fmt: skip
+)
 def test_what_did_not_end_well_is_said(cases, nodes, rebooted, audit, says):
     wrong = at_the_end(
         cases, nodes, foreign=(), incurable={"bad"}, rebooted=rebooted, audit_fault=audit
@@ -112,7 +123,12 @@ def test_what_ended_well_is_not_complained_about():
 
 @pytest.mark.parametrize(
     ("values", "share", "wanted"),
-    [([], 0.95, 0.0), ([3.0], 0.5, 3.0), ([1.0, 2.0, 3.0, 4.0], 0.5, 2.0), (list(range(1, 101)), 0.95, 95)],
-)  # fmt: skip
+    [
+        ([], 0.95, 0.0),
+        ([3.0], 0.5, 3.0),
+        ([1.0, 2.0, 3.0, 4.0], 0.5, 2.0),
+        (list(range(1, 101)), 0.95, 95),
+    ],
+)
 def test_percentiles(values, share, wanted):
     assert percentile(values, share) == wanted
