@@ -73,7 +73,7 @@ def test_the_question_about_a_rung_says_what_was_tried_before():
     world.drive(world.at_stage(Stage.APPROVE_REPAIR), within_s=9000)
     asked = wording(world.ledger, world.case(), approvals(world)[-1])
     assert asked["subject"] == "Approve reboot node of a1?"
-    assert "| after | check\\_signals-1.1 failed" in asked["body"]
+    assert "| after | check\\_signals-1 failed" in asked["body"]
     assert "0 pods, 0 GPUs stop" in asked["body"]
 
 
