@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Param, TaskGroup
 from breakfix.flow.stages import Stage
 from breakfix.model import FailureClass, Purpose
 from breakfix_airflow.by_hand import BeginOperator
+from breakfix_airflow.climbing import NextRungOperator
 from breakfix_airflow.ending import SettleRunOperator
 from breakfix_airflow.operators import QuestionOperator, SettleQuestionOperator, StageOperator
 
@@ -21,7 +22,8 @@ A run works on one case at one fence and is named `<case>.<fence>`. Runs are sta
 **The road**
 
 `begin` >> [`approve_repair` >> `settle_repair`] >> [`approve_repair_second` >>
-`settle_repair_second`] >> `drain` >> one of `restart_device_plugin`, `reset_gpu`, `reboot_node` >>
+`settle_repair_second`] >> `drain` >> one repair (`restart_device_plugin`, `reset_gpu`,
+`reboot_node`, `power_cycle`, `replace_node`, `open_vendor_case`) >>
 `check_gpus` >> `check_operator` >> `run_diag` >> `run_bandwidth` >> `check_signals` >>
 [`approve_return` >> `settle_return`] >> [`approve_return_second` >> `settle_return_second`] >>
 `return_node` >> `settle_run`
@@ -36,11 +38,15 @@ points to the next. Tasks that are not pointed to are skipped: pink is normal.
 | `begin` | a repair, `check_gpus` | an earlier run of this case came that far |
 | `settle_repair` | `drain` | an approver by policy said yes, in time |
 | `settle_repair` | `escalate` | no, nobody, not an approver, or too late |
+| `settle_repair...` | a repair | yes to a further rung: the node is drained |
 | `settle_...` | `approve_..._second` | the tier wants two people; one has said yes |
 | `settle_..._second` | `settle_run` | nobody new has said yes: the next run asks again |
 | `drain` | a repair | nothing left on the node that a drain takes |
 | `drain` | `escalate` | a pod may not go, the deadline came, or it is held for hardware |
-| any check or run of the validation | `escalate` | the node did not prove to be good |
+| a repair, any check or run of the validation | `next_rung` | it failed, or proved nothing |
+| `next_rung` | `settle_run` | the case climbed: its next run asks for the next rung of the ladder |
+| `next_rung` | `escalate` | no rung is left or allowed, or it cannot be told what was done |
+| `open_vendor_case` | `escalate` | the vendor has the case, the node is held for hardware |
 | `check_signals` | `approve_return` | validated; policy wants a person's yes before the return |
 | `settle_return` | `return_node` | yes |
 | `settle_return` | `settle_run` | nobody answered: the node stays out and is asked about again |
@@ -205,6 +211,18 @@ with DAG(
                     Stage.REBOOT_NODE,
                     "Reboots the node once, and waits for another boot id and Ready.",
                 ),
+                (
+                    Stage.POWER_CYCLE,
+                    "Has its BMC or a webhook cut the power; done when it runs another boot.",
+                ),
+                (
+                    Stage.REPLACE_NODE,
+                    "Has a webhook re-provision the machine, or put another one in its place.",
+                ),
+                (
+                    Stage.OPEN_VENDOR_CASE,
+                    "Sends the evidence to the vendor's webhook; the node is held for hardware.",
+                ),
             )
         ]
     with TaskGroup("validate", prefix_group_id=False, tooltip="Prove that the node is good"):
@@ -260,6 +278,9 @@ with DAG(
         stage=Stage.RETURN_NODE,
         doc_md="Takes off what the case put on the node. The sweep watches it from here on.",
     )
+    next_rung = NextRungOperator(
+        doc_md="The repair did not help: the case climbs to the next rung, or goes to people.",
+    )
     escalate = StageOperator(
         stage=Stage.ESCALATE,
         doc_md="Ends the case with the node out of service, and tells people why.",
@@ -269,16 +290,18 @@ with DAG(
     )
 
     begin >> [approve_repair, drain, *repairs, check_gpus, approve_return, escalate, settle_run]
-    approve_repair >> settle_repair >> [drain, approve_repair_second, escalate, settle_run]
-    approve_repair_second >> settle_repair_second >> [drain, escalate, settle_run]
+    approve_repair >> settle_repair
+    settle_repair >> [drain, *repairs, approve_repair_second, escalate, settle_run]
+    approve_repair_second >> settle_repair_second >> [drain, *repairs, escalate, settle_run]
     drain >> [*repairs, check_gpus, escalate, settle_run]
     for repair in repairs:
-        repair >> [check_gpus, escalate, settle_run]
-    check_gpus >> [check_operator, escalate, settle_run]
-    check_operator >> [run_diag, escalate, settle_run]
-    run_diag >> [run_bandwidth, escalate, settle_run]
-    run_bandwidth >> [check_signals, escalate, settle_run]
-    check_signals >> [approve_return, return_node, escalate, settle_run]
+        repair >> [check_gpus, next_rung, escalate, settle_run]
+    check_gpus >> [check_operator, next_rung, escalate, settle_run]
+    check_operator >> [run_diag, next_rung, escalate, settle_run]
+    run_diag >> [run_bandwidth, next_rung, escalate, settle_run]
+    run_bandwidth >> [check_signals, next_rung, escalate, settle_run]
+    check_signals >> [approve_return, return_node, next_rung, escalate, settle_run]
+    next_rung >> [escalate, settle_run]
     approve_return >> settle_return
     settle_return >> [return_node, approve_return_second, escalate, settle_run]
     approve_return_second >> settle_return_second >> [return_node, escalate, settle_run]

@@ -168,6 +168,12 @@ class FakeLedger:
         return self._change("case.ended", before, after, actor, now, reason=reason)
 
     @atomic
+    def climb(self, case_id, fence, rung, *, actor, reason, now):
+        before = self.case(case_id)
+        after = rules.climbed(before, fence, rung, reason=reason, now=now)
+        return self._change("case.climbed", before, after, actor, now, reason=reason)
+
+    @atomic
     def take_over(self, case_id, fence, *, actor, reason, now):
         before = self.case(case_id)
         after = rules.taken_over(before, fence, now=now)
@@ -398,11 +404,11 @@ class FakeLedger:
         cases = [c for c in self.cases() if c.node == node]
         ids = {c.id for c in cases}
         repairs = {
-            (s.case_id, self._attempt_of[s.case_id, s.name])
+            (s.case_id, self._attempt_of[s.case_id, s.name], s.name)
             for s in self._steps.values()
             if s.case_id in ids and s.name.startswith(rules.REPAIR_STEP) and s.started_at > since
         }
-        by_class = Counter(self._cases[case_id].failure_class for case_id, _ in repairs)
+        classes = {case_id: self._cases[case_id].failure_class for case_id, _, _ in repairs}
         return sweep_rules.node_record(
             node,
             swept=self._states.get(node),
@@ -414,7 +420,8 @@ class FakeLedger:
             ),
             last_ended_at=_newest(*(c.ended_at for c in cases)),
             overridden_at=_newest(*(c.ended_at for c in cases if c.end is CaseEnd.OVERRIDDEN)),
-            attempts_by_class=dict(by_class),
+            attempts_by_class=rules.attempts_by_class(repairs, classes),
+            repairs=rules.repairs_by_rung(repairs),
         )
 
     @atomic

@@ -81,6 +81,9 @@ class Action(StrEnum):
     RESTART_DEVICE_PLUGIN = "restart_device_plugin"
     RESET_GPU = "reset_gpu"
     REBOOT_NODE = "reboot_node"
+    POWER_CYCLE = "power_cycle"  # from outside, when the node's own system does not obey
+    REPLACE_NODE = "replace_node"  # re-provisioned, or another machine in its place
+    OPEN_VENDOR_CASE = "open_vendor_case"  # the vendor gets the evidence; the node stays out
     HOLD_FOR_HARDWARE = "hold_for_hardware"  # quarantine, drain, escalate with evidence
     DRAIN_ONLY = "drain_only"  # a person's own drain
 
@@ -91,10 +94,30 @@ DISRUPTIVE = frozenset(
         Action.RESTART_DEVICE_PLUGIN,
         Action.RESET_GPU,
         Action.REBOOT_NODE,
+        Action.POWER_CYCLE,
+        Action.REPLACE_NODE,
+        Action.OPEN_VENDOR_CASE,
         Action.HOLD_FOR_HARDWARE,
         Action.DRAIN_ONLY,
     }
 )
+
+#: The rungs of a repair ladder, from the bottom; a ladder only goes up.
+RUNGS: tuple[Action, ...] = (
+    Action.RESTART_DEVICE_PLUGIN,
+    Action.RESET_GPU,
+    Action.REBOOT_NODE,
+    Action.POWER_CYCLE,
+    Action.REPLACE_NODE,
+    Action.OPEN_VENDOR_CASE,
+    Action.HOLD_FOR_HARDWARE,
+)
+
+#: Repairs after which the node runs another boot: nothing else proves that they were done.
+BOOTS = frozenset({Action.REBOOT_NODE, Action.POWER_CYCLE, Action.REPLACE_NODE})
+
+#: Rungs that somebody must do; the rest of a ladder is waiting for people.
+REPAIRS = frozenset(RUNGS) - {Action.HOLD_FOR_HARDWARE}
 
 
 class SignalMode(StrEnum):
@@ -163,6 +186,7 @@ class RefusalReason(StrEnum):
     OVERRIDDEN = "overridden"
     NOT_APPROVED = "not_approved"
     HELD = "held"
+    UNSUPPORTED = "unsupported"  # nobody is there who could do this repair
 
 
 class StepStatus(StrEnum):
@@ -690,6 +714,7 @@ class Intent:
                 "is_by_hand": self.is_by_hand,
                 "gpus_expected": self.gpus_expected,
                 "policy_hash": self.policy_hash,
+                "rung": 1,  # of the ladder within one time out of service
             }
         )
         return kept
@@ -888,6 +913,7 @@ class NodeRecord:
     evidence_floor: datetime | None = None  # events before it were repaired, or a person ended them
     attempts: int = 0  # repairs in the policy's look-back
     attempts_by_class: Mapping[FailureClass, int] = field(default_factory=dict)  # the same, split
+    repairs: Mapping[Action, int] = field(default_factory=dict)  # the same ones, by rung
     last_ended_at: datetime | None = None
     overridden_at: datetime | None = None  # when a person last took the node back
 

@@ -6,6 +6,7 @@ edits the default. Parsing is pure: text in, frozen Policy out. Whoever reads th
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -26,6 +27,7 @@ from breakfix.durations import parse_duration as parse_duration  # noqa: PLC0414
 from breakfix.errors import SettingsError
 from breakfix.model import (
     DISRUPTIVE,
+    RUNGS,
     Action,
     FailureClass,
     ScopeKind,
@@ -279,11 +281,50 @@ class ClassRule(_Rule):
     )
     source: str = ""
 
-    def action_for(self, attempt: int) -> Action:
-        """The rung for that attempt (1-based); beyond a ladder of repairs only hardware is left."""
-        if attempt <= len(self.ladder):
-            return self.ladder[attempt - 1]
-        return Action.HOLD_FOR_HARDWARE if self.ladder[-1] in DISRUPTIVE else self.ladder[-1]
+    @model_validator(mode="after")
+    def _goes_up(self) -> ClassRule:
+        steps = list(itertools.pairwise(self.ladder))
+        for before, after in steps:
+            if before not in RUNGS or after not in RUNGS:
+                msg = f"ladder: {before} and {after} are no rungs of one ladder"
+                raise ValueError(msg)
+            if RUNGS.index(after) < RUNGS.index(before):
+                msg = f"ladder: {after} comes after {before}, which does more; a ladder goes up"
+                raise ValueError(msg)
+        return self
+
+    def action_for(self, attempt: int, repairs: Mapping[Action, int] | None = None) -> Action:
+        """The rung for that attempt (1-based), above all that was tried (`repairs`: how often).
+
+        Beyond a ladder of repairs only hardware is left.
+        """
+        index = max(attempt - 1, self._tried(repairs or {}))
+        if index < len(self.ladder):
+            return self.ladder[index]
+        return self.hardware(repairs or {}) if self.ladder[-1] in DISRUPTIVE else self.ladder[-1]
+
+    def hardware(self, repairs: Mapping[Action, int]) -> Action:
+        """What is left when no repair is: the vendor, where the ladder names it, and was not
+        called yet.
+        """
+        is_vendor = Action.OPEN_VENDOR_CASE in self.ladder
+        is_called = bool(repairs.get(Action.OPEN_VENDOR_CASE))
+        return Action.OPEN_VENDOR_CASE if is_vendor and not is_called else Action.HOLD_FOR_HARDWARE
+
+    def _tried(self, repairs: Mapping[Action, int]) -> int:
+        """How many rungs of the ladder lie behind: those below the highest that was tried, and it
+        as often as it was.
+        """
+        highest = max((RUNGS.index(a) for a, times in repairs.items() if times), default=-1)
+        behind = 0
+        for index, action in enumerate(self.ladder):
+            if action not in RUNGS:
+                continue
+            here = self.ladder[: index + 1].count(action)
+            height = RUNGS.index(action)
+            if height < highest or (height == highest and here <= repairs.get(action, 0)):
+                behind = index + 1
+        return behind
 
 
 class CommonCause(_Rule):
@@ -320,6 +361,8 @@ class Timing(_Rule):
     approval_repair_s: Seconds = Field(14400.0, alias="approval_repair")
     approval_return_s: Seconds = Field(14400.0, alias="approval_return")
     reboot_s: Seconds = Field(2700.0, alias="reboot")
+    power_cycle_s: Seconds = Field(2700.0, alias="power_cycle")
+    replace_s: Seconds = Field(21600.0, alias="replace")
     repair_pod_s: Seconds = Field(900.0, alias="repair_pod")
     gpus_back_s: Seconds = Field(900.0, alias="gpus_back")
     clear_s: Seconds = Field(120.0, alias="clear", description="Signals must stay clear so long")

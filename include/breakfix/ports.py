@@ -8,13 +8,15 @@ a timeout.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
 from breakfix.brakes import Breaker, BreakerRule, Emergency, Lift, Storms
 from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.model import (
+    Action,
     Answer,
     Approval,
     AuditEntry,
@@ -41,6 +43,7 @@ from breakfix.model import (
     Step,
     StepStatus,
     Taint,
+    Tier,
 )
 
 # --------------------------------------------------------------------------- metrics
@@ -309,6 +312,17 @@ class ReviewItem:
         return answer.label is not Label.REAL and not self.detail.get("may_rest", False)
 
 
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """What a case tries next. `after`: the step that showed that it must."""
+
+    action: Action
+    attempt: int
+    plan_hash: str
+    tier: Tier
+    after: str = ""
+
+
 #: What the answers to a question amount to. Purely computational: it runs inside a transaction.
 Settle = Callable[[Case, Approval, Sequence[Answer]], Settlement]
 
@@ -406,6 +420,16 @@ class Ledger(Protocol):
         RETURNED and ESCALATED must be reachable by the transition table; the other ends leave the
         state as it was. The node of an ESCALATED case stays escalated until the case is ended once
         more, with what became of it.
+        """
+        ...
+
+    def climb(
+        self, case_id: str, fence: int, rung: Rung, *, actor: str, reason: str, now: datetime
+    ) -> Case:
+        """The case at the next rung of its ladder: repairing, at fence+1, with its scopes kept.
+
+        The plan's hash is the new rung's, so that no yes to the last one counts for it. Raises
+        IllegalTransition unless the case was repaired, or under repair.
         """
         ...
 
@@ -702,6 +726,78 @@ class Ledger(Protocol):
 
     def verify_audit(self) -> tuple[int, str]:
         """(number of good entries, "" or what is wrong with the first bad one)."""
+        ...
+
+
+# --------------------------------------------------------------------------- repairs
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRequest:
+    """One act on one node, asked of whoever can do it.
+
+    `key` is `<case>/<fence>/<step>` with the fence at which the step was begun: the same however
+    often it is sent, by whomever, so that a far side that compares does it once. `boot_id` is the
+    boot that it is meant for. `evidence` are plain JSON values, for those who repair by hand.
+    """
+
+    key: str
+    case_id: str
+    step: str
+    action: Action
+    node: Node
+    boot_id: str
+    gpus: tuple[str, ...] = ()  # none named: all of them
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RepairStatus(StrEnum):
+    """What the far side shows of an act. DONE is its word, not yet the node's."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"  # it says that it was not done
+    UNKNOWN = "unknown"  # it does not know the act (any more)
+
+
+@dataclass(frozen=True, slots=True)
+class RepairLook:
+    """What is true of an act now, in a word and a sentence."""
+
+    status: RepairStatus
+    text: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RepairProvider(Protocol):
+    """Somebody who can do one rung of a ladder: a pod on the node, a BMC, a webhook, an agent.
+
+    The order is prepare, record, dispatch, look; a handle is what `prepare` found (and `dispatch`
+    added), plain JSON values that are kept in the step. Raises RepairError, ClusterError.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def can_compare(self) -> bool:
+        """Whether a request that was sent twice is done once: the far side compares its key, or
+        the boot. Where it cannot, an act is sent once and what is unclear stays unknown.
+        """
+        ...
+
+    def prepare(self, request: RepairRequest) -> Mapping[str, Any]:
+        """Whom it concerns, before anything is recorded; reads only. Raises Refused (UNSUPPORTED,
+        REASON_GONE) when this node cannot be repaired so.
+        """
+        ...
+
+    def dispatch(self, request: RepairRequest, handle: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask for the act; what to add to the handle. RepairError says whether it may be done."""
+        ...
+
+    def look(self, action: Action, handle: Mapping[str, Any]) -> RepairLook:
+        """What became of it. Raises transient errors when that cannot be seen now."""
         ...
 
 

@@ -13,24 +13,38 @@ from breakfix.flow.answering import record_answers, tell_progress, void
 from breakfix.flow.confirmations import note_confirmation
 from breakfix.flow.proof import proof_at_this_fence
 from breakfix.flow.services import Services
-from breakfix.flow.stages import Go, Stage
+from breakfix.flow.stages import Go, Stage, stage_of
 from breakfix.flow.tiers import kept_tier, recounted, tier_of
-from breakfix.model import Answer, Approval, Case, Decision, Purpose, RefusalReason, Tier
+from breakfix.model import (
+    Answer,
+    Approval,
+    Case,
+    Decision,
+    NodeState,
+    Purpose,
+    RefusalReason,
+    Tier,
+)
 
 
 def ask_before_repair(services: Services, case: Case) -> Go:
-    """On to the drain when nobody need be asked or somebody said yes; else to the question."""
+    """On when nobody need be asked or somebody said yes; else to the question."""
     case = recounted(services, case)
     tier = tier_of(services, case, Purpose.REPAIR)
     if tier is Tier.AUTOMATIC:
-        return Go(Stage.DRAIN, "policy asks nobody before this repair")
+        return Go(_after_yes(case), "policy asks nobody before this repair")
     until = services.clock.now() + timedelta(seconds=services.policy.timing.approval_repair_s)
     approval = _question(services, case, Purpose.REPAIR, until, tier)
     if approval.decision is Decision.ALLOWED:
-        return Go(Stage.DRAIN, f"approved by {approval.approver}")
+        return Go(_after_yes(case), f"approved by {approval.approver}")
     if approval.decision is Decision.PENDING:
         return _ask(services, case, approval)
     return Go(Stage.ESCALATE, f"approval {approval.decision}")
+
+
+def _after_yes(case: Case) -> Stage:
+    """To the drain; a node that was repaired before is drained."""
+    return Stage.DRAIN if case.state is NodeState.QUARANTINED else stage_of(case.action)
 
 
 def ask_before_return(services: Services, case: Case) -> Go:
@@ -196,7 +210,7 @@ def _ask(services: Services, case: Case, approval: Approval, *, is_second: bool 
 def _after_answer(services: Services, case: Case, approval: Approval) -> Go:
     said = f"{approval.decision} by {approval.approver or 'nobody'}: {approval.note}"
     if approval.purpose is Purpose.REPAIR:
-        to = Stage.DRAIN if approval.decision is Decision.ALLOWED else Stage.ESCALATE
+        to = _after_yes(case) if approval.decision is Decision.ALLOWED else Stage.ESCALATE
         return Go(to, said)
     match approval.decision:
         case Decision.ALLOWED:

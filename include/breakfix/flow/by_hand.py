@@ -56,7 +56,10 @@ def intent_by_hand(
         raise NotFound(f"no GPU node named {name!r} (BREAKFIX_GPU_NODE_SELECTOR is {selector!r})")
     action = Action.DRAIN_ONLY
     if failure_class is not FailureClass.MANUAL:
-        action = services.policy.class_rule(failure_class).action_for(1)
+        record = world.records.get(name)
+        action = services.policy.class_rule(failure_class).action_for(
+            1, record.repairs if record is not None else {}
+        )
     return plan_one(node, failure_class, action, world, reason=reason, now=services.clock.now())
 
 

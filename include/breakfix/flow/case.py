@@ -23,6 +23,7 @@ from breakfix.flow.answers import (
     require_approved_return,
     settle_question,
 )
+from breakfix.flow.climbing import next_rung
 from breakfix.flow.drain_endings import drain_overdue
 from breakfix.flow.draining import Overdue, drain_node, drain_step
 from breakfix.flow.endings import (
@@ -38,10 +39,10 @@ from breakfix.flow.endings import (
 from breakfix.flow.giving_way import give_way
 from breakfix.flow.guarding import RECOVERY, SideBySide, acting, disruption
 from breakfix.flow.proof import doubt_about_return
-from breakfix.flow.repairs import run_repair
+from breakfix.flow.repairs import is_new_rung, run_repair
 from breakfix.flow.replaced import check_replaced
 from breakfix.flow.services import Services
-from breakfix.flow.stages import Go, Stage, Wait
+from breakfix.flow.stages import REPAIR_STAGES, Go, Stage, Wait, stage_of
 from breakfix.model import Action, Case, NodeState
 from breakfix.plan.limits import QUARANTINE_GUARDS
 
@@ -101,7 +102,7 @@ def begin(services: Services, case: Case) -> Go | Wait:
             put_in_quarantine(services, case)
             return ask_before_repair(services, case)
         case NodeState.REPAIRING:
-            return Go(_repair_stage(case), "resuming the repair")
+            return _resume_repair(services, case)
         case NodeState.VALIDATING if was_released(acting(services), case):
             return return_node(services, case)
         case NodeState.VALIDATING if refused_return(services, case):
@@ -110,6 +111,13 @@ def begin(services: Services, case: Case) -> Go | Wait:
             return Go(Stage.CHECK_GPUS, "resuming with the validation")
         case _:
             return Go(Stage.SETTLE_RUN, f"nothing to do in state {case.state}")
+
+
+def _resume_repair(services: Services, case: Case) -> Go:
+    """A rung that nobody has begun is another plan: it wants its own yes."""
+    if is_new_rung(services, case):
+        return ask_before_repair(services, case)
+    return Go(stage_of(case.action), "resuming the repair")
 
 
 def put_in_quarantine(
@@ -152,26 +160,22 @@ def _after_drain(case: Case) -> Go:
         case Action.DRAIN_ONLY:
             return Go(Stage.SETTLE_RUN, "drained; out until the case is aborted")
         case _:
-            return Go(_repair_stage(case), "drained")
+            return Go(stage_of(case.action), "drained")
 
 
-_REPAIR_STAGES: Mapping[Action, Stage] = {
-    Action.RESTART_DEVICE_PLUGIN: Stage.RESTART_DEVICE_PLUGIN,
-    Action.RESET_GPU: Stage.RESET_GPU,
-    Action.REBOOT_NODE: Stage.REBOOT_NODE,
-}
-
-
-def _repair_stage(case: Case) -> Stage:
-    return _REPAIR_STAGES.get(case.action, Stage.ESCALATE)
-
-
-def repair_stage(services: Services, case: Case) -> Go | Wait:
+def repair_stage(stage: Stage) -> StageFunction:
     """Dispatch the repair once, wait for its effect, and only then call it done."""
-    if case.state is NodeState.VALIDATING:
-        return Go(Stage.CHECK_GPUS, "repaired already")
-    require_approved_repair(services, case, is_begun=True)
-    return run_repair(services, case)
+
+    def run(services: Services, case: Case) -> Go | Wait:
+        if case.state is NodeState.VALIDATING:
+            return Go(Stage.CHECK_GPUS, "repaired already")
+        if stage is not stage_of(case.action):
+            return Go(Stage.SETTLE_RUN, f"the case is to {case.action}, nothing else")
+        is_begun = not is_new_rung(services, case)
+        require_approved_repair(services, case, is_begun=is_begun)
+        return run_repair(services, case)
+
+    return run
 
 
 def signals_stage(services: Services, case: Case) -> Go | Wait:
@@ -221,14 +225,13 @@ _UNDER_CHECK = frozenset({NodeState.VALIDATING})
 #: The states in which a stage may work, whoever sent the case there; the others take any.
 _STATES: Mapping[Stage, frozenset[NodeState]] = {
     Stage.DRAIN: frozenset({NodeState.QUARANTINED}),
-    Stage.RESTART_DEVICE_PLUGIN: _REPAIRABLE,
-    Stage.RESET_GPU: _REPAIRABLE,
-    Stage.REBOOT_NODE: _REPAIRABLE,
+    **dict.fromkeys(REPAIR_STAGES, _REPAIRABLE),
     Stage.CHECK_GPUS: _UNDER_CHECK,
     Stage.CHECK_OPERATOR: _UNDER_CHECK,
     Stage.RUN_DIAG: _UNDER_CHECK,
     Stage.RUN_BANDWIDTH: _UNDER_CHECK,
     Stage.CHECK_SIGNALS: _UNDER_CHECK,
+    Stage.NEXT_RUNG: frozenset({NodeState.REPAIRING, NodeState.VALIDATING}),
     Stage.RETURN_NODE: frozenset({NodeState.VALIDATING, NodeState.RETURNING}),
 }
 
@@ -238,14 +241,13 @@ _BEFORE_WORK = frozenset({Stage.BEGIN, Stage.DRAIN})
 STAGES: Mapping[Stage, StageFunction] = {
     Stage.BEGIN: begin,
     Stage.DRAIN: drain_stage,
-    Stage.RESTART_DEVICE_PLUGIN: repair_stage,
-    Stage.RESET_GPU: repair_stage,
-    Stage.REBOOT_NODE: repair_stage,
+    **{stage: repair_stage(stage) for stage in REPAIR_STAGES},
     Stage.CHECK_GPUS: validation.check_gpus,
     Stage.CHECK_OPERATOR: validation.check_operator,
     Stage.RUN_DIAG: load_checks.run_diag,
     Stage.RUN_BANDWIDTH: load_checks.run_bandwidth,
     Stage.CHECK_SIGNALS: signals_stage,
+    Stage.NEXT_RUNG: next_rung,
     Stage.RETURN_NODE: return_node,
     Stage.ESCALATE: escalate,
 }

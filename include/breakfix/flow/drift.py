@@ -20,6 +20,7 @@ from breakfix.flow.draining import drain_step
 from breakfix.flow.endings import is_ending
 from breakfix.flow.giving_way import why_give_way
 from breakfix.flow.holds import is_ours
+from breakfix.flow.repairs import is_new_rung
 from breakfix.flow.services import Services
 from breakfix.model import (
     Action,
@@ -209,7 +210,8 @@ def wants_run(services: Services, case: Case, seen: Seen) -> bool:
         return True
     if case.state is NodeState.RETURNING or _is_drained_by_hand(services, case):
         return False
-    return not (seen.halt is HaltLevel.DISRUPTION and case.state is NodeState.QUARANTINED)
+    takes_more = case.state is NodeState.QUARANTINED or is_new_rung(services, case)
+    return not (seen.halt is HaltLevel.DISRUPTION and takes_more)
 
 
 def _is_drained_by_hand(services: Services, case: Case) -> bool:

@@ -42,6 +42,16 @@ ENDING = "ending"
 _TAKEN_BACK = frozenset({RefusalReason.OVERRIDDEN, RefusalReason.FOREIGN_CORDON})
 #: Refusals that mean: our hands off this node, with our quarantine still on it.
 _HANDS_OFF = frozenset({RefusalReason.EXCLUDED, RefusalReason.OTHER_OWNER})
+#: Refusals that nobody lifts soon: people get the case.
+_FOR_PEOPLE = frozenset(
+    {
+        RefusalReason.POD_REFUSED,
+        RefusalReason.PROTECTED,
+        RefusalReason.MODE_RECOMMEND,
+        RefusalReason.MODE_OFF,
+        RefusalReason.UNSUPPORTED,
+    }
+)
 #: Refusals that may pass: the case waits for that, up to its deadline.
 _MAY_PASS = frozenset(
     {
@@ -87,13 +97,8 @@ def refused(services: Services, case: Case, stage: Stage, refusal: Refused) -> G
             return _wait_or_escalate(services, case, stage, text)
         case reason if reason in _PATIENT:
             return _wait_or_escalate(services, case, stage, text, is_patient=True)
-        case (
-            RefusalReason.POD_REFUSED
-            | RefusalReason.PROTECTED
-            | RefusalReason.MODE_RECOMMEND
-            | RefusalReason.MODE_OFF
-        ):
-            return _escalation(services, case, stage, text)
+        case reason if reason in _FOR_PEOPLE:
+            return escalation(services, case, stage, text)
     return Go(Stage.SETTLE_RUN, f"{refusal.reason}: {text}")
 
 
@@ -106,17 +111,17 @@ def _hands_off(services: Services, case: Case, stage: Stage, text: str) -> Go:
     is_drained = drain is not None and drain.status is StepStatus.DONE
     if case.state is NodeState.QUARANTINED and case.repaired_at is None and not is_drained:
         return give_up(services, case, CaseEnd.OVERRIDDEN, text, releases=True)
-    return _escalation(services, case, stage, text)
+    return escalation(services, case, stage, text)
 
 
 def _stop(services: Services, case: Case, stage: Stage, text: str) -> Go:
     """Nothing was done to the node yet: give it back. Under repair it only returns validated."""
     if case.state is NodeState.QUARANTINED:
         return give_up(services, case, CaseEnd.ABORTED, text)
-    return _escalation(services, case, stage, text)
+    return escalation(services, case, stage, text)
 
 
-def _escalation(services: Services, case: Case, stage: Stage, text: str) -> Go:
+def escalation(services: Services, case: Case, stage: Stage, text: str) -> Go:
     """To the escalation, with the reason on record for the people who get it."""
     _refusal_step(services, case, f"refused.{stage}.{case.fence}", text)
     return Go(Stage.ESCALATE, text)
@@ -305,8 +310,17 @@ def escalate(services: Services, case: Case, *, actor: str = ACTOR, reason: str 
 
 def why_escalated(services: Services, case: Case) -> str:
     """The reason, from the records: the last question that was not a yes, or the last step that
-    failed.
+    failed; and the vendor's case, where one was opened.
     """
+    why = _why_escalated(services, case)
+    for step in reversed(services.book.steps(case.id)):
+        is_vendors = step.name.startswith(f"repair-{Action.OPEN_VENDOR_CASE}-")
+        if is_vendors and step.status is StepStatus.DONE:
+            return f"{why}; {step.detail.get('text', '')}"
+    return why
+
+
+def _why_escalated(services: Services, case: Case) -> str:
     for approval in reversed(services.book.approvals(case.id)):
         if _is_no(approval, case):
             who = approval.approver or "nobody"
@@ -317,7 +331,7 @@ def why_escalated(services: Services, case: Case) -> str:
     for step in reversed(services.book.steps(case.id)):
         if step.status in {StepStatus.FAILED, StepStatus.UNKNOWN}:
             return f"{step.name} {step.status}: {step.detail.get('text', '')}"
-    if case.action is Action.HOLD_FOR_HARDWARE:
+    if case.action in {Action.HOLD_FOR_HARDWARE, Action.OPEN_VENDOR_CASE}:
         return f"{case.failure_class}, attempt {case.attempt}: held for hardware"
     return f"{case.failure_class}: no further automatic step"
 

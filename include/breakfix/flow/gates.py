@@ -98,7 +98,7 @@ def failed(
 def after_failure(step: Step) -> Go:
     """Where a case goes whose validation was not passed; the step says what it asks for."""
     text = str(step.detail.get("text", "the validation was not passed"))
-    return Go(Stage.ESCALATE, text)
+    return Go(Stage.NEXT_RUNG, text)
 
 
 def remedy_asked(step: Step) -> Remedy:
@@ -142,5 +142,6 @@ def _repair_action(step: Step) -> Action | None:
     action, _, number = rest.rpartition("-")
     if prefix != steps.REPAIR or action not in set(Action):
         return None
-    is_of_validation = action == Action.RESTART_DEVICE_PLUGIN and "." in number
+    is_again = "." in number and ".r" not in number
+    is_of_validation = action == Action.RESTART_DEVICE_PLUGIN and is_again
     return None if is_of_validation else Action(action)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from breakfix.act import steps
 from breakfix.act.guard import Acting, Beside, Expected
-from breakfix.act.pods import PodSettings
+from breakfix.act.repair import known_boot_id
 from breakfix.errors import Refused
 from breakfix.flow.assessment import assess
 from breakfix.flow.looking import look
@@ -19,6 +19,7 @@ from breakfix.model import (
     Case,
     FailureClass,
     Node,
+    NodeState,
     Refusal,
     RefusalReason,
     SignalKind,
@@ -28,7 +29,6 @@ from breakfix.model import (
 from breakfix.plan.limits import ACT_GUARDS, Candidate, Guard, first_refusal
 from breakfix.plan.world import World
 from breakfix.resilience.together import Together
-from breakfix.settings import Settings
 
 T = TypeVar("T")
 
@@ -61,19 +61,6 @@ def acting(services: Services, beside: SideBySide | None = None) -> Acting:
         namespace=services.settings.namespace,
         limits=services.policy.limits,
         beside=beside.acts if beside is not None else None,
-    )
-
-
-def pod_settings(settings: Settings) -> PodSettings:
-    """Where our own pods run, and what from."""
-    return PodSettings(
-        namespace=settings.namespace,
-        repair_image=settings.repair_image,
-        diag_image=settings.diag_image,
-        nccl_image=settings.nccl_image,
-        nvbandwidth_image=settings.nvbandwidth_image,
-        deadline_s=settings.pod_deadline_s,
-        gpu_resource=settings.gpu_resource,
     )
 
 
@@ -139,8 +126,10 @@ def _reason_gone(services: Services, case: Case, node: Node) -> str:
     An event (an XID, a double-bit error) stands until the node boots anew or is repaired. A state
     must be seen again now. Where telemetry cannot say, nobody may act on it: Refused (TELEMETRY).
     """
-    if node.boot_id != case.boot_id:
+    if node.boot_id != known_boot_id(acting(services), case):
         return "the node has booted since: it is judged afresh"
+    if case.state is NodeState.REPAIRING and "climbed_because" in case.detail:
+        return _next_rung_needless(services, case, node)
     if case.detail.get("is_by_hand"):
         return ""
     verdict = assess(services).judgement.verdict(case.node)
@@ -150,6 +139,24 @@ def _reason_gone(services: Services, case: Case, node: Node) -> str:
     if verdict is None:
         raise Refused(RefusalReason.TELEMETRY, "the node could not be judged")
     return _by_verdict(verdict)
+
+
+def _next_rung_needless(services: Services, case: Case, node: Node) -> str:
+    """A further repair rests on the check that the last one did not pass; what can be looked at
+    again now, is.
+    """
+    verdict = assess(services).judgement.verdict(case.node)
+    _heed_common_cause(verdict)
+    after = str(case.detail.get("climbed_after", ""))
+    if after.startswith("check_signals"):
+        if verdict is None:
+            raise Refused(RefusalReason.TELEMETRY, "the node could not be judged")
+        return _by_verdict(verdict)
+    due = int(case.detail.get("gpus_expected", 0))
+    is_whole = node.gpus_allocatable == node.gpus_capacity >= due > 0
+    if after.startswith("check_gpus") and node.is_ready and is_whole:
+        return "all its GPUs are back"
+    return ""
 
 
 def _heed_common_cause(verdict: Verdict | None) -> None:

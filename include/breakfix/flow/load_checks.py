@@ -28,7 +28,8 @@ from breakfix.flow.gates import (
     step_name,
     step_of,
 )
-from breakfix.flow.guarding import RECOVERY, acting, pod_settings
+from breakfix.flow.guarding import RECOVERY, acting
+from breakfix.flow.providers import pod_settings
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import Case, Outcome, Step, StepStatus

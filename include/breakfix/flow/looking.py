@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from breakfix.act.guard import halt_level
 from breakfix.brakes import Brakes
+from breakfix.flow.providers import available
 from breakfix.flow.services import Services
 from breakfix.model import Observation
 from breakfix.observe.alerts import read_alerts
@@ -36,6 +37,7 @@ def look(services: Services) -> World:
         cases=ledger.cases(open_only=True) if ledger else (),
         halt=halt_level(cluster, ledger, services.settings.namespace),
         brakes=brakes_of(services, observation.at),
+        available=available(services),
     )
 
 

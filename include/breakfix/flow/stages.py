@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from breakfix.model import REPAIRS, RUNGS, Action
+
 
 class Stage(StrEnum):
     """The stages of a case, in the order of the road; task ids of the DAG are the same words."""
@@ -29,6 +31,9 @@ class Stage(StrEnum):
     RESTART_DEVICE_PLUGIN = "restart_device_plugin"
     RESET_GPU = "reset_gpu"
     REBOOT_NODE = "reboot_node"
+    POWER_CYCLE = "power_cycle"
+    REPLACE_NODE = "replace_node"
+    OPEN_VENDOR_CASE = "open_vendor_case"
     CHECK_GPUS = "check_gpus"
     CHECK_OPERATOR = "check_operator"
     RUN_DIAG = "run_diag"
@@ -39,8 +44,18 @@ class Stage(StrEnum):
     APPROVE_RETURN_SECOND = "approve_return_second"  # a question, to another person
     SETTLE_RETURN_SECOND = "settle_return_second"
     RETURN_NODE = "return_node"
+    NEXT_RUNG = "next_rung"  # the repair did not help: the ladder goes on, or the case ends
     ESCALATE = "escalate"
     SETTLE_RUN = "settle_run"
+
+
+#: The stages that repair, lowest rung first.
+REPAIR_STAGES: tuple[Stage, ...] = tuple(Stage(a.value) for a in RUNGS if a in REPAIRS)
+
+
+def stage_of(action: Action) -> Stage:
+    """The stage that does this repair; what is no repair is for people."""
+    return Stage(action.value) if action in REPAIRS else Stage.ESCALATE
 
 
 @dataclass(frozen=True, slots=True)

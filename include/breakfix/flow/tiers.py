@@ -8,7 +8,7 @@ import msgspec
 
 from breakfix.flow.looking import look
 from breakfix.flow.services import Services
-from breakfix.model import Case, Impact, Purpose, Tier
+from breakfix.model import Action, Case, Impact, NodeState, Purpose, Tier
 from breakfix.plan.planning import impact_of
 from breakfix.plan.tiers import repair_tier, return_tier, strictest
 
@@ -20,8 +20,19 @@ def tier_of(services: Services, case: Case, purpose: Purpose) -> Tier:
     """The stricter of two policies: that of the admission, and that in force now."""
     if purpose is Purpose.RETURN:
         return return_tier(case.failure_class, case.action, services.policy)
+    if case.state is NodeState.REPAIRING:
+        return strictest((kept_tier(case), rung_tier(services, case, case.action)))
     in_force = repair_tier(case.failure_class, case.action, kept_impact(case), services.policy)
     return strictest((kept_tier(case), in_force))
+
+
+def rung_tier(services: Services, case: Case, action: Action) -> Tier:
+    """What a further rung wants of a node that is drained: it stops no pod any more, and a call to
+    the vendor does nothing to the node.
+    """
+    if action is Action.OPEN_VENDOR_CASE:
+        return Tier.AUTOMATIC
+    return repair_tier(case.failure_class, action, Impact(0, 0, 0), services.policy)
 
 
 def kept_tier(case: Case) -> Tier:

@@ -22,13 +22,14 @@ from breakfix.flow.gates import (
     passed,
     skipped,
 )
-from breakfix.flow.guarding import RECOVERY, acting, pod_settings
+from breakfix.flow.guarding import RECOVERY, acting
 from breakfix.flow.load_checks import load_ended_at
 from breakfix.flow.proof import required_signals
+from breakfix.flow.providers import pod_settings
 from breakfix.flow.service_levels import compare_counters
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
-from breakfix.model import Action, Case, Node, Outcome, Pod, RefusalReason, Step
+from breakfix.model import BOOTS, Case, Node, Outcome, Pod, RefusalReason, Step
 from breakfix.observe.expected import is_partitioned
 from breakfix.observe.one_node import least_of
 from breakfix.verify import (
@@ -41,8 +42,6 @@ from breakfix.verify import (
 )
 
 _POLL_S = 10.0
-#: Repairs that leave another boot behind.
-_BOOTS = frozenset({Action.REBOOT_NODE})
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ def _node_evidence(node: Node, expected: int) -> dict[str, object]:
 def _boot_to_end(services: Services, case: Case) -> str:
     """The boot that the last repair was to end; "" where it was no reboot."""
     step = last_repair(services, case)
-    if step is None or not any(f"-{action}-" in step.name for action in _BOOTS):
+    if step is None or not any(f"-{action}-" in step.name for action in BOOTS):
         return ""
     return str(step.detail.get("boot_id", case.boot_id))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from breakfix.brakes import LIFT_OF, Brakes, Lift
 from breakfix.model import (
     DISRUPTIVE,
+    REPAIRS,
     Action,
     Case,
     FailureClass,
@@ -53,12 +55,15 @@ def make_plan(
     confirmed: Mapping[str, str],
     now: datetime,
     brakes: Brakes | None = None,
+    lemons: Mapping[str, str] | None = None,
+    available: frozenset[Action] = REPAIRS,
 ) -> Plan:
     """The plan for one judgement. Purely computational: the same facts give the same plan.
 
     Candidates are tried in order of confidence (then name), so that a limit that is nearly full is
     spent on the surest fault. Each admitted node counts against the next one. `confirmed`: node ->
-    the second source that its metrics are its own.
+    the second source that its metrics are its own. `lemons`: node -> why it is held for hardware
+    instead of another repair. `available`: the repairs that somebody is there to do.
     """
     fleet = frozenset(v.node for v in judgement.verdicts)
     world = build_world(
@@ -71,6 +76,8 @@ def make_plan(
         confirmed=confirmed,
         brakes=brakes,
         sick=newly_sick(sick_nodes(observation, judgement), brakes),
+        available=available,
+        lemons=lemons,
     )
     intents: list[Intent] = []
     refusals: list[Refusal] = []
@@ -130,14 +137,21 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
         return None
     attempt = next_attempt(node.name, world)
     action = verdict.recommended_action
-    if not attempts_left(world, node.name, failure_class):
+    reason, lemon = verdict.reason, world.lemons.get(node.name, "")
+    if lemon or not attempts_left(world, node.name, failure_class):
+        record = world.records.get(node.name)
+        repairs = record.repairs if record is not None else {}
+        action = world.policy.class_rule(failure_class).hardware(repairs)
+    if action is Action.OPEN_VENDOR_CASE and action not in world.available:
         action = Action.HOLD_FOR_HARDWARE
     candidate = Candidate(node, failure_class, action, now)
     refusal = first_refusal(candidate, world)
     if refusal is not None:
-        return refusal
+        return replace(refusal, text=f"{refusal.text}; {lemon}") if lemon else refusal
+    if lemon:
+        reason = f"{reason}. {lemon}: {action} instead of another repair"
     return make_intent(
-        candidate, world, verdict.confidence, verdict.reason, attempt, findings=verdict.findings
+        candidate, world, verdict.confidence, reason, attempt, findings=verdict.findings
     )
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from breakfix.brakes import LIFT_OF, NO_BRAKES, Brakes, BreakerRule, Lift
 from breakfix.model import (
+    REPAIRS,
+    Action,
     Budget,
     Case,
     HaltLevel,
@@ -56,6 +58,8 @@ class World:
     out_of: dict[Scope, set[str]]  # the same by scope, with what the plan has taken
     brakes: Brakes = NO_BRAKES
     sick: Mapping[Scope, frozenset[str]] = field(default_factory=dict)  # by this judgement
+    available: frozenset[Action] = REPAIRS  # the repairs that somebody is there to do
+    lemons: Mapping[str, str] = field(default_factory=dict)  # node -> why it is one
     taken: set[str] = field(default_factory=set)
     budget_used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     drains: dict[str, list[PodDecision]] = field(default_factory=dict)  # worked out once a node
@@ -208,6 +212,8 @@ def build_world(
     confirmed: Mapping[str, str] | None = None,
     brakes: Brakes | None = None,
     sick: Collection[str] = (),
+    available: frozenset[Action] = REPAIRS,
+    lemons: Mapping[str, str] | None = None,
 ) -> World:
     """Index one observation. `fleet_names` are the GPU nodes: only they count in scopes and
     shares. `sick`: nodes that this very judgement finds ill, for the breaker.
@@ -238,6 +244,8 @@ def build_world(
             scope: frozenset(names)
             for scope, names in _by_scope(n for n in fleet if n.name in sick).items()
         },
+        available=available,
+        lemons=lemons or {},
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from breakfix.model import SignalMode
+from breakfix.model import RUNGS, Action, SignalMode
 from breakfix.policy import parse_duration
 
 Judge = Callable[[Any, Any], int]  # (before, after) -> 1 bolder, -1 more careful, 0 cannot tell
@@ -95,14 +95,7 @@ def _set(value: Any) -> set[str]:
     return {str(v) for v in value or ()}
 
 
-_ACTIONS = (
-    "none",
-    "review",
-    "restart_device_plugin",
-    "reset_gpu",
-    "reboot_node",
-    "hold_for_hardware",
-)
+_ACTIONS = (Action.NONE.value, Action.REVIEW.value, *(a.value for a in RUNGS))
 
 
 def _first_rung(before: Any, after: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from breakfix.adapters.ledger import cases as case_rows
-from breakfix.adapters.ledger.rules import REPAIR_STEP
+from breakfix.adapters.ledger.rules import REPAIR_STEP, attempts_by_class, repairs_by_rung
 from breakfix.adapters.ledger.sweep_rules import ANSWERED, node_record
 from breakfix.adapters.ledger.tables import cases, node_states, steps
 from breakfix.model import CaseEnd, FailureClass, NodeRecord
@@ -23,12 +24,13 @@ def records(
     swept = _swept(connection, cluster)
     last = _last_cases(connection, cluster)
     history = _history(connection, cluster)
-    attempts = _attempts(connection, cluster, repairs_since)
+    repairs, classes = _repairs(connection, cluster, repairs_since)
     return {
         node: node_record(
             node,
             swept=swept.get(node),
-            attempts_by_class=attempts.get(node, {}),
+            attempts_by_class=attempts_by_class(repairs.get(node, ()), classes),
+            repairs=repairs_by_rung(repairs.get(node, ())),
             **last.get(node, {"last": None}),
             **history.get(node, {}),
         )
@@ -73,23 +75,24 @@ def _history(connection: Connection, cluster: str) -> dict[str, dict[str, Any]]:
     return {row["node"]: {k: v for k, v in row.items() if k != "node"} for row in rows}
 
 
-def _attempts(
+def _repairs(
     connection: Connection, cluster: str, since: datetime
-) -> dict[str, dict[FailureClass, int]]:
-    """Repairs begun after `since`: one a case and attempt, however many steps it took."""
-    repairs = (
-        select(cases.c.node, cases.c.failure_class, steps.c.case_id, steps.c.attempt)
+) -> tuple[dict[str, set[tuple[str, int, str]]], dict[str, FailureClass]]:
+    """Steps of repairs begun after `since`, as (case, attempt, name), by node; and the class of
+    each case.
+    """
+    query = (
+        select(cases.c.node, cases.c.failure_class, steps.c.case_id, steps.c.attempt, steps.c.name)
         .join(cases, (cases.c.cluster == steps.c.cluster) & (cases.c.id == steps.c.case_id))
         .where(
             steps.c.cluster == cluster,
             steps.c.started_at > since,
             steps.c.name.startswith(REPAIR_STEP, autoescape=True),
         )
-        .distinct()
-        .subquery()
     )
-    key = (repairs.c.node, repairs.c.failure_class)
-    found: dict[str, dict[FailureClass, int]] = {}
-    for row in connection.execute(select(*key, func.count().label("n")).group_by(*key)):
-        found.setdefault(row.node, {})[row.failure_class] = row.n
-    return found
+    found: dict[str, set[tuple[str, int, str]]] = defaultdict(set)
+    classes: dict[str, FailureClass] = {}
+    for row in connection.execute(query):
+        found[row.node].add((row.case_id, row.attempt, row.name))
+        classes[row.case_id] = row.failure_class
+    return found, classes

@@ -61,7 +61,7 @@ from breakfix.model import (
     Step,
     StepStatus,
 )
-from breakfix.ports import Answered, Figures, Lease, Limit, ReviewItem, Settle
+from breakfix.ports import Answered, Figures, Lease, Limit, ReviewItem, Rung, Settle
 
 Rule = Callable[[Case], Case]
 
@@ -174,6 +174,12 @@ class PostgresLedger:
     ) -> Case:
         rule = partial(rules.ended, fence=fence, end=end, reason=reason, now=now)
         return self._change(case_id, rule, Change("case.ended", actor, reason, now))
+
+    def climb(
+        self, case_id: str, fence: int, rung: Rung, *, actor: str, reason: str, now: datetime
+    ) -> Case:
+        rule = partial(rules.climbed, fence=fence, rung=rung, reason=reason, now=now)
+        return self._change(case_id, rule, Change("case.climbed", actor, reason, now))
 
     def take_over(
         self, case_id: str, fence: int, *, actor: str, reason: str, now: datetime

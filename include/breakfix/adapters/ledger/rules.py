@@ -7,7 +7,8 @@ clock or a database.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -16,9 +17,12 @@ from breakfix.adapters.ledger.chain import plain
 from breakfix.brakes import LIFT_OF, BreakerRule, Emergency, Lift
 from breakfix.errors import IllegalTransition, LedgerError, Refused, StaleFence
 from breakfix.model import (
+    REPAIRS,
     TRANSITIONS,
+    Action,
     Case,
     CaseEnd,
+    FailureClass,
     HaltLevel,
     Intent,
     NodeState,
@@ -28,8 +32,9 @@ from breakfix.model import (
     ScopeKind,
     Step,
     StepStatus,
+    Tier,
 )
-from breakfix.ports import Lease, Limit
+from breakfix.ports import Lease, Limit, Rung
 
 #: Out of service by our hand: a case may only be in these while it holds its scopes.
 HOLDS_SCOPES = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
@@ -195,8 +200,12 @@ def readmitted(case: Case, intent: Intent, *, requester: str, now: datetime) -> 
         fence=case.fence + 1,
         opened_at=case.opened_at,
         repaired_at=case.repaired_at,
-        detail={**case.detail, **fresh.detail},
+        detail={**_without_climbs(case.detail), **fresh.detail},
     )
+
+
+def _without_climbs(detail: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in detail.items() if not k.startswith("climbed_")}
 
 
 # --------------------------------------------------------------------------- a case's life
@@ -300,6 +309,39 @@ def taken_over(case: Case, fence: int, *, now: datetime) -> Case:
     return replace(case, fence=case.fence + 1, updated_at=now)
 
 
+def climbed(case: Case, fence: int, rung: Rung, *, reason: str, now: datetime) -> Case:
+    """The case at its next rung, under repair again, in nobody's hands but the next owner's."""
+    check_fence(case, fence)
+    if case.held_by:
+        msg = f"case {case.id} is held by {case.held_by}"
+        raise Refused(RefusalReason.HELD, msg)
+    if case.state is not NodeState.REPAIRING:
+        _check_way(case.state, NodeState.REPAIRING)
+    if case.state not in {NodeState.REPAIRING, NodeState.VALIDATING}:
+        raise IllegalTransition(case.state, NodeState.REPAIRING)
+    detail = {
+        **case.detail,
+        "rung": int(case.detail.get("rung", 1)) + 1,
+        "climbed_because": reason,
+        "climbed_after": rung.after,
+        "needs_approval": rung.tier is not Tier.AUTOMATIC,
+        "tier": rung.tier.value,
+        "impact": {"pods_evicted": 0, "gpus_stopped": 0, "gpus_free_after": 0},  # it is drained
+        "state_reason": reason,
+    }
+    return replace(
+        case,
+        fence=case.fence + 1,
+        state=NodeState.REPAIRING,
+        action=rung.action,
+        attempt=rung.attempt,
+        plan_hash=rung.plan_hash,
+        deadline=None,
+        updated_at=now,
+        detail=detail,
+    )
+
+
 def reopened(case: Case, *, newest: Case, reason: str, now: datetime) -> Case:
     """An escalated case that goes on with its validation, at the next fence.
 
@@ -337,6 +379,24 @@ def unheld(case: Case, *, now: datetime) -> Case:
     """The case without anybody's hand on it."""
     check_open(case)
     return replace(case, held_by="", updated_at=now) if case.held_by else case
+
+
+def repairs_by_rung(names: Iterable[tuple[str, int, str]]) -> dict[Action, int]:
+    """How often each rung was tried, by (case, attempt, name of a repair's step)."""
+    tried = {(case, attempt, name.split("-")[1]) for case, attempt, name in names if "-" in name}
+    counts = Counter(action for _, _, action in tried)
+    return {action: counts[action] for action in REPAIRS if counts[action]}
+
+
+def attempts_by_class(
+    names: Iterable[tuple[str, int, str]], classes: Mapping[str, FailureClass]
+) -> dict[FailureClass, int]:
+    """How many repairs each failure class had: one a case and attempt, however many steps it took.
+
+    `classes`: of each case, as it is now.
+    """
+    attempts = {(case, attempt) for case, attempt, _ in names}
+    return dict(Counter(classes[case] for case, _ in attempts))
 
 
 def finished(

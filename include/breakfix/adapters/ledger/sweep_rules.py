@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from breakfix.adapters.ledger.chain import storable
 from breakfix.adapters.ledger.review_rules import ReviewKey, Wanted, wanted_reviews
 from breakfix.model import (
+    Action,
     Case,
     CaseEnd,
     FailureClass,
@@ -76,6 +77,7 @@ def node_record(
     last_ended_at: datetime | None = None,
     overridden_at: datetime | None = None,
     attempts_by_class: Mapping[FailureClass, int] | None = None,
+    repairs: Mapping[Action, int] | None = None,
 ) -> NodeRecord:
     """What is known of a node: an open or escalated case says its state, else the sweep."""
     state, since = swept or (NodeState.HEALTHY, last_ended_at)
@@ -96,6 +98,7 @@ def node_record(
         evidence_floor=evidence_floor,
         attempts=sum((attempts_by_class or {}).values()),
         attempts_by_class=attempts_by_class or {},
+        repairs=repairs or {},
         last_ended_at=last_ended_at,
         overridden_at=overridden_at,
     )
