@@ -1,5 +1,5 @@
-"""Plans for a fleet that has been judged already: `nodes`, five pods on each, the share of them that
-a verdict wants out, and whether limits refuse nearly all of them or admit as many as there is room.
+"""Plans for a fleet that has been judged already: `nodes`, five pods on each, how many percent a
+verdict wants out, and whether limits are `tight` (the default) or `wide` (a fifth may go).
 """
 
 from __future__ import annotations

@@ -275,6 +275,7 @@ class Figures:
     reviews: int  # items that are open
     incidents: int
     head: tuple[int, str]  # of the audit chain
+    circuits: Mapping[str, str] = field(default_factory=dict)  # dependency -> state
 
 
 @dataclass(frozen=True, slots=True)

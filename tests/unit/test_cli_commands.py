@@ -178,7 +178,7 @@ def test_a_life_of_a_drain_by_hand(run, on_fleet, ledger, tmp_path, monkeypatch)
     (case,) = read(run("case", "list", "-o", "json"))
     assert (case["node"], case["action"], case["is_open"]) == ("r1-n01", Action.DRAIN_ONLY, True)
     shown = read(run("case", "show", case["id"], "-o", "json"))
-    assert shown.keys() == {"case", "steps", "approvals", "why", "labels"}
+    assert shown.keys() == {"case", "steps", "approvals", "answers", "why", "labels"}
     assert read(run("case", "hold", case["id"], "-o", "json"))["case"]["held_by"]
     assert not read(run("case", "unhold", case["id"], "-o", "json"))["case"]["held_by"]
     assert run("case", "show", case["id"])[0] == 0
@@ -392,3 +392,24 @@ def test_circuits_shows_what_is_left_alone_and_what_is_not(run, ledger, monkeypa
     code, out, _ = run("circuits")
     assert code == 0
     assert "2099-01-01 00:00:00 UTC" in out
+
+
+def test_validate_says_what_is_not_proven_and_starts_nothing(run, on_fleet):
+    code, out, _ = run("validate", "r1-n01", "-o", "json")
+    told = json.loads(out)
+    results = {c["check"]: c["result"] for c in told["checks"]}
+    assert (code, told["is_passed"]) == (5, False)
+    assert results == {
+        "ready": "passed",
+        "gpus": "passed",
+        "operator": "not run",
+        "signals": "cannot tell",
+        "counters": "passed",
+    }
+    assert "r1-n01" in run("validate", "r1-n01")[1]
+
+
+def test_validate_of_a_node_that_is_not_there_is_wrong_usage(run, on_fleet):
+    code, out, complaint = run("validate", "nowhere")
+    assert (code, out) == (2, "")
+    assert "nowhere" in complaint

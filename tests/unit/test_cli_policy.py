@@ -230,6 +230,8 @@ BOLDER = [
     "approvals: {approvers: [ann]}",
     "approvals: {ask_before: [repair]}",
     "approvals: {gang_gpus: 1000}",
+    "approvals: {tiers: []}",
+    "approvals: {annotation_returns: true}",
     "common_cause: {surge_nodes: 20}",
     "common_cause: {part_classes: [ecc_uncorrectable, row_remap_failed, gpu_off_bus]}",
     "limits: {maintenance_before: 1m}",

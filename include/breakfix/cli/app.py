@@ -16,6 +16,7 @@ from breakfix.cli import (
     emergency,
     judge,
     limits,
+    metrics,
     policy,
     recovery,
     replay,
@@ -23,6 +24,7 @@ from breakfix.cli import (
     reviews,
     setup,
     switch,
+    validate,
 )
 
 app = typer.Typer(
@@ -34,6 +36,7 @@ app = typer.Typer(
 )
 app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
+app.command("validate")(validate.validate)
 app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
 app.command("approvals")(approvals.approvals)
@@ -47,6 +50,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
 app.command("replay")(replay.replay)
+app.command("metrics")(metrics.metrics)
 app.command("report")(report.report)
 app.command("limits")(limits.limits)
 app.add_typer(breaker.app, name="breaker")

@@ -151,6 +151,8 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     (r"validation\.diag_tests\.\d+|validation\.counters", _members(-1)),
     (r"approvals\.approvers", _members(1)),
     (r"approvals\.gang_gpus", _more),
-    (r"approvals\.ask_before", _members(-1)),
+    (r"approvals\.(ask_before|tiers)", _members(-1)),
+    (r"approvals\.ledger_roles(\..*)?", _members(1)),
+    (r"approvals\.annotation_returns", _more),
     (r"expected_gpus\.[^.]+", _more),
 )
