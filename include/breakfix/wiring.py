@@ -8,14 +8,17 @@ from importlib import resources
 from pathlib import Path
 from typing import NoReturn, cast
 
+from breakfix.act.pod_repairs import POD_ACTIONS
 from breakfix.adapters.clock import SystemClock
 from breakfix.adapters.kubernetes import FleetLabels, KubernetesCluster, connect
 from breakfix.adapters.ledger import PostgresLedger
 from breakfix.adapters.notifier import LogNotifier
 from breakfix.adapters.policy_file import Loaded, PolicyFile
 from breakfix.adapters.prometheus import PrometheusMetrics
+from breakfix.adapters.repairs.building import build_providers
 from breakfix.errors import SettingsError
 from breakfix.flow.services import Services
+from breakfix.model import Action
 from breakfix.policy import Policy, parse_policy
 from breakfix.ports import Cluster, Metrics, QueryResult
 from breakfix.resilience.breaker import CircuitStore
@@ -69,6 +72,11 @@ def build_cluster(settings: Settings, circuits: CircuitStore | None = None) -> K
     )
 
 
+def rungs_of(settings: Settings) -> frozenset[Action]:
+    """The repairs that somebody is there to do under these settings. Raises SettingsError."""
+    return POD_ACTIONS | frozenset(build_providers(settings, now=float))
+
+
 def build_ledger(settings: Settings, policy: Policy | None = None) -> PostgresLedger:
     """The ledger of BREAKFIX_DATABASE_URL. Raises SettingsError when it is not set."""
     settings.require("database_url")
@@ -119,6 +127,7 @@ def build_services(
         ledger=ledger,
         policies=_following(file, ledger) if file is not None else None,
         policy_note=loaded.note,
+        providers=build_providers(settings, now=lambda: SystemClock().now().timestamp()),
         circuits=circuits,
     )
 

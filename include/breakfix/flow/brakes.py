@@ -28,7 +28,7 @@ def watch_storms(services: Services, assessment: Assessment, *, actor: str) -> S
     changed = services.book.watch_storms(
         rules,
         {n.name: n.scopes() for n in world.fleet if n.name in sick},
-        well_nodes(assessment.observation, assessment.judgement),
+        well_nodes(assessment.observation, assessment.judgement, services.policy.required_signals),
         actor=actor,
         now=services.clock.now(),
     )
