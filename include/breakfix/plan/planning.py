@@ -127,8 +127,14 @@ def _is_busy(node: str, world: World) -> bool:
     return record is not None and record.state is NodeState.ESCALATED
 
 
-def _is_off(failure_class: FailureClass, world: World) -> bool:
-    return world.policy.class_rule(failure_class).mode == "off"
+def _as_judged(
+    verdict: Verdict, reason: RefusalReason, failure_class: FailureClass, world: World
+) -> Refusal:
+    """What decide refused stays refused; a class that policy turns off is called so."""
+    mode = world.policy.class_rule(failure_class).mode
+    if reason is RefusalReason.MODE_RECOMMEND and mode == "off":
+        reason = RefusalReason.MODE_OFF
+    return Refusal(verdict.node, reason, verdict.reason, failure_class, verdict.recommended_action)
 
 
 def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Intent | Refusal | None:
@@ -136,10 +142,7 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
     if failure_class is None:
         return None
     if verdict.refusal is not None:
-        reason = verdict.refusal
-        if reason is RefusalReason.MODE_RECOMMEND and _is_off(failure_class, world):
-            reason = RefusalReason.MODE_OFF
-        return Refusal(node.name, reason, verdict.reason, failure_class, verdict.recommended_action)
+        return _as_judged(verdict, verdict.refusal, failure_class, world)
     if verdict.recommended_action not in DISRUPTIVE:
         return None
     attempt = next_attempt(node.name, world)
