@@ -1,4 +1,4 @@
-"""The DAG `halt`: the ledger's switch, under the name of whoever triggered it."""
+"""The DAGs `halt` and `emergency`: under the names of those who triggered them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from breakfix.model import HaltLevel
-from breakfix_airflow import halting
+from breakfix_airflow import emergencies, halting
 from tests.flow.world import FlowWorld
 
 pytestmark = pytest.mark.airflow
@@ -45,3 +45,41 @@ def test_anything_may_halt_but_only_a_person_lets_it_go_on(world):
     with pytest.raises(AirflowFailException, match="trigger it yourself"):
         halting.set_level(context("none", who=None))
     assert world.ledger.halt_level() is HaltLevel.ALL
+
+
+# --------------------------------------------------------------------------- the DAG `emergency`
+
+
+def emergency(action, *, who, **params):
+    given = {"lift": ["windows"], "minutes": 30, "approver": "oncall", "reason": "power"} | params
+    run = SimpleNamespace(triggering_user_name=who, dag_id="emergency")
+    return {"params": {"action": action, **given}, "dag_run": run}
+
+
+def test_an_emergency_takes_two_people_whom_airflow_knows(world, monkeypatch):
+    monkeypatch.setattr(emergencies, "services", lambda: world.services)
+    emergencies.carry_out(emergency("start", who="ann"))
+    with pytest.raises(AirflowFailException, match="no approver by policy"):
+        emergencies.carry_out(emergency("approve", who="ann"))
+    said = emergencies.carry_out(emergency("approve", who="oncall"))
+    assert said["emergency"].startswith("windows lifted until 2026-01-02 03:34 UTC")
+    assert world.ledger.emergencies()[0].is_in_force(world.clock.now())
+    emergencies.carry_out(emergency("end", who="eve"))
+    assert not world.ledger.emergencies()[0].is_in_force(world.clock.now())
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({"who": None}, "nobody is named", id="nobody triggered it"),
+        pytest.param({"who": "oncall"}, "same person", id="the approver asks"),
+        pytest.param({"who": "OnCall"}, "same person", id="under another spelling"),
+        pytest.param({"who": "ann", "minutes": 999}, "lasts up to", id="for too long"),
+        pytest.param({"who": "ann", "approver": "eve"}, "no approver", id="of nobody in policy"),
+    ],
+)
+def test_an_emergency_that_airflow_refuses(world, monkeypatch, changes, says):
+    monkeypatch.setattr(emergencies, "services", lambda: world.services)
+    with pytest.raises(AirflowFailException, match=says):
+        emergencies.carry_out(emergency("start", **changes))
+    assert world.ledger.emergencies() == ()

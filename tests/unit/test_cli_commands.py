@@ -423,13 +423,17 @@ def test_validate_of_a_node_that_is_not_there_is_wrong_usage(run, on_fleet):
 
 @pytest.fixture
 def two_people(tmp_path, monkeypatch):
-    """An overlay in which bob approves; `two_people("bob")` sits down at the keyboard."""
+    """An overlay in which bob approves; `two_people("bob")` sits down with a role of their own."""
     path = tmp_path / "policy.yaml"
-    path.write_text("approvals: {approvers: [bob]}\nlimits: {windows: [{kind: blocked}]}\n")
+    path.write_text(
+        "approvals: {approvers: [bob], ledger_roles: {db_bob: bob}}\n"
+        "limits: {windows: [{kind: blocked}]}\n"
+    )
     monkeypatch.setenv("BREAKFIX_POLICY", str(path))
 
     def sit(name):
         monkeypatch.setenv("SUDO_USER", name)
+        monkeypatch.setattr(PostgresLedger, "role", f"db_{name}")
 
     return sit
 
@@ -459,7 +463,8 @@ def test_an_emergency_takes_two_people_and_shows_in_every_plan(run, on_fleet, da
     start = ("emergency", "start", "--for", "2h", "--approver", "bob", "-r", "power")
     two_people("ann")
     assert run(*start, "--lift", "windows,fleet")[0] == 0
-    assert run("emergency", "approve")[0] == 3
+    code, _, complaint = run("emergency", "approve")
+    assert (code, "approvals.ledger_roles" in complaint) == (3, True)
     assert json.loads(run("limits", "-o", "json")[1])["holds"][0] == "an emergency waits for bob"
     two_people("bob")
     assert run("emergency", "approve")[0] == 0
