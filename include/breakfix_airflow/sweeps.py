@@ -75,11 +75,11 @@ def _sweep(built: Services, requester: str, started_at: datetime | None) -> dict
     summary["counts"]["watches_ended"] = len(result.ended)
     api = AirflowApi.from_settings(built.settings, built.circuits)
     start_when_changed(built, api, result.assessment.observation)
-    summary["woken"] = _heed_answers(built, api)
+    summary["woken"] = heed_answers(built, api)
     return summary
 
 
-def _heed_answers(built: Services, api: AirflowApi) -> list[str]:
+def heed_answers(built: Services, api: AirflowApi) -> list[str]:
     """Runs woken because somebody answered elsewhere. The sweep is not failed by it: what is missed
     is seen by the next one.
     """
@@ -136,7 +136,8 @@ def _summary(
     intents = [i for i in plan.intents if not node or i.node == node]
     said_no = [r for r in said_no if not node or r.node == node]
     lines = [
-        f"{i.node}: {i.action} for {i.failure_class} ({i.confidence:.2f}): {i.reason}"
+        f"{i.node}: {i.action} for {i.failure_class} ({i.confidence:.2f}),"
+        f" {i.impact.gpus_stopped} GPUs stop: {i.reason}"
         for i in intents
     ]
     lines += [_line(r) for r in said_no]
@@ -168,7 +169,8 @@ def _facts(
 
 def _line(refusal: Refusal) -> str:
     what = refusal.action if refusal.action is not Action.NONE else "nothing"
-    return f"{refusal.node}: {what}, {refusal.reason}: {refusal.text}"
+    cost = f"; {refusal.impact.gpus_stopped} GPUs would stop" if refusal.impact else ""
+    return f"{refusal.node}: {what}, {refusal.reason}: {refusal.text}{cost}"
 
 
 def branch_of(summary: Mapping[str, Any]) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import ParamValidationError
 
 from breakfix.flow.stages import REPAIR_STAGES, Stage
-from breakfix.model import FailureClass
-from breakfix_airflow.operators import QuestionOperator, StageOperator
+from breakfix.model import Answer, FailureClass
+from breakfix_airflow.operators import QuestionOperator, StageOperator, as_people
 from dev.dags_reference import PAGE, page
 from dev.stack.airflow import POOLS, ROOT
 
@@ -58,6 +59,7 @@ def test_all_dags_load(bag):
         "change_canary",
         "learning_report",
         "halt",
+        "emergency",
     }
 
 
@@ -73,7 +75,8 @@ def test_parsing_imports_nothing_heavy():
         "import airflow.sdk, airflow.providers.standard.operators.hitl\n"
         "import airflow.providers.standard.operators.empty\n"
         "before = set(sys.modules)\n"
-        "names = 'fleet_sweep node_case reconcile_cases change_canary learning_report halt'\n"
+        "names = 'fleet_sweep node_case reconcile_cases halt emergency '\n"
+        "names += 'change_canary learning_report'\n"
         "for name in names.split():\n"
         "    spec = u.spec_from_file_location(name, f'dags/{name}.py')\n"
         "    spec.loader.exec_module(u.module_from_spec(spec))\n"
@@ -118,6 +121,12 @@ def test_a_question_is_asked_once_and_settled_whatever_became_of_it(node_case, p
     assert settle.upstream_task_ids == {f"approve_{purpose}"}
 
 
+def test_the_service_user_is_nobodys_approver_even_where_policy_lists_it():
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    answers = [Answer(who, False, "airflow_required_action", at) for who in ("breakfix", "ann")]
+    assert [a.approver for a in as_people(answers, "breakfix")] == ["service user breakfix", "ann"]
+
+
 def test_stages_are_retried_with_growing_pauses_and_bounded_in_time(node_case):
     for task in node_case.tasks:
         if isinstance(task, StageOperator):
@@ -140,7 +149,8 @@ def test_no_task_is_a_teardown_or_has_a_callback(bag):
 
 
 @pytest.mark.parametrize(
-    "name", ["fleet_sweep", "reconcile_cases", "change_canary", "learning_report", "halt"]
+    "name",
+    ["fleet_sweep", "reconcile_cases", "change_canary", "learning_report", "halt", "emergency"],
 )
 def test_what_is_scheduled_runs_alone_and_never_catches_up(bag, name):
     dag = bag.dags[name]

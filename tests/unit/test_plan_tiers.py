@@ -131,8 +131,16 @@ def test_a_persons_own_drain_is_asked_about_only_by_name():
     assert repair_tier(*own, rules(by_size, by_name)) is Tier.TWO
 
 
-def test_the_default_wants_two_people_for_a_very_large_job():
+def test_the_default_asks_before_what_cannot_be_undone_and_two_before_a_very_large_job():
     approvals = policy().approvals
+    unasked = approvals.model_copy(update={"ask_before": frozenset()})
+    default = policy().model_copy(update={"approvals": unasked})
+    for action, tier in (
+        (REBOOT, Tier.AUTOMATIC),
+        (Action.POWER_CYCLE, Tier.ONE),
+        (Action.REPLACE_NODE, Tier.TWO),
+    ):
+        assert repair_tier(OFF_BUS, action, cost(), default) is tier
     assert repair_tier(OFF_BUS, REBOOT, cost(gang=257), policy()) is Tier.TWO
     assert not approvals.ledger_roles
     assert not approvals.annotation_returns
@@ -162,6 +170,19 @@ def test_fewer_rules_never_ask_more_people(found, left_out, gpus, mode):
 
     assert people(found) >= people(found[:left_out] + found[left_out + 1 :])
     assert people(found) == people(found[::-1])
+
+
+@pytest.mark.parametrize(
+    ("approvals", "notes"),
+    [
+        pytest.param({}, 1, id="nobody may approve"),
+        pytest.param({"approvers": ["ann"], "tiers": [{"needs": "two"}]}, 1, id="one of two"),
+        pytest.param({"approvers": ["ann", "bob"], "tiers": [{"needs": "two"}]}, 0, id="two"),
+        pytest.param({"approvers": ["ann"], "tiers": [{"needs": "one"}]}, 0, id="one of one"),
+    ],
+)
+def test_rules_by_which_nobody_could_say_yes_are_told(approvals, notes):
+    assert len(Approvals.model_validate(approvals).shortcomings()) == notes
 
 
 @pytest.mark.parametrize(
