@@ -236,6 +236,12 @@ BOLDER = [
     "common_cause: {part_classes: [ecc_uncorrectable, row_remap_failed, gpu_off_bus]}",
     "limits: {maintenance_before: 1m}",
     "limits: {hands_off_times: []}",
+    "limits: {cooldown_factor: 1}",
+    "limits: {max_attempts_of_class: 3}",
+    "limits: {headroom_claims: ignore}",
+    "limits: {breaker: {most: {fleet: {share: 0.5}}}}",
+    "limits: {breaker: {cool_down: 1m}}",
+    "limits: {emergency: {longest: 8h}}",
 ]
 CAREFUL = [
     "signals: [{name: nvlink_errors, threshold: 2}]",
@@ -248,6 +254,10 @@ CAREFUL = [
     "classes: {disk: {min_confidence: 0.95}}",
     "limits: {exclusion_labels: {site: mine}}",
     "limits: {headroom_gpus: 8}",
+    "limits: {protected_pools: [serve]}",
+    "limits: {out: {fleet: {in_service: 9}}}",
+    "limits: {emergency: {may_lift: [windows]}}",
+    "limits: {alerts: {block: [{match: {alertname: KubeAPIDown}}]}}",
     "limits: {hands_off_labels: {site/owner: [them]}}",
     "timing: {stale_sample: 1m}",
     "common_cause: {min_nodes: 2}",

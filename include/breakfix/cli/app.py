@@ -7,12 +7,15 @@ import typer
 from breakfix.cli import (
     approvals,
     audit,
+    breaker,
     canary,
     cases,
     changes,
     circuits,
     drain,
+    emergency,
     judge,
+    limits,
     metrics,
     policy,
     recovery,
@@ -21,6 +24,7 @@ from breakfix.cli import (
     reviews,
     setup,
     switch,
+    validate,
 )
 
 app = typer.Typer(
@@ -32,6 +36,7 @@ app = typer.Typer(
 )
 app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
+app.command("validate")(validate.validate)
 app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
 app.command("approvals")(approvals.approvals)
@@ -47,6 +52,9 @@ app.add_typer(setup.app, name="ledger")
 app.command("replay")(replay.replay)
 app.command("metrics")(metrics.metrics)
 app.command("report")(report.report)
+app.command("limits")(limits.limits)
+app.add_typer(breaker.app, name="breaker")
+app.add_typer(emergency.app, name="emergency")
 app.command("circuits")(circuits.circuits)
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)
