@@ -147,7 +147,9 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
     candidate = Candidate(node, failure_class, action, now)
     refusal = first_refusal(candidate, world)
     if refusal is not None:
-        return replace(refusal, text=f"{refusal.text}; {lemon}") if lemon else refusal
+        text = f"{refusal.text}; {lemon}" if lemon else refusal.text
+        is_advice = refusal.reason is RefusalReason.MODE_RECOMMEND
+        return replace(refusal, text=text, impact=impact_of(node, world) if is_advice else None)
     if lemon:
         reason = f"{reason}. {lemon}: {action} instead of another repair"
     return make_intent(
