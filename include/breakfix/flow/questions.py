@@ -64,6 +64,9 @@ def body(
         ("why", _plain(case.reason)),
         ("action", str(case.action)),
     ]
+    before = str(case.detail.get("climbed_because", ""))
+    if purpose is Purpose.REPAIR and before:
+        rows.append(("after", _plain(before)))
     if purpose is Purpose.REPAIR and impact:
         cost = (
             f"{impact.get('pods_evicted', '?')} pods, {impact.get('gpus_stopped', '?')} GPUs stop"
