@@ -728,7 +728,7 @@ def test_partial_success_a_successor_fails_elsewhere():
     ("successor", "within_min"),
     [
         pytest.param(
-            {"node": "", "phase": "Pending", "unschedulable": "0/4 nodes"}, 12, id="no place"
+            {"node": "", "phase": "Pending", "unschedulable": "0/4 nodes"}, 3, id="no place"
         ),
         pytest.param(None, 3, id="it was scaled down"),
     ],
