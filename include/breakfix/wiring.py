@@ -23,6 +23,7 @@ from breakfix.policy import Policy, parse_policy
 from breakfix.ports import Cluster, Metrics, QueryResult
 from breakfix.resilience.breaker import CircuitStore
 from breakfix.resilience.circuits import CircuitsInMemory, SharedCircuits
+from breakfix.resilience.rate import RateLimit
 from breakfix.settings import Settings
 
 
@@ -132,6 +133,9 @@ def build_services(
     )
 
 
+#: What one process asks of Prometheus: two sweeps at once, then a sweep in some seconds. A bound on
+#: what goes wild, not on what is meant.
+QUERIES_PER_S, QUERIES_AT_ONCE = 50.0, 600
 #: What stands behind a breaker. Drivers of repairs add their own targets.
 DEPENDENCIES = ("kubernetes", "prometheus", "airflow")
 
@@ -159,7 +163,10 @@ def _following(file: PolicyFile, ledger: PostgresLedger | None) -> Callable[[], 
 def _metrics(settings: Settings, circuits: CircuitStore) -> Metrics:
     if settings.prometheus_url:
         return PrometheusMetrics(
-            settings.prometheus_url, timeout_s=settings.prometheus_timeout_s, circuits=circuits
+            settings.prometheus_url,
+            timeout_s=settings.prometheus_timeout_s,
+            circuits=circuits,
+            rate=RateLimit(QUERIES_PER_S, burst=QUERIES_AT_ONCE),
         )
     return _NoMetrics(settings)
 

@@ -105,8 +105,8 @@ def test_an_xid_79_and_a_budget_that_opens_both_end_in_service(fleet, services):
         return len(verdicts) == 6 and not any(v.failure_class for v in verdicts)
 
     road.drive(until=is_seen, within_s=45, sweep_every_s=1.0)
+    served = next(p.node for p in services.cluster.pods() if p.name.startswith("served"))
     fleet.break_node("r1-n02", "xid79", gpu=3)
-    served = next(p.node for p in services.cluster.pods() if p.name.startswith("served-"))
     fleet.break_node(served, "xid79", gpu=1)
     refused = set()
 
@@ -132,4 +132,6 @@ def test_an_xid_79_and_a_budget_that_opens_both_end_in_service(fleet, services):
     for case in services.book.cases():
         done = {s.name: s.status for s in services.book.steps(case.id)}
         assert {done[f"{check}-1"] for check in CHECKS} == {StepStatus.VERIFIED}
+        signals = next(s for s in services.book.steps(case.id) if s.name == "check_signals-1")
+        assert "uncorrectable memory errors: none new" in signals.detail["text"]
     assert services.book.verify_audit()[1] == ""
