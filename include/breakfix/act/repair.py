@@ -13,6 +13,7 @@ from typing import Any
 
 from breakfix.act import guard, marks, pods, steps
 from breakfix.act.guard import Acting, Expected
+from breakfix.act.ownership import check_ownership
 from breakfix.act.pods import PodSettings
 from breakfix.errors import ClusterError, NotFound, Refused, StaleFence
 from breakfix.model import Action, Case, Node, Pod, RefusalReason, Step, StepStatus
@@ -215,6 +216,7 @@ def withdraw_pods(acting: Acting, case: Case) -> list[str]:
     current = acting.ledger.case(case.id)
     if current.fence != case.fence or not current.is_open:
         raise StaleFence(f"case {case.id} is at fence {current.fence}, or over")
+    check_ownership(acting.cluster, acting.ledger, acting.namespace, now=acting.clock.now())
     waiting = [s for s in acting.ledger.steps(case.id) if s.status in _MAY_FIRE]
     gone = [_withdraw(acting, case, step) for step in waiting if "pod" in step.detail]
     return [name for name in gone if name]
