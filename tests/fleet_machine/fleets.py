@@ -175,17 +175,12 @@ class Fleet(FlowWorld):
         super()._run(key, pod, step)
         node, case = self.node(pod.node), pod.labels[CASE]
         if step.startswith("diag"):
-            is_good = self.diag == (0, DIAG_PASSES) and self.is_well(pod.node)
+            is_good = self.diag == (0, DIAG_PASSES)
             self.truth.diags.append((case, node.boot_id, self.clock.now(), is_good))
         elif step.startswith("repair"):
             self.truth.repairs.append((case, f"{pod.labels[STEP]}", pod.node))
         if node.boot_id != boots:
             self.truth.rebooted.setdefault(pod.node, []).append(node.boot_id)
-
-    def is_well(self, name):
-        """Whether the hardware is good: all GPUs offered, Ready."""
-        node = self.node(name)
-        return node.is_ready and node.gpus_allocatable == GPUS
 
     def set_ready(self, name, is_ready):
         self.cluster.change_node(

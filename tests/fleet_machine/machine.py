@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from breakfix.adapters.ledger import rules as ledger_rules
-from breakfix.errors import BreakfixError
+from breakfix.errors import BreakfixError, IllegalTransition
 from breakfix.flow.assessment import assess
 from breakfix.flow.reconcile import reconcile
 from breakfix.model import HaltLevel, NodeState
@@ -111,6 +111,8 @@ class Machine:
             task.end = "killed"
         except BreakfixError as e:
             task.end = f"{type(e).__name__}: {e}"
+            if isinstance(e, IllegalTransition):
+                self.found.append(("no_way_that_is_none", f"{kind}: {e}"))
         finally:
             self.world.journal.stack.pop()
         self.did[f"{kind} {'ok' if not task.end else task.end.split(':')[0]}"] += 1

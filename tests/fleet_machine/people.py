@@ -184,7 +184,7 @@ def abort(m, rng):
         return None
     case = rng.choice(cases)
     m.task(
-        "abort", lambda: abort_case(m.world.services, case.id, actor="cli:ann", reason="spare it")
+        "abort", lambda: abort_case(m.world.services.refreshed(), case.id, actor="cli:ann", reason="spare it")
     )
     return f"ann aborts the case of {case.node}"
 
@@ -221,7 +221,7 @@ def by_hand(m, rng):
 
     def ask():
         w = m.world
-        case = open_by_hand(w.services, name, kind, requester=who, reason="cables")
+        case = open_by_hand(w.services.refreshed(), name, kind, requester=who, reason="cables")
         if isinstance(case, Case):
             m.start(case)
 
@@ -236,7 +236,7 @@ def drained_by_hand_is_over(m, rng):
         return None
     case = rng.choice(cases)
     m.task(
-        "abort", lambda: abort_case(m.world.services, case.id, actor="cli:ann", reason="done")
+        "abort", lambda: abort_case(m.world.services.refreshed(), case.id, actor="cli:ann", reason="done")
     )
     return f"ann is done with {case.node}"
 

@@ -102,3 +102,107 @@ class Profile:
 ALL = Profile({**WORK, **FAULTS, **PODS, **PEOPLE, **OTHERS, **CRASHES})
 
 PROFILES = {"all": ALL}
+
+
+def _few(*names, **weights):
+    """A small world: some work, the named operations, and these weights."""
+    known = ALL.weights
+    return {**WORK, **{n: known[n] for n in names}, **weights}
+
+
+_BREAK = {"gpu_off_bus": 6, "double_bit_error": 6, "gpus_short": 5}
+
+#: Each for the guards of one kind: what they must hold happens all the time.
+LOOKS = {
+    "limits": Profile(
+        _few("others_uncordon", **_BREAK, others_cordon=3, meanwhile=9, not_ready=2, ready=3),
+        sites=("tight", "pools", "mixed"),
+        meanwhile={"sweep": 10, "others_cordon": 8, "by_hand": 3, "not_ready": 3},
+    ),
+    "hands": Profile(
+        _few("include", "unhold", "others_uncordon", **_BREAK, new_work=12, meanwhile=14),
+        sites=("loose",),
+        meanwhile={
+            "uncordon": 5,
+            "untaint": 5,
+            "hold": 5,
+            "exclude": 5,
+            "other_owner": 5,
+            "abort": 3,
+            "stage": 3,
+            "node_replaced": 4,
+            "booted_by_others": 4,
+            "others_cordon": 4,
+        },
+    ),
+    "between": Profile(
+        _few(
+            *("uncordon", "untaint", "hold", "unhold", "exclude", "include", "abort"),
+            *("other_owner", "other_owner_leaves", "others_uncordon"),
+            **_BREAK,
+            new_work=6,
+            crash=4,
+            booted_by_others=2,
+            node_replaced=1.5,
+            others_cordon=3,
+            gpus_back=4,
+            control_plane=2,
+            airflow_moves=2,
+            policy_edit=3,
+        ),
+        sites=("loose", "tight"),
+    ),
+    "switch": Profile(
+        _few(**_BREAK, new_work=8, halt=6, unhalt=5, owner_map=2, owner_map_back=6, meanwhile=8),
+        sites=("loose",),
+        meanwhile={"halt": 8, "owner_map": 4, "abort": 1},
+    ),
+    "answers": Profile(
+        _few(**_BREAK, new_work=3, yes=4, bad_yes=14, no=1, contradiction=3, by_hand=5),
+        sites=("tight", "pools"),
+    ),
+    "returns": Profile(
+        _few(
+            **_BREAK,
+            bad_diag=3,
+            good_diag=5,
+            bad_repairs=2,
+            good_repairs=4,
+            jump=4,
+            booted_by_others=3,
+            not_ready=3,
+            ready=5,
+            gpus_back=6,
+            silence=2,
+            speech=3,
+            prometheus_away=1,
+            prometheus_back=3,
+            error=3,
+            crash=2,
+            yes=14,
+        ),
+        sites=("loose", "tight"),
+    ),
+    "plans": Profile(
+        _few(
+            *("exclude", "include", "control_plane", "airflow_moves", "policy_edit"),
+            *("other_owner", "other_owner_leaves", "halt", "unhalt", "uncordon"),
+            **_BREAK,
+            dry_run=12,
+            bare_pod=3,
+            work_ends=4,
+            new_work=8,
+            budget=6,
+            lie=5,
+            tie=2,
+            others_cordon=3,
+            others_uncordon=3,
+            abort=3,
+            by_hand=3,
+            jump=2,
+            not_ready=1,
+            ready=2,
+        ),
+    ),
+}
+PROFILES |= LOOKS
