@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.cases import (
+    measure_acting,
     measure_command,
     measure_decide,
     measure_every_signal,
@@ -45,6 +46,7 @@ def measure(nodes: int, rounds: int, folder: Path) -> Results:
         measure_every_signal(results, target, rounds)
         measure_command(results, target, processes, folder, rounds)
         measure_kubernetes(results, nodes, processes, rounds)
+        measure_acting(results, nodes, processes, folder, min(rounds, 2))
     measure_decide(results, nodes)
     return results
 

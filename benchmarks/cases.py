@@ -13,11 +13,12 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks import kube_case, sweep_case
+from benchmarks import acting_case, kube_case, sweep_case
 from benchmarks.measure import ROOT, Run, run_case, run_command
 from benchmarks.results import Results
 from benchmarks.rules import default_policy
 from benchmarks.sweep_case import Target
+from dev.stack.postgres import PrivatePostgres
 from dev.stack.processes import Child, Command, Processes
 
 _START_S = 60.0
@@ -96,6 +97,33 @@ def measure_command(
         return run_command(asked[which], env, server_pid=target.pid)
 
     results.command = _in_turn(asked, max(2, rounds // 2), run, "breakfix ")
+
+
+def measure_acting(
+    results: Results, nodes: int, processes: Processes, folder: Path, rounds: int
+) -> None:
+    """Half of a fleet taken out of service in one sweep: simulated API server, real Postgres."""
+    fleet = min(acting_case.NODES, nodes)
+    with PrivatePostgres(folder / "postgres", processes) as postgres:
+        for i in range(rounds):
+            kubeconfig = folder / f"acting-{i}.yaml"
+            child = processes.start(
+                Command(
+                    f"nodes-for-acting-{i}",
+                    [sys.executable, "-m", "benchmarks.acting_server", str(fleet), str(kubeconfig)],
+                    env={**os.environ, "PYTHONPATH": f"{ROOT / 'include'}{os.pathsep}{ROOT}"},
+                    cwd=ROOT,
+                )
+            )
+            processes.wait(kubeconfig.exists, what="nodes", timeout_s=_START_S, child=child)
+            url = postgres.url(postgres.create_database()).replace("+psycopg", "")
+            arguments = [str(kubeconfig), url, str(fleet // 2), str(child.process.pid)]
+            done = run_case("benchmarks.acting_case", arguments)
+            processes.end(child)
+            wanted = {"cases": fleet // 2, "quarantined": fleet // 2, "recorded": fleet // 2}
+            assert done.told == {**wanted, "refused": 0, "audit_faults": 0}, done.told
+            results.acting.append(done)
+            say(f"quarantine {i + 1}/{rounds}: {fleet // 2} nodes in {done.wall_s:.1f} s")
 
 
 def measure_decide(results: Results, nodes: int) -> None:

@@ -20,6 +20,7 @@ _WORDS = {
     "snapshots": "prometheus-api-client, MetricSnapshotDataFrame, iterrows",
     "official": "official client, typed, 500 a page",
     "help": "`breakfix judge --help`: the start",
+    "acting": "admission and quarantine",
     "judge": "`breakfix judge -o json`: all signals, nodes listed",
 }
 _OURS = {"product": "the product's adapter, 500 a page"}
@@ -65,6 +66,7 @@ def render(results: Results, rounds: int, *, took_s: float) -> str:
             _every(results),
             _decide(results),
             _kubernetes(results),
+            _acting(results),
             _LIMITS,
         ]
     )
@@ -174,6 +176,22 @@ def _kubernetes(results: Results) -> str:
             *_costs(results.kubernetes, words=_OURS, has_server=False),
             "",
         ]
+    )
+
+
+def _acting(results: Results) -> str:
+    if not results.acting:
+        return ""
+    count = results.acting[0].told["quarantined"]
+    text = (
+        f"{count} of {2 * count} nodes admitted, cordoned, tainted, labelled and audited in one"
+        " sweep, from intents that are there: the simulated fleet's API server and Postgres beside"
+        " it on the same machine. Admission is one after the other, by the ledger's count;"
+        " quarantines run side by side, and each reads switch, fence, owner, node and limits"
+        " before it writes."
+    )
+    return "\n".join(
+        ["## Taking nodes out\n", _wrap(text), "", *_costs({"acting": results.acting}), ""]
     )
 
 

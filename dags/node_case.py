@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Param, TaskGroup
 from breakfix.flow.stages import Stage
 from breakfix.model import FailureClass, Purpose
 from breakfix_airflow.by_hand import BeginOperator
+from breakfix_airflow.climbing import NextRungOperator
 from breakfix_airflow.ending import SettleRunOperator
 from breakfix_airflow.operators import QuestionOperator, SettleQuestionOperator, StageOperator
 
@@ -20,9 +21,12 @@ A run works on one case at one fence and is named `<case>.<fence>`. Runs are sta
 
 **The road**
 
-`begin` >> [`approve_repair` >> `settle_repair`] >> `drain` >> one of `restart_device_plugin`,
-`reset_gpu`, `reboot_node` >> `check_gpus` >> `check_signals` >> `run_diag` >> [`approve_return`
->> `settle_return`] >> `return_node` >> `settle_run`
+`begin` >> [`approve_repair` >> `settle_repair`] >> [`approve_repair_second` >>
+`settle_repair_second`] >> `drain` >> one repair (`restart_device_plugin`, `reset_gpu`,
+`reboot_node`, `power_cycle`, `replace_node`, `open_vendor_case`) >>
+`check_gpus` >> `check_operator` >> `run_diag` >> `run_bandwidth` >> `check_signals` >>
+[`approve_return` >> `settle_return`] >> [`approve_return_second` >> `settle_return_second`] >>
+`return_node` >> `settle_run`
 
 Each task asks the ledger and the cluster where the case stands, does what is left to do, and
 points to the next. Tasks that are not pointed to are skipped: pink is normal.
@@ -34,10 +38,16 @@ points to the next. Tasks that are not pointed to are skipped: pink is normal.
 | `begin` | a repair, `check_gpus` | an earlier run of this case came that far |
 | `settle_repair` | `drain` | an approver by policy said yes, in time |
 | `settle_repair` | `escalate` | no, nobody, not an approver, or too late |
+| `settle_repair...` | a repair | yes to a further rung: the node is drained |
+| `settle_...` | `approve_..._second` | the tier wants two people; one has said yes |
+| `settle_..._second` | `settle_run` | nobody new has said yes: the next run asks again |
 | `drain` | a repair | nothing left on the node that a drain takes |
 | `drain` | `escalate` | a pod may not go, the deadline came, or it is held for hardware |
-| `check_gpus`, `check_signals`, `run_diag` | `escalate` | the node did not prove to be good |
-| `run_diag` | `approve_return` | validated; policy wants a person's yes before the return |
+| a repair, any check or run of the validation | `next_rung` | it failed, or proved nothing |
+| `next_rung` | `settle_run` | the case climbed: its next run asks for the next rung of the ladder |
+| `next_rung` | `escalate` | no rung is left or allowed, or it cannot be told what was done |
+| `open_vendor_case` | `escalate` | the vendor has the case, the node is held for hardware |
+| `check_signals` | `approve_return` | validated; policy wants a person's yes before the return |
 | `settle_return` | `return_node` | yes |
 | `settle_return` | `settle_run` | nobody answered: the node stays out and is asked about again |
 | any | `escalate` | the node stays out: a person or hardware is needed |
@@ -61,10 +71,14 @@ the single task `approve_...` as success (yes) or failed (no). What counts:
 - a mark counts only when Airflow's audit log shows one person alone at the task since it was
   asked. Anybody else's mark, note, clear or XCom on it makes it no. Marking through the list of
   several tasks is not logged by Airflow and does not count;
+- where the policy's tier wants two people, the question is asked twice: the second one says who
+  has said yes, and wants another person's. One no is no;
 - silence before a repair is no: the case escalates. Silence before a return keeps the node out.
 
-Your answer is stored in the ledger with your name and the plan it was given for. A second answer
-changes nothing.
+Your answer is stored in the ledger with your name and the plan it was given for, also when it does
+not count, with the reason. Until the act has begun a no takes a yes back (`breakfix approve CASE
+--no`); any other second answer changes nothing. What was answered at the command line or by the
+node's annotation wakes the question within a sweep.
 
 **When it is red.** A red run never means that a node was let go: nothing here uncordons but
 `return_node`. Read the log of the first red task.
@@ -166,6 +180,18 @@ with DAG(
         purpose=Purpose.REPAIR,
         doc_md="Reads the answer at its source, records it in the ledger, and goes where it leads.",
     )
+    approve_repair_second = QuestionOperator(
+        purpose=Purpose.REPAIR,
+        is_second=True,
+        trigger_rule="none_failed_min_one_success",
+        doc_md="Waits for a second approver. It says who has said yes already.",
+    )
+    settle_repair_second = SettleQuestionOperator(
+        stage=Stage.SETTLE_REPAIR_SECOND,
+        purpose=Purpose.REPAIR,
+        is_second=True,
+        doc_md="Reads the second answer at its source, records it, and goes where both lead.",
+    )
     with TaskGroup("drain_node", prefix_group_id=False, tooltip="Evict what a drain takes"):
         drain = StageOperator(
             stage=Stage.DRAIN,
@@ -185,6 +211,18 @@ with DAG(
                     Stage.REBOOT_NODE,
                     "Reboots the node once, and waits for another boot id and Ready.",
                 ),
+                (
+                    Stage.POWER_CYCLE,
+                    "Has its BMC or a webhook cut the power; done when it runs another boot.",
+                ),
+                (
+                    Stage.REPLACE_NODE,
+                    "Has a webhook re-provision the machine, or put another one in its place.",
+                ),
+                (
+                    Stage.OPEN_VENDOR_CASE,
+                    "Sends the evidence to the vendor's webhook; the node is held for hardware.",
+                ),
             )
         ]
     with TaskGroup("validate", prefix_group_id=False, tooltip="Prove that the node is good"):
@@ -193,15 +231,26 @@ with DAG(
             pool=VALIDATE_POOL,
             doc_md="Waits until the node is Ready with all its GPUs allocatable.",
         )
-        check_signals = StageOperator(
-            stage=Stage.CHECK_SIGNALS,
+        check_operator = StageOperator(
+            stage=Stage.CHECK_OPERATOR,
             pool=VALIDATE_POOL,
-            doc_md="Waits until no signal has spoken for as long as the policy says.",
+            doc_md="Waits for the GPU operator's own validation, where the cluster has it.",
         )
         run_diag = StageOperator(
             stage=Stage.RUN_DIAG,
             pool=VALIDATE_POOL,
-            doc_md="Runs DCGM's diagnostic on all GPUs of the node.",
+            doc_md="Runs DCGM's diagnostic on all GPUs of the node, from level 1 up.",
+        )
+        run_bandwidth = StageOperator(
+            stage=Stage.RUN_BANDWIDTH,
+            pool=VALIDATE_POOL,
+            doc_md="Measures NCCL and copies against the floors of the SKU, where images are set.",
+        )
+        check_signals = StageOperator(
+            stage=Stage.CHECK_SIGNALS,
+            pool=VALIDATE_POOL,
+            doc_md="Waits until no signal has spoken for as long as the policy says, and compares"
+            " counters with before the repair.",
         )
     approve_return = QuestionOperator(
         purpose=Purpose.RETURN,
@@ -213,9 +262,24 @@ with DAG(
         purpose=Purpose.RETURN,
         doc_md="Reads the answer at its source, records it in the ledger, and goes where it leads.",
     )
+    approve_return_second = QuestionOperator(
+        purpose=Purpose.RETURN,
+        is_second=True,
+        trigger_rule="none_failed_min_one_success",
+        doc_md="Waits for a second approver. It says who has said yes already.",
+    )
+    settle_return_second = SettleQuestionOperator(
+        stage=Stage.SETTLE_RETURN_SECOND,
+        purpose=Purpose.RETURN,
+        is_second=True,
+        doc_md="Reads the second answer at its source, records it, and goes where both lead.",
+    )
     return_node = StageOperator(
         stage=Stage.RETURN_NODE,
         doc_md="Takes off what the case put on the node. The sweep watches it from here on.",
+    )
+    next_rung = NextRungOperator(
+        doc_md="The repair did not help: the case climbs to the next rung, or goes to people.",
     )
     escalate = StageOperator(
         stage=Stage.ESCALATE,
@@ -226,13 +290,20 @@ with DAG(
     )
 
     begin >> [approve_repair, drain, *repairs, check_gpus, approve_return, escalate, settle_run]
-    approve_repair >> settle_repair >> [drain, escalate, settle_run]
+    approve_repair >> settle_repair
+    settle_repair >> [drain, *repairs, approve_repair_second, escalate, settle_run]
+    approve_repair_second >> settle_repair_second >> [drain, *repairs, escalate, settle_run]
     drain >> [*repairs, check_gpus, escalate, settle_run]
     for repair in repairs:
-        repair >> [check_gpus, escalate, settle_run]
-    check_gpus >> [check_signals, escalate, settle_run]
-    check_signals >> [run_diag, escalate, settle_run]
-    run_diag >> [approve_return, return_node, escalate, settle_run]
-    approve_return >> settle_return >> [return_node, escalate, settle_run]
+        repair >> [check_gpus, next_rung, escalate, settle_run]
+    check_gpus >> [check_operator, next_rung, escalate, settle_run]
+    check_operator >> [run_diag, next_rung, escalate, settle_run]
+    run_diag >> [run_bandwidth, next_rung, escalate, settle_run]
+    run_bandwidth >> [check_signals, next_rung, escalate, settle_run]
+    check_signals >> [approve_return, return_node, next_rung, escalate, settle_run]
+    next_rung >> [escalate, settle_run]
+    approve_return >> settle_return
+    settle_return >> [return_node, approve_return_second, escalate, settle_run]
+    approve_return_second >> settle_return_second >> [return_node, escalate, settle_run]
     return_node >> [escalate, settle_run]
     escalate >> settle_run

@@ -17,7 +17,10 @@ MANUAL = """
 - a case whose node is gone, or has come back as another machine, ends;
 - a case whose node a person has taken over (uncordoned, our taint removed) ends, and nothing is
   fought over;
-- our marks on a node without a case are taken off;
+- our marks on a node without a case are taken off; a node that they keep out of service and that
+  no case accounts for becomes an escalated case, so that somebody owns it;
+- a pod of ours whose case has ended is deleted before it acts; a node's label follows the ledger,
+  and so do the slots of the limits;
 - a case that too many runs did not finish escalates;
 - a question that has been answered in the ledger, or whose case has ended, is withdrawn. Airflow
   shows the service user's Reject on it, which is no answer of anybody.
@@ -27,9 +30,11 @@ It never drains, repairs or returns a node itself.
 **When**: every BREAKFIX_RECONCILE_INTERVAL seconds (600 unless set); by hand after an outage, to
 resume at once.
 
-**What it did** is the result of task `reconcile` (XCom): runs started, cases ended and escalated,
-nodes cleaned, and notes on what it left alone, with the reason. All of it is in the audit log,
-too.
+**What it would do** now: `breakfix reconcile --dry-run`, a line for each disagreement.
+
+**What it did** is the result of task `reconcile` (XCom): drift by kind, runs started, cases ended
+and escalated, nodes cleaned, and notes on what it left alone, with the reason. All of it is in the
+audit log, too.
 
 **When it is red**: the ledger, Kubernetes or Airflow's API could not be read, or a setting is
 wrong: the log says which. Nothing is mended on half a look. Clear it, or wait for the next one.

@@ -6,9 +6,11 @@ Time does not move by itself: what a controller or kubelet would do later happen
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from breakfix.errors import ClusterError, Conflict, NotFound
@@ -88,6 +90,7 @@ class FakeCluster:
     config_maps: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     sets: set[tuple[str, str]] = field(default_factory=set)
     said: list[Event] = field(default_factory=list)  # what others say of nodes
+    now: Callable[[], datetime] | None = None  # pods that terminate then say until when
 
     def __post_init__(self) -> None:
         self._nodes: dict[str, Node] = {}
@@ -96,6 +99,7 @@ class FakeCluster:
         self._failures: dict[str, list[Exception]] = defaultdict(list)
         self._evictions: list[Eviction] = []
         self._versions = itertools.count(100)
+        self._lock = threading.RLock()  # evictions come from several threads
 
     # -- to build and to break
 
@@ -162,10 +166,16 @@ class FakeCluster:
             wanted = (*others, CORDON_TAINT) if node.is_unschedulable else others
             if set(wanted) != set(node.taints):
                 self.change_node(name, taints=wanted)
-        self._pods = {k: p for k, p in self._pods.items() if not p.is_terminating}
+        gone = [k for k, p in self._pods.items() if p.is_terminating and self._may_go(p)]
+        for key in gone:
+            del self._pods[key]
+
+    def _may_go(self, pod: Pod) -> bool:
+        node = self._nodes.get(pod.node)
+        return not pod.finalizers and (node is None or node.is_ready)
 
     def writes(self) -> list[tuple[str, tuple[Any, ...]]]:
-        changing = {"patch_node", "evict", "delete_pod", "create_pod"}
+        changing = {"patch_node", "evict", "delete_pod", "create_pod", "mark_pod"}
         return [c for c in self.calls if c[0] in changing]
 
     def _enter(self, method: str, *args: Any) -> None:
@@ -256,6 +266,12 @@ class FakeCluster:
         self, namespace: str, name: str, uid: str, *, grace_s: int | None, dry_run: bool = False
     ) -> Eviction:
         self._enter("evict", namespace, name, uid)
+        with self._lock:
+            return self._evict(namespace, name, uid, grace_s=grace_s, dry_run=dry_run)
+
+    def _evict(
+        self, namespace: str, name: str, uid: str, *, grace_s: int | None, dry_run: bool
+    ) -> Eviction:
         if self._evictions:
             return self._evictions.pop(0)
         pod = self._pods.get((namespace, name))
@@ -280,6 +296,27 @@ class FakeCluster:
         if pod is None or pod.uid != uid:
             return False
         self._stop(pod, grace_s)
+        return True
+
+    def mark_pod(
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        *,
+        annotations: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> bool:
+        self._enter("mark_pod", namespace, name, uid)
+        pod = self._pods.get((namespace, name))
+        if pod is None or pod.uid != uid:
+            return False
+        marked = replace(
+            pod,
+            annotations={**pod.annotations, **annotations},
+            labels={**pod.labels, **labels},
+        )
+        self._pods[namespace, name] = marked
         return True
 
     def create_pod(self, manifest: Mapping[str, Any]) -> Pod:
@@ -331,10 +368,15 @@ class FakeCluster:
 
     def _stop(self, pod: Pod, grace_s: int | None) -> None:
         key = (pod.namespace, pod.name)
-        if self.pods_go_at_once or grace_s == 0 or pod.is_finished or not pod.node:
+        if pod.is_terminating:
+            return
+        is_free = self.pods_go_at_once or grace_s == 0 or pod.is_finished or not pod.node
+        if is_free and not pod.finalizers:
             self._pods.pop(key, None)
         else:
-            self._pods[key] = replace(pod, is_terminating=True, is_ready=False)
+            grace = timedelta(seconds=30 if pod.grace_s is None else pod.grace_s)
+            stops_by = self.now() + grace if self.now else None
+            self._pods[key] = replace(pod, is_terminating=True, is_ready=False, stops_by=stops_by)
 
 
 def _or(new: Any, old: Any) -> Any:

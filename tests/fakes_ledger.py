@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -11,6 +11,7 @@ from functools import wraps
 from breakfix.adapters.ledger import (
     approval_rules,
     chain,
+    given_answers,
     labellings,
     learning_reports,
     review_rules,
@@ -19,8 +20,9 @@ from breakfix.adapters.ledger import (
 )
 from breakfix.cohorts import ChangeAdvice
 from breakfix.errors import LedgerError
-from breakfix.model import CaseEnd, HaltLevel, NodeState, Refusal, Step, StepStatus
-from breakfix.ports import ReviewItem
+from breakfix.model import CaseEnd, Decision, HaltLevel, NodeState, Refusal, Step, StepStatus
+from breakfix.ports import Answered, Figures, Lease, OpenQuestion, ReviewItem
+from breakfix.resilience.rate import reserved
 
 
 def atomic(method):
@@ -49,12 +51,23 @@ class FakeLedger:
         self._lock = threading.RLock()
         self._cases, self._since, self._leases = {}, {}, defaultdict(dict)
         self._steps, self._attempt_of, self._approvals = {}, {}, []
+        self.role, self._answers = "breakfix", []
         self._halt = HaltLevel.NONE
         self._audit, self._refused = [], {}
         self._states, self._reviews, self._incidents, self._sweeps = {}, {}, {}, []
         self._swept_refusals = set()
         self._advices = []
         self._labellings, self._reports = [], {}
+        self._rates, self.clock = {}, None  # None: the wall's
+
+    # -- rates
+    @atomic
+    def reserve(self, target, *, count, per_s):
+        now = self.clock.now() if self.clock else datetime.now(UTC)
+        wait_s, self._rates[target] = reserved(
+            self._rates.get(target), now, count=count, per_s=per_s
+        )
+        return wait_s
 
     # -- admission
     @atomic
@@ -96,11 +109,13 @@ class FakeLedger:
         return self._cases[case_id]
 
     @atomic
-    def cases(self, *, open_only=False, node=None):
+    def cases(self, *, open_only=False, node=None, opened_since=None):
         return tuple(
             c
             for c in sorted(self._cases.values(), key=lambda c: (c.opened_at, c.id))
-            if (c.is_open or not open_only) and node in {None, c.node}
+            if (c.is_open or not open_only)
+            and node in {None, c.node}
+            and (opened_since is None or c.opened_at >= opened_since)
         )
 
     @atomic
@@ -138,6 +153,12 @@ class FakeLedger:
         return self._change("case.ended", before, after, actor, now, reason=reason)
 
     @atomic
+    def climb(self, case_id, fence, rung, *, actor, reason, now):
+        before = self.case(case_id)
+        after = rules.climbed(before, fence, rung, reason=reason, now=now)
+        return self._change("case.climbed", before, after, actor, now, reason=reason)
+
+    @atomic
     def take_over(self, case_id, fence, *, actor, reason, now):
         before = self.case(case_id)
         after = rules.taken_over(before, fence, now=now)
@@ -155,6 +176,36 @@ class FakeLedger:
         return self._change(
             "case.unheld", before, rules.unheld(before, now=now), actor, now, reason=reason
         )
+
+    @atomic
+    def reopen(self, case_id, *, actor, reason, now):
+        before = self.case(case_id)
+        newest = self.cases(node=before.node)[-1]
+        after = rules.reopened(before, newest=newest, reason=reason, now=now)
+        for scope in after.scopes:
+            self._leases[scope][after.node] = after.id
+        self._note("case.reopened", after.id, actor, now, reason=reason)
+        return self._put(after, now)
+
+    @atomic
+    def leases(self):
+        taken = [
+            Lease(scope, node, case_id, self._cases[case_id].updated_at)
+            for scope, held in self._leases.items()
+            for node, case_id in held.items()
+        ]
+        return tuple(sorted(taken, key=lambda x: (x.scope.kind, x.scope.value, x.node)))
+
+    @atomic
+    def mend_leases(self, *, actor, now):
+        drift = rules.lease_drift(self.cases(open_only=True), self.leases())
+        for lease in drift.wrong:
+            del self._leases[lease.scope][lease.node]
+        for lease in drift.missing:
+            self._leases[lease.scope][lease.node] = lease.case_id
+        if drift.told():
+            self._note("leases.mended", self.cluster, actor, now, changes=drift.told())
+        return drift.told()
 
     def _holds(self, case_id):
         return any(case_id in held.values() for held in self._leases.values())
@@ -205,41 +256,80 @@ class FakeLedger:
 
     # -- approvals
     @atomic
-    def ask(self, case_id, fence, purpose, *, plan_hash, expires_at, now):
+    def ask(self, case_id, fence, purpose, *, plan_hash, expires_at, now, needed=1):
         rules.check_fence(self.case(case_id), fence)
         last = self._question(case_id, fence, purpose, plan_hash)
         if last is not None:
-            kept = approval_rules.standing(last, now=now)
+            kept = approval_rules.standing(last, fence=fence, needed=needed, now=now)
             if kept is last:
                 return last
+            if kept is not None and kept.decision is Decision.PENDING:
+                self._approvals[self._approvals.index(last)] = kept
+                self._note("approval.asked", case_id, f"{case_id}.{fence}", now, purpose=purpose)
+                return kept
             if kept is not None:
                 self._settle(last, kept, "breakfix", now)
         asked = approval_rules.asked(
-            case_id, fence, purpose, plan_hash=plan_hash, expires_at=expires_at, now=now
+            case_id,
+            fence,
+            purpose,
+            plan_hash=plan_hash,
+            expires_at=expires_at,
+            now=now,
+            needed=needed,
         )
         self._approvals.append(asked)
         self._note("approval.asked", case_id, f"{case_id}.{fence}", now, purpose=purpose)
         return asked
 
     @atomic
-    def decide(self, case_id, fence, purpose, decision, *, approver, channel, note, plan_hash, now):
-        rules.check_fence(self.case(case_id), fence)
-        before = self._question(case_id, fence, purpose, plan_hash)
-        after = approval_rules.decided(
-            before, decision, approver=approver, channel=channel, note=note, now=now
-        )
+    def answer(self, case_id, fence, purpose, answers, *, plan_hash, settle, now):
+        case = self.case(case_id)
+        rules.check_fence(case, fence)
+        before = approval_rules.require_asked(self._question(case_id, fence, purpose, plan_hash))
+        answers = [given_answers.storable(a) for a in answers]
+        counted, fresh = approval_rules.new_answers(answers, self._given_to(before))
+        settlement = settle(case, before, (*counted, *fresh))
+        after = approval_rules.settled(before, settlement, now=now)
+        objections = settlement.objections[len(counted) :]
+        for answer, objection in zip(fresh, objections, strict=True):
+            given = replace(approval_rules.recorded(before, answer, objection), role=self.role)
+            self._answers.append(given)
+            actor = answer.approver or answer.channel
+            self._note(given_answers.EVENT, case_id, actor, now, **approval_rules.told(given))
         if after is not before:
-            self._settle(before, after, approver or channel, now)
-        return after
+            actor = settlement.approver or settlement.channel or "breakfix"
+            self._settle(before, after, actor, now)
+        told = approval_rules.objections_to(answers, self._given_to(before))
+        return Answered(after, told, settlement.yes)
+
+    def _given_to(self, question):
+        key = (question.case_id, question.purpose, question.asked_at)
+        return [g for g in self._answers if (g.case_id, g.purpose, g.asked_at) == key]
+
+    @atomic
+    def answers(self, case_id):
+        return tuple(g for g in self._answers if g.case_id == case_id)
+
+    @atomic
+    def questions(self):
+        return tuple(
+            a
+            for a in self._approvals
+            if (case := self._cases[a.case_id]).is_open
+            and a.decision is Decision.PENDING
+            and (a.fence, a.plan_hash) == (case.fence, case.plan_hash)
+        )
 
     @atomic
     def approvals(self, case_id):
         return tuple(a for a in self._approvals if a.case_id == case_id)
 
     def _question(self, case_id, fence, purpose, plan_hash):
-        wanted = (case_id, fence, purpose, plan_hash)
         found = [
-            a for a in self._approvals if (a.case_id, a.fence, a.purpose, a.plan_hash) == wanted
+            a
+            for a in self._approvals
+            if a.case_id == case_id and approval_rules.follows(a, purpose, plan_hash, fence)
         ]
         return found[-1] if found else None
 
@@ -299,7 +389,7 @@ class FakeLedger:
         cases = [c for c in self.cases() if c.node == node]
         ids = {c.id for c in cases}
         repairs = {
-            (s.case_id, self._attempt_of[s.case_id, s.name])
+            (s.case_id, self._attempt_of[s.case_id, s.name], s.name)
             for s in self._steps.values()
             if s.case_id in ids and s.name.startswith(rules.REPAIR_STEP) and s.started_at > since
         }
@@ -314,7 +404,8 @@ class FakeLedger:
             ),
             last_ended_at=_newest(*(c.ended_at for c in cases)),
             overridden_at=_newest(*(c.ended_at for c in cases if c.end is CaseEnd.OVERRIDDEN)),
-            attempts=len(repairs),
+            attempts=len({(case, attempt) for case, attempt, _ in repairs}),
+            repairs=rules.repairs_by_rung(repairs),
         )
 
     @atomic
@@ -415,6 +506,31 @@ class FakeLedger:
     @atomic
     def advices(self, *, open_only=True):
         return tuple(a for a in self._advices if a.closed_at is None or not open_only)
+
+    # -- figures
+    @atomic
+    def figures(self):
+        open_now = {c.id: c for c in self.cases(open_only=True)}
+        return Figures(
+            swept_at=self._sweeps[-1][0].at if self._sweeps else None,
+            refusals=Counter(key[1] for key in self._swept_refusals),
+            leases={s: len(held) for s, held in self._leases.items() if held},
+            steps=tuple(
+                s
+                for s in self._steps.values()
+                if s.case_id in open_now and s.status is StepStatus.DISPATCHED
+            ),
+            questions=tuple(
+                OpenQuestion(a.case_id, a.purpose, a.asked_at, a.expires_at)
+                for a in self._approvals
+                if a.decision is Decision.PENDING
+                and a.case_id in open_now
+                and open_now[a.case_id].fence == a.fence
+            ),
+            reviews=sum(i.closed_at is None for i in self._reviews.values()),
+            incidents=len(self._incidents),
+            head=self.head(),
+        )
 
     # -- kill switch
     @atomic

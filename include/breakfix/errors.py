@@ -9,13 +9,17 @@ BreakfixError
 │   │   ├── Conflict       somebody else changed it first: read again
 │   │   └── Forbidden      our credentials do not allow it
 │   ├── LedgerError        the ledger
-│   └── AirflowError       Airflow's public API
+│   ├── AirflowError       Airflow's public API
+│   ├── RepairError        who repairs for us: a BMC, a webhook; says whether it may be done
+│   └── CircuitOpen        failed so often that it is left alone for a while
 ├── Refused                a guardrail said no; carries the Refusal's reason
 │   └── StaleFence         the case changed hands
 └── IllegalTransition      the state machine does not know this way
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from breakfix.model import NodeState, RefusalReason
 
@@ -62,6 +66,30 @@ class LedgerError(SourceError):
 
 class AirflowError(SourceError):
     """Airflow's public API could not be asked."""
+
+
+class RepairError(SourceError):
+    """Who repairs for us did not take the request, or did not say so.
+
+    `is_unclear`: it may have been done all the same, so it is never asked for again.
+    """
+
+    def __init__(
+        self, message: str, *, is_unclear: bool = False, is_transient: bool = False
+    ) -> None:
+        super().__init__(message, is_transient=is_transient)
+        self.is_unclear = is_unclear
+
+
+class CircuitOpen(SourceError):
+    """Not asked, because it failed too often just now; `until` says when somebody may try.
+
+    Whoever needed the answer holds its act, and asks again then.
+    """
+
+    def __init__(self, message: str, *, until: datetime | None = None) -> None:
+        super().__init__(message, is_transient=True)
+        self.until = until
 
 
 class Refused(BreakfixError):

@@ -81,6 +81,9 @@ class Action(StrEnum):
     RESTART_DEVICE_PLUGIN = "restart_device_plugin"
     RESET_GPU = "reset_gpu"
     REBOOT_NODE = "reboot_node"
+    POWER_CYCLE = "power_cycle"  # from outside, when the node's own system does not obey
+    REPLACE_NODE = "replace_node"  # re-provisioned, or another machine in its place
+    OPEN_VENDOR_CASE = "open_vendor_case"  # the vendor gets the evidence; the node stays out
     HOLD_FOR_HARDWARE = "hold_for_hardware"  # quarantine, drain, escalate with evidence
     DRAIN_ONLY = "drain_only"  # a person's own drain
 
@@ -91,10 +94,30 @@ DISRUPTIVE = frozenset(
         Action.RESTART_DEVICE_PLUGIN,
         Action.RESET_GPU,
         Action.REBOOT_NODE,
+        Action.POWER_CYCLE,
+        Action.REPLACE_NODE,
+        Action.OPEN_VENDOR_CASE,
         Action.HOLD_FOR_HARDWARE,
         Action.DRAIN_ONLY,
     }
 )
+
+#: The rungs of a repair ladder, from the bottom; a ladder only goes up.
+RUNGS: tuple[Action, ...] = (
+    Action.RESTART_DEVICE_PLUGIN,
+    Action.RESET_GPU,
+    Action.REBOOT_NODE,
+    Action.POWER_CYCLE,
+    Action.REPLACE_NODE,
+    Action.OPEN_VENDOR_CASE,
+    Action.HOLD_FOR_HARDWARE,
+)
+
+#: Repairs after which the node runs another boot: nothing else proves that they were done.
+BOOTS = frozenset({Action.REBOOT_NODE, Action.POWER_CYCLE, Action.REPLACE_NODE})
+
+#: Rungs that somebody must do; the rest of a ladder is waiting for people.
+REPAIRS = frozenset(RUNGS) - {Action.HOLD_FOR_HARDWARE}
 
 
 class SignalMode(StrEnum):
@@ -159,6 +182,7 @@ class RefusalReason(StrEnum):
     OVERRIDDEN = "overridden"
     NOT_APPROVED = "not_approved"
     HELD = "held"
+    UNSUPPORTED = "unsupported"  # nobody is there who could do this repair
 
 
 class StepStatus(StrEnum):
@@ -203,6 +227,21 @@ class Decision(StrEnum):
     ALLOWED = "allowed"
     REFUSED = "refused"
     EXPIRED = "expired"
+
+
+class Tier(StrEnum):
+    """How many people must say yes before something is done."""
+
+    AUTOMATIC = "automatic"
+    ONE = "one"
+    TWO = "two"
+
+    @property
+    def people(self) -> int:
+        return _PEOPLE[self]
+
+
+_PEOPLE: Mapping[Tier, int] = {Tier.AUTOMATIC: 0, Tier.ONE: 1, Tier.TWO: 2}
 
 
 class Label(StrEnum):
@@ -326,6 +365,9 @@ class Pod:
     run_s: float | None = None  # how long the container that ended last had run
     ended_at: datetime | None = None  # when that was
     exit_code: int = 0  # and what it left
+    finalizers: tuple[str, ...] = ()  # who must let go before it is gone
+    stops_by: datetime | None = None  # of a terminating pod: when its grace ends
+    init_waiting: str = ""  # the first init container that has not completed
 
     @property
     def controller(self) -> Owner | None:
@@ -537,16 +579,46 @@ class Judgement:
 
 
 class PodAction(StrEnum):
-    """What a drain does with a pod."""
+    """What a drain does with a pod. `evict`: it must leave, by its ladder."""
 
     EVICT = "evict"
     SKIP = "skip"
     REFUSE = "refuse"
 
 
+class RungKind(StrEnum):
+    """One way to get a pod to leave its node."""
+
+    WAIT = "wait"  # for it to finish
+    CHECKPOINT = "checkpoint"  # ask it to save its work, and wait for its answer
+    EVICT = "evict"  # as disruption budgets allow
+    DELETE = "delete"  # whatever budgets say
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRung:
+    """One rung of a pod's ladder; `for_s` 0 on the last one means until the drain's deadline."""
+
+    do: RungKind
+    for_s: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.do} {_span(self.for_s)}" if self.for_s else str(self.do)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
 @dataclass(frozen=True, slots=True)
 class PodDecision:
-    """What a drain does with one pod; the words are those of `drain --dry-run -o json`."""
+    """What a drain does with one pod; the words are those of `drain --dry-run -o json`.
+
+    `ladder`: how a pod that must leave is brought to it; `order`: pods of lower orders leave first.
+    """
 
     namespace: str
     name: str
@@ -555,6 +627,13 @@ class PodDecision:
     reason: str
     gpus: int = 0
     warnings: tuple[str, ...] = ()
+    ladder: tuple[DrainRung, ...] = ()
+    order: int = 0
+
+    @property
+    def climbs(self) -> str:
+        """The ladder in words: `wait 2h, evict`."""
+        return ", ".join(map(str, self.ladder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -565,6 +644,8 @@ class Impact:
     gpus_stopped: int  # of the node's pods and of every gang that one of them belongs to
     gpus_free_after: int  # schedulable GPUs of its SKU and pool that stay free
     gangs: tuple[str, ...] = ()  # what stops elsewhere too, each in words
+    gang_gpus: int = 0  # of gpus_stopped: those of gangs that run on other nodes, too
+    ladders: tuple[str, ...] = ()  # how pods leave, in words: `3 pods: wait 2h, evict`
 
 
 @dataclass(frozen=True, slots=True)
@@ -582,6 +663,7 @@ class Intent:
     scopes: tuple[Scope, ...]
     attempt: int = 1
     needs_approval: bool = True
+    tier: Tier = Tier.ONE  # how many people must say yes; AUTOMATIC when it needs no approval
     policy_hash: str = ""
     findings: tuple[Finding, ...] = ()
     is_by_hand: bool = False  # a person says so; there may be no finding
@@ -594,9 +676,11 @@ class Intent:
                 "findings": self.findings,
                 "impact": self.impact,
                 "needs_approval": self.needs_approval,
+                "tier": self.tier,
                 "is_by_hand": self.is_by_hand,
                 "gpus_expected": self.gpus_expected,
                 "policy_hash": self.policy_hash,
+                "rung": 1,  # of the ladder within one time out of service
             }
         )
         return kept
@@ -720,18 +804,54 @@ class Approval:
     channel: str = ""
     note: str = ""
     decided_at: datetime | None = None
+    needed: int = 1  # people who must say yes
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a channel says somebody said. approve.settle decides whether it counts."""
+    """What a channel says somebody said. approve.settle decides whether it counts.
+
+    `plan_hash`: the plan it was given for; empty where the channel can only answer what it shows.
+    """
 
     approver: str
     is_yes: bool
-    channel: str  # airflow_required_action, airflow_mark_success, cli
+    channel: str  # airflow_required_action, airflow_mark_success, cli, node_annotation, api
     at: datetime
     plan_hash: str = ""
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the answers to a question amount to.
+
+    `note` says why, also for each answer that did not count. `objections`: one for each answer, in
+    the order in which they were given; empty for one that counts. `yes`: who has said yes so far.
+    """
+
+    decision: Decision
+    approver: str = ""
+    channel: str = ""
+    note: str = ""
+    objections: tuple[str, ...] = ()
+    yes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """An answer as it was recorded. One with an objection did not count, and never will.
+
+    `asked_at` tells which question of the case it was given to. `role`: of the ledger's database,
+    as that authenticated it, under which the record was written.
+    """
+
+    case_id: str
+    purpose: Purpose
+    asked_at: datetime
+    answer: Answer
+    objection: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -758,6 +878,7 @@ class NodeRecord:
     last_case: str = ""
     evidence_floor: datetime | None = None  # events before it were repaired, or a person ended them
     attempts: int = 0  # repairs in the policy's look-back
+    repairs: Mapping[Action, int] = field(default_factory=dict)  # the same ones, by rung
     last_ended_at: datetime | None = None
     overridden_at: datetime | None = None  # when a person last took the node back
 

@@ -6,6 +6,7 @@ edits the default. Parsing is pure: text in, frozen Policy out. Whoever reads th
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -19,7 +20,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    field_serializer,
     field_validator,
     model_validator,
 )
@@ -29,6 +29,7 @@ from breakfix.durations import parse_duration as parse_duration  # noqa: PLC0414
 from breakfix.errors import SettingsError
 from breakfix.model import (
     DISRUPTIVE,
+    RUNGS,
     Action,
     FailureClass,
     ScopeKind,
@@ -36,7 +37,11 @@ from breakfix.model import (
     SignalMode,
     digest,
 )
+from breakfix.policy_approvals import Approvals as Approvals  # noqa: PLC0414 - of its words
 from breakfix.policy_canary import CanaryRules
+from breakfix.policy_drain import Drain as Drain  # noqa: PLC0414 - part of this module's words
+from breakfix.policy_recovery import Mirror, Recovery
+from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
 _KUBERNETES_QUERY = re.compile(
@@ -274,11 +279,50 @@ class ClassRule(_Rule):
     )
     source: str = ""
 
-    def action_for(self, attempt: int) -> Action:
-        """The rung for that attempt (1-based); beyond a ladder of repairs only hardware is left."""
-        if attempt <= len(self.ladder):
-            return self.ladder[attempt - 1]
-        return Action.HOLD_FOR_HARDWARE if self.ladder[-1] in DISRUPTIVE else self.ladder[-1]
+    @model_validator(mode="after")
+    def _goes_up(self) -> ClassRule:
+        steps = list(itertools.pairwise(self.ladder))
+        for before, after in steps:
+            if before not in RUNGS or after not in RUNGS:
+                msg = f"ladder: {before} and {after} are no rungs of one ladder"
+                raise ValueError(msg)
+            if RUNGS.index(after) < RUNGS.index(before):
+                msg = f"ladder: {after} comes after {before}, which does more; a ladder goes up"
+                raise ValueError(msg)
+        return self
+
+    def action_for(self, attempt: int, repairs: Mapping[Action, int] | None = None) -> Action:
+        """The rung for that attempt (1-based), above all that was tried (`repairs`: how often).
+
+        Beyond a ladder of repairs only hardware is left.
+        """
+        index = max(attempt - 1, self._tried(repairs or {}))
+        if index < len(self.ladder):
+            return self.ladder[index]
+        return self.hardware(repairs or {}) if self.ladder[-1] in DISRUPTIVE else self.ladder[-1]
+
+    def hardware(self, repairs: Mapping[Action, int]) -> Action:
+        """What is left when no repair is: the vendor, where the ladder names it, and was not
+        called yet.
+        """
+        is_vendor = Action.OPEN_VENDOR_CASE in self.ladder
+        is_called = bool(repairs.get(Action.OPEN_VENDOR_CASE))
+        return Action.OPEN_VENDOR_CASE if is_vendor and not is_called else Action.HOLD_FOR_HARDWARE
+
+    def _tried(self, repairs: Mapping[Action, int]) -> int:
+        """How many rungs of the ladder lie behind: those below the highest that was tried, and it
+        as often as it was.
+        """
+        highest = max((RUNGS.index(a) for a, times in repairs.items() if times), default=-1)
+        behind = 0
+        for index, action in enumerate(self.ladder):
+            if action not in RUNGS:
+                continue
+            here = self.ladder[: index + 1].count(action)
+            height = RUNGS.index(action)
+            if height < highest or (height == highest and here <= repairs.get(action, 0)):
+                behind = index + 1
+        return behind
 
 
 class Share(_Rule):
@@ -384,23 +428,14 @@ class CommonCause(_Rule):
     )
 
 
-class Drain(_Rule):
-    """How pods are moved off a node."""
-
-    timeout_s: Seconds = Field(1800.0, alias="timeout")
-    poll_s: Seconds = Field(5.0, alias="poll")
-    evictions_per_s: float = Field(5.0, gt=0)
-    may_delete_disk_empty_dir: bool = False
-    may_delete_unmanaged: bool = False
-    grace_s: int = Field(-1, ge=-1, description="-1: the pod's own")
-
-
 class Timing(_Rule):
     """Deadlines of a case. Each has a next step; none is endless."""
 
     approval_repair_s: Seconds = Field(14400.0, alias="approval_repair")
     approval_return_s: Seconds = Field(14400.0, alias="approval_return")
     reboot_s: Seconds = Field(2700.0, alias="reboot")
+    power_cycle_s: Seconds = Field(2700.0, alias="power_cycle")
+    replace_s: Seconds = Field(21600.0, alias="replace")
     repair_pod_s: Seconds = Field(900.0, alias="repair_pod")
     gpus_back_s: Seconds = Field(900.0, alias="gpus_back")
     clear_s: Seconds = Field(120.0, alias="clear", description="Signals must stay clear so long")
@@ -410,21 +445,6 @@ class Timing(_Rule):
     watch_s: Seconds = Field(86400.0, alias="watch")
     stale_sample_s: Seconds = Field(180.0, alias="stale_sample")
     boot_grace_s: Seconds = Field(600.0, alias="boot_grace")
-
-
-class Approvals(_Rule):
-    """Who may say yes, and to what."""
-
-    approvers: tuple[str, ...] = ()  # empty: nobody may approve
-    ask_before: frozenset[Literal["repair", "return"]] = frozenset({"repair", "return"})
-    gang_gpus: int = Field(
-        0, ge=0, description="A gang on several nodes that is larger is asked about in every mode"
-    )
-
-    @field_serializer("ask_before")
-    def _in_order(self, value: frozenset[str]) -> list[str]:
-        """A set has another order in every process; the policy's hash must not."""
-        return sorted(value)
 
 
 class Bar(_Rule):
@@ -482,7 +502,10 @@ class Policy(_Rule):
     common_cause: CommonCause
     drain: Drain = Drain()
     timing: Timing = Timing()
+    validation: ValidationRules = ValidationRules()
     approvals: Approvals = Approvals()
+    recovery: Recovery = Recovery()
+    mirror: Mirror = Mirror()
     canary: CanaryRules = CanaryRules()
     learning: Learning = Learning()
     expected_gpus: Mapping[str, int] = Field(default_factory=dict, description="By SKU label value")

@@ -7,21 +7,24 @@ a timeout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
 from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.model import (
+    Action,
+    Answer,
     Approval,
     AuditEntry,
     Budget,
     Case,
     CaseEnd,
-    Decision,
     Event,
     FailureClass,
+    GivenAnswer,
     HaltLevel,
     Intent,
     Judgement,
@@ -35,9 +38,11 @@ from breakfix.model import (
     Purpose,
     Refusal,
     Scope,
+    Settlement,
     Step,
     StepStatus,
     Taint,
+    Tier,
 )
 
 # --------------------------------------------------------------------------- metrics
@@ -181,6 +186,18 @@ class Cluster(Protocol):
         """False when it was gone or the name now belongs to another uid."""
         ...
 
+    def mark_pod(
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        *,
+        annotations: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> bool:
+        """Set these annotations and labels. False when it was gone or the name is another uid's."""
+        ...
+
     def create_pod(self, manifest: Mapping[str, Any]) -> Pod:
         """Creates, or returns the pod of that name when it exists already."""
         ...
@@ -219,6 +236,40 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """One slot of a scope, held by a node's case."""
+
+    scope: Scope
+    node: str
+    case_id: str
+    taken_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """A question of a case's present run that nobody has answered."""
+
+    case_id: str
+    purpose: Purpose
+    asked_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the ledger knows beside cases and nodes, counted at one instant."""
+
+    swept_at: datetime | None  # the newest sweep
+    refusals: Mapping[str, int]  # of the last sweep, by reason
+    leases: Mapping[Scope, int]  # slots taken
+    steps: tuple[Step, ...]  # of open cases: dispatched, and not seen to their end
+    questions: tuple[OpenQuestion, ...]
+    reviews: int  # items that are open
+    incidents: int
+    head: tuple[int, str]  # of the audit chain
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewItem:
     """Something for a person to look at, with its evidence as plain JSON values (`detail`).
 
@@ -251,6 +302,33 @@ class ReviewItem:
         if answer is None:
             return True
         return answer.label is not Label.REAL and not self.detail.get("may_rest", False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """What a case tries next. `after`: the step that showed that it must."""
+
+    action: Action
+    attempt: int
+    plan_hash: str
+    tier: Tier
+    after: str = ""
+
+
+#: What the answers to a question amount to. Purely computational: it runs inside a transaction.
+Settle = Callable[[Case, Approval, Sequence[Answer]], Settlement]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of answers: the question now, and who has said yes to it so far.
+
+    `objections`: one for each answer that was handed in, empty for one that counts.
+    """
+
+    approval: Approval
+    objections: tuple[str, ...] = ()
+    yes: tuple[str, ...] = ()
 
 
 class Ledger(Protocol):
@@ -288,7 +366,15 @@ class Ledger(Protocol):
         """Raises LedgerError when there is none."""
         ...
 
-    def cases(self, *, open_only: bool = False, node: str | None = None) -> Sequence[Case]: ...
+    def cases(
+        self,
+        *,
+        open_only: bool = False,
+        node: str | None = None,
+        opened_since: datetime | None = None,
+    ) -> Sequence[Case]:
+        """Oldest first; `opened_since` leaves out those opened before it."""
+        ...
 
     def move(
         self,
@@ -325,10 +411,36 @@ class Ledger(Protocol):
         """
         ...
 
+    def climb(
+        self, case_id: str, fence: int, rung: Rung, *, actor: str, reason: str, now: datetime
+    ) -> Case:
+        """The case at the next rung of its ladder: repairing, at fence+1, with its scopes kept.
+
+        The plan's hash is the new rung's, so that no yes to the last one counts for it. Raises
+        IllegalTransition unless the case was repaired, or under repair.
+        """
+        ...
+
     def take_over(
         self, case_id: str, fence: int, *, actor: str, reason: str, now: datetime
     ) -> Case:
         """The case at fence+1: what still runs with the old fence is refused from now on."""
+        ...
+
+    def reopen(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
+        """An escalated case goes on: VALIDATING, at the next fence, repaired as of `now`.
+
+        It holds its scopes again, whatever the limits say: its node has been out all along. Raises
+        LedgerError unless it is escalated still, and the newest case of its node.
+        """
+        ...
+
+    def leases(self) -> Sequence[Lease]:
+        """Every slot taken, by scope and node."""
+        ...
+
+    def mend_leases(self, *, actor: str, now: datetime) -> Sequence[str]:
+        """Make the slots what the open cases say, audited; what was changed, each in words."""
         ...
 
     def hold(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case: ...
@@ -365,7 +477,20 @@ class Ledger(Protocol):
 
     def steps(self, case_id: str) -> Sequence[Step]: ...
 
+    # -- rates
+    def reserve(self, target: str, *, count: int, per_s: float) -> float:
+        """Take the next `count` places of a rate that all processes share; by the ledger's clock.
+
+        Returns the seconds to wait for the first; the others follow every 1 / `per_s` seconds.
+        """
+        ...
+
     # -- approvals
+    @property
+    def role(self) -> str:
+        """Who is connected, as the database itself authenticated them."""
+        ...
+
     def ask(
         self,
         case_id: str,
@@ -375,31 +500,47 @@ class Ledger(Protocol):
         plan_hash: str,
         expires_at: datetime,
         now: datetime,
+        needed: int = 1,
     ) -> Approval:
         """Open a question, or return the one already there for that case, fence, purpose and plan.
 
-        A question whose time is over (open or allowed) is not returned: it is asked anew.
+        A question whose time is over (open or allowed) is not returned: it is asked anew, and so is
+        one that was allowed by fewer people than are `needed` now. An open one learns that it takes
+        more. An open question about a repair goes on at the case's new fence, with what people have
+        said: they spoke of the plan, not of the run.
         """
         ...
 
-    def decide(
+    def answer(
         self,
         case_id: str,
         fence: int,
         purpose: Purpose,
-        decision: Decision,
+        answers: Sequence[Answer],
         *,
-        approver: str,
-        channel: str,
-        note: str,
         plan_hash: str,
+        settle: Settle,
         now: datetime,
-    ) -> Approval:
-        """The approval of record; the first decision stands, a second one is returned unchanged.
+    ) -> Answered:
+        """Record answers to the question about that plan, and what they amount to by `settle`.
 
-        Read the answer's `decision`: a yes after `expires_at` is recorded as EXPIRED. Raises
-        Refused (NOT_APPROVED) for a plan that nobody was asked about, and for a yes without a name.
+        One transaction under the case's lock: `settle` sees every answer that counted so far and
+        those that are new, so that of two at the same moment the second sees the first. The same
+        answer again is not recorded again. Each is audited, those that do not count with the
+        reason. An answer with an objection never counts later. The first decision stands, unless
+        `settle` lets a no take a yes back; a yes after `expires_at` is recorded as EXPIRED.
+
+        Raises Refused (NOT_APPROVED) for a plan that nobody was asked about, and for a yes without
+        a name.
         """
+        ...
+
+    def answers(self, case_id: str) -> Sequence[GivenAnswer]:
+        """All that was answered to the questions of a case, oldest first."""
+        ...
+
+    def questions(self) -> Sequence[Approval]:
+        """Undecided questions of open cases at their present fence and plan, oldest first."""
         ...
 
     def approvals(self, case_id: str) -> Sequence[Approval]: ...
@@ -489,6 +630,10 @@ class Ledger(Protocol):
 
     def advices(self, *, open_only: bool = True) -> Sequence[ChangeAdvice]: ...
 
+    def figures(self) -> Figures:
+        """What the metrics tell, of one instant."""
+        ...
+
     # -- kill switch
     def halt_level(self) -> HaltLevel: ...
 
@@ -518,6 +663,78 @@ class Ledger(Protocol):
         ...
 
 
+# --------------------------------------------------------------------------- repairs
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRequest:
+    """One act on one node, asked of whoever can do it.
+
+    `key` is `<case>/<fence>/<step>` with the fence at which the step was begun: the same however
+    often it is sent, by whomever, so that a far side that compares does it once. `boot_id` is the
+    boot that it is meant for. `evidence` are plain JSON values, for those who repair by hand.
+    """
+
+    key: str
+    case_id: str
+    step: str
+    action: Action
+    node: Node
+    boot_id: str
+    gpus: tuple[str, ...] = ()  # none named: all of them
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RepairStatus(StrEnum):
+    """What the far side shows of an act. DONE is its word, not yet the node's."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"  # it says that it was not done
+    UNKNOWN = "unknown"  # it does not know the act (any more)
+
+
+@dataclass(frozen=True, slots=True)
+class RepairLook:
+    """What is true of an act now, in a word and a sentence."""
+
+    status: RepairStatus
+    text: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RepairProvider(Protocol):
+    """Somebody who can do one rung of a ladder: a pod on the node, a BMC, a webhook, an agent.
+
+    The order is prepare, record, dispatch, look; a handle is what `prepare` found (and `dispatch`
+    added), plain JSON values that are kept in the step. Raises RepairError, ClusterError.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def can_compare(self) -> bool:
+        """Whether a request that was sent twice is done once: the far side compares its key, or
+        the boot. Where it cannot, an act is sent once and what is unclear stays unknown.
+        """
+        ...
+
+    def prepare(self, request: RepairRequest) -> Mapping[str, Any]:
+        """Whom it concerns, before anything is recorded; reads only. Raises Refused (UNSUPPORTED,
+        REASON_GONE) when this node cannot be repaired so.
+        """
+        ...
+
+    def dispatch(self, request: RepairRequest, handle: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask for the act; what to add to the handle. RepairError says whether it may be done."""
+        ...
+
+    def look(self, action: Action, handle: Mapping[str, Any]) -> RepairLook:
+        """What became of it. Raises transient errors when that cannot be seen now."""
+        ...
+
+
 # --------------------------------------------------------------------------- people, runs, time
 
 
@@ -525,6 +742,12 @@ class Notifier(Protocol):
     """Tells people. Never decides anything; a failure to tell is logged, not raised."""
 
     def tell(self, subject: str, text: str, *, case_id: str = "") -> None: ...
+
+
+class Waker(Protocol):
+    """Wakes the run that waits for an answer which the ledger has by now. Raises BreakfixError."""
+
+    def wake(self, case: Case, purpose: Purpose) -> None: ...
 
 
 class CaseRuns(Protocol):

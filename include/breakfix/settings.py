@@ -60,7 +60,16 @@ class Settings(BaseSettings):
     airflow_password: str = Field("", repr=False)
     repair_image: str = Field("ubuntu:24.04", description="Image of the pods that reset and reboot")
     diag_image: str = Field("nvcr.io/nvidia/cloud-native/dcgm:4.6.0-1-ubuntu24.04")
+    nccl_image: str = Field(
+        "", description="Image with nccl-tests' all_reduce_perf; empty: not run in a validation"
+    )
+    nvbandwidth_image: str = Field(
+        "", description="Image with NVIDIA's nvbandwidth; empty: not run in a validation"
+    )
     pod_deadline_s: int = Field(900, gt=0, le=10800)
+    acts_at_once: int = Field(
+        24, ge=1, le=64, description="Nodes that one sweep quarantines at the same time"
+    )
 
     @field_validator("prometheus_url", "airflow_url")
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
+from typing import NoReturn, cast
 
 from breakfix.adapters.clock import SystemClock
 from breakfix.adapters.kubernetes import FleetLabels, KubernetesCluster, connect
@@ -16,7 +17,9 @@ from breakfix.adapters.prometheus import PrometheusMetrics
 from breakfix.errors import SettingsError
 from breakfix.flow.services import Services
 from breakfix.policy import Policy, parse_policy
-from breakfix.ports import Metrics, QueryResult
+from breakfix.ports import Cluster, Metrics, QueryResult
+from breakfix.resilience.breaker import CircuitStore
+from breakfix.resilience.circuits import CircuitsInMemory, SharedCircuits
 from breakfix.settings import Settings
 
 
@@ -46,8 +49,11 @@ def default_policy_text() -> str:
     return resources.files("breakfix").joinpath("policy.yaml").read_text(encoding="utf-8")
 
 
-def build_cluster(settings: Settings) -> KubernetesCluster:
-    """The Kubernetes API of BREAKFIX_KUBECONFIG, or the one this process runs in."""
+def build_cluster(settings: Settings, circuits: CircuitStore | None = None) -> KubernetesCluster:
+    """The Kubernetes API of BREAKFIX_KUBECONFIG, or the one this process runs in.
+
+    Without `circuits` no breaker stands before it: so it is for a person's own command.
+    """
     return connect(
         kubeconfig=settings.kubeconfig,
         context=settings.kube_context,
@@ -59,6 +65,7 @@ def build_cluster(settings: Settings) -> KubernetesCluster:
             fabric=settings.label_fabric,
         ),
         gpu_resource=settings.gpu_resource,
+        circuits=circuits,
     )
 
 
@@ -79,13 +86,15 @@ def build_services(
     *,
     needs_ledger: bool,
     needs_metrics: bool = True,
+    needs_cluster: bool = True,
     policy: Policy | None = None,
 ) -> Services:
     """Everything the flow needs for one cluster.
 
     With `needs_ledger` a missing BREAKFIX_DATABASE_URL raises SettingsError; without, a ledger that
     is configured is still used, so that a judgement knows what state a node is in. Without
-    `needs_metrics` a missing BREAKFIX_PROMETHEUS_URL is an error only once metrics are asked for.
+    `needs_metrics` a missing BREAKFIX_PROMETHEUS_URL is an error only once metrics are asked for;
+    `needs_cluster` says the same of the cluster's credentials.
     """
     if needs_metrics:
         settings.require("prometheus_url")
@@ -99,9 +108,10 @@ def build_services(
     ledger = None
     if needs_ledger or settings.database_url:
         ledger = build_ledger(settings, rules)
+    circuits = build_circuits(ledger)
     return Services(
-        metrics=_metrics(settings),
-        cluster=build_cluster(settings),
+        metrics=_metrics(settings, circuits),
+        cluster=build_cluster(settings, circuits) if needs_cluster else _no_cluster(),
         policy=rules,
         settings=settings,
         clock=SystemClock(),
@@ -109,7 +119,20 @@ def build_services(
         ledger=ledger,
         policies=_following(file, ledger) if file is not None else None,
         policy_note=loaded.note,
+        circuits=circuits,
     )
+
+
+#: What stands behind a breaker. Drivers of repairs add their own targets.
+DEPENDENCIES = ("kubernetes", "prometheus", "airflow")
+
+
+def build_circuits(ledger: PostgresLedger | None) -> CircuitStore:
+    """Where breakers have their state: all processes' in the ledger, or this one's without it.
+
+    The ledger itself has none: without it nothing is done anyway, and the kill switch is in it.
+    """
+    return CircuitsInMemory() if ledger is None else SharedCircuits(ledger.circuits)
 
 
 def _following(file: PolicyFile, ledger: PostgresLedger | None) -> Callable[[], tuple[Policy, str]]:
@@ -124,10 +147,22 @@ def _following(file: PolicyFile, ledger: PostgresLedger | None) -> Callable[[], 
     return in_force
 
 
-def _metrics(settings: Settings) -> Metrics:
+def _metrics(settings: Settings, circuits: CircuitStore) -> Metrics:
     if settings.prometheus_url:
-        return PrometheusMetrics(settings.prometheus_url, timeout_s=settings.prometheus_timeout_s)
+        return PrometheusMetrics(
+            settings.prometheus_url, timeout_s=settings.prometheus_timeout_s, circuits=circuits
+        )
     return _NoMetrics(settings)
+
+
+def _no_cluster() -> Cluster:
+    """Stands where no cluster is needed; says so when it is asked."""
+    return cast("Cluster", _NoCluster())
+
+
+class _NoCluster:
+    def __getattr__(self, name: str) -> NoReturn:
+        raise SettingsError(f"no cluster is configured here to ask for its {name}")
 
 
 class _NoMetrics:

@@ -60,7 +60,7 @@ def open_case(
     from breakfix.flow.by_hand import open_by_hand
 
     who = requester(context)
-    runs = AirflowCaseRuns(AirflowApi.from_settings(built.settings))
+    runs = AirflowCaseRuns(AirflowApi.from_settings(built.settings, built.circuits))
     if runs.is_paused():
         return "refused: node_case is paused, which counts as halt"
     try:

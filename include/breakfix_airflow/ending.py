@@ -11,7 +11,12 @@ from airflow.sdk.exceptions import AirflowFailException
 from breakfix.flow.stages import Stage
 from breakfix_airflow.branching import word_of
 
-_QUESTIONS = frozenset({str(Stage.APPROVE_REPAIR), str(Stage.APPROVE_RETURN)})
+_QUESTIONS = frozenset(
+    {
+        *(str(Stage.APPROVE_REPAIR), str(Stage.APPROVE_REPAIR_SECOND)),
+        *(str(Stage.APPROVE_RETURN), str(Stage.APPROVE_RETURN_SECOND)),
+    }
+)
 _BAD = frozenset({"failed", "upstream_failed"})
 
 

@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 #: How long beyond its deadline a wait may last before Airflow gives the triggerer up and retries.
 GRACE = timedelta(minutes=15)
 
-QUESTIONS = {Purpose.REPAIR: Stage.APPROVE_REPAIR, Purpose.RETURN: Stage.APPROVE_RETURN}
+#: The task of each question; the second one asks another person, where a tier wants two.
+QUESTIONS = {
+    (Purpose.REPAIR, False): Stage.APPROVE_REPAIR,
+    (Purpose.REPAIR, True): Stage.APPROVE_REPAIR_SECOND,
+    (Purpose.RETURN, False): Stage.APPROVE_RETURN,
+    (Purpose.RETURN, True): Stage.APPROVE_RETURN_SECOND,
+}
 
 
 def case_of(context: Context) -> tuple[str, int]:
@@ -105,9 +111,9 @@ class QuestionOperator(HITLOperator):
     by policy.
     """
 
-    def __init__(self, *, purpose: Purpose, **kwargs: Any) -> None:
+    def __init__(self, *, purpose: Purpose, is_second: bool = False, **kwargs: Any) -> None:
         super().__init__(
-            task_id=str(QUESTIONS[purpose]),
+            task_id=str(QUESTIONS[purpose, is_second]),
             subject=f"Approve the {purpose}?",
             options=[APPROVE, REJECT],
             defaults=[REJECT],
@@ -136,10 +142,8 @@ class QuestionOperator(HITLOperator):
         """The text comes from the ledger: what a task left in XCom anybody could have rewritten."""
         from breakfix.flow import questions
 
-        case = built.book.case(question.case_id)
-        steps = tuple(built.book.steps(question.case_id))
-        self.subject = questions.subject(case, self.purpose)
-        self.body = questions.body(case, self.purpose, question.expires_at, steps)
+        words = questions.wording(built.book, built.book.case(question.case_id), question)
+        self.subject, self.body = words["subject"], words["body"]
 
 
 def open_question(built: Services, case_id: str, fence: int, purpose: Purpose) -> Approval | None:
@@ -156,12 +160,19 @@ def open_question(built: Services, case_id: str, fence: int, purpose: Purpose) -
 class SettleQuestionOperator(StageOperator):
     """Lets the flow settle the answers, read at their source, whatever became of the question."""
 
-    def __init__(self, *, stage: Stage, purpose: Purpose, **kwargs: Any) -> None:
+    def __init__(
+        self, *, stage: Stage, purpose: Purpose, is_second: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(stage=stage, trigger_rule="all_done", **kwargs)
-        self.purpose = purpose
+        self.purpose, self.is_second = purpose, is_second
+
+    @property
+    def question(self) -> str:
+        """The task whose answer this one settles."""
+        return str(QUESTIONS[self.purpose, self.is_second])
 
     def check_sent(self, context: Context) -> None:
-        skip_unless_sent(context, self, ask_before=str(QUESTIONS[self.purpose]))
+        skip_unless_sent(context, self, ask_before=self.question)
 
     def run_stage(self, context: Context, built: Services, case_id: str, fence: int) -> Go | Wait:
         from breakfix.flow.case import settle_question
@@ -176,12 +187,14 @@ class SettleQuestionOperator(StageOperator):
                 "resumes the case, which asks again"
             )
         try:
-            return settle_question(built, case_id, fence, self.purpose, reading.answers)
+            return settle_question(
+                built, case_id, fence, self.purpose, reading.answers, is_second=self.is_second
+            )
         except Refused as e:
             return Go(Stage.SETTLE_RUN, note=f"{e.reason}: {e}")
 
     def read(self, context: Context, built: Services) -> Reading:
         """The answers to this run's question. Raises AirflowError, SettingsError."""
-        reader = QuestionReader(AirflowApi.from_settings(built.settings))
+        reader = QuestionReader(AirflowApi.from_settings(built.settings, built.circuits))
         dag_id = str(context["dag"].dag_id)
-        return reader.read(dag_id, str(context["run_id"]), str(QUESTIONS[self.purpose]))
+        return reader.read(dag_id, str(context["run_id"]), self.question)

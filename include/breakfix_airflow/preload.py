@@ -30,7 +30,7 @@ PACKAGES = (
     "psycopg",
     "pydantic_settings",
     "sqlalchemy.dialects.postgresql",
-    "stamina",
+    "tenacity",
     "yaml",
 )
 

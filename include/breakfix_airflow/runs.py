@@ -35,7 +35,8 @@ class AirflowCaseRuns:
             "conf": {"case_id": case.id, "fence": case.fence},
             "note": f"{case.node}: {case.failure_class}, {case.action}",
         }
-        status = self._api.send("POST", path_of("dags", NODE_CASE, "dagRuns"), body)
+        path = path_of("dags", NODE_CASE, "dagRuns")
+        status = self._api.send("POST", path, body, is_repeatable=True)  # its id is in it
         if status == _EXISTS:
             return False
         if status != _CREATED:

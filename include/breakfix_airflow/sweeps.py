@@ -52,7 +52,7 @@ def sweep_fleet(
 
 def runs_of(built: Services) -> AirflowCaseRuns:
     """The runs of `node_case`. Raises SettingsError without a service user."""
-    return AirflowCaseRuns(AirflowApi.from_settings(built.settings))
+    return AirflowCaseRuns(AirflowApi.from_settings(built.settings, built.circuits))
 
 
 def _look(built: Services, node: str, why: str) -> dict[str, Any]:
@@ -73,9 +73,24 @@ def _sweep(built: Services, requester: str, started_at: datetime | None) -> dict
     )
     summary["sweep_id"] = result.sweep_id
     summary["counts"]["watches_ended"] = len(result.ended)
-    api = AirflowApi.from_settings(built.settings)
+    api = AirflowApi.from_settings(built.settings, built.circuits)
     start_when_changed(built, api, result.assessment.observation)
+    summary["woken"] = _heed_answers(built, api)
     return summary
+
+
+def _heed_answers(built: Services, api: AirflowApi) -> list[str]:
+    """Runs woken because somebody answered elsewhere. The sweep is not failed by it: what is missed
+    is seen by the next one.
+    """
+    from breakfix.flow.confirmations import heed_annotations
+
+    try:
+        heed_annotations(built)
+        return wake_settled(api, built.book)
+    except BreakfixError as e:
+        log.warning("no question is woken now: %s", e)
+        return []
 
 
 def _left_behind(built: Services, requester: str, started_at: datetime | None) -> list[Case]:
@@ -191,13 +206,16 @@ def start_listed(ledger: Ledger, runs: CaseRuns, listed: Sequence[Mapping[str, A
 
 def reconcile_cases() -> dict[str, Any]:
     """One look for drift between ledger, cluster and runs; what was done about it."""
+    from breakfix.flow.confirmations import heed_annotations
     from breakfix.flow.reconcile import reconcile
 
     built = services()
-    api = AirflowApi.from_settings(built.settings)
+    api = AirflowApi.from_settings(built.settings, built.circuits)
     report = reconcile(built, AirflowCaseRuns(api))
+    heed_annotations(built)
     return {
         "woken": wake_settled(api, built.book),
+        "drift": dict(Counter(d.kind.value for d in report.drift)),
         "started": list(report.started),
         "ended": list(report.ended),
         "escalated": list(report.escalated),

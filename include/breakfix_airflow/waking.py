@@ -8,6 +8,7 @@ decision, which came first, stands.
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
 from breakfix.errors import BreakfixError
 from breakfix.model import Case, Decision, Purpose
@@ -18,7 +19,38 @@ from breakfix_airflow.runs import NODE_CASE
 
 log = logging.getLogger(__name__)
 
-_PURPOSES = {f"approve_{purpose}": purpose for purpose in Purpose}
+_PURPOSES = {
+    **{f"approve_{purpose}": purpose for purpose in Purpose},
+    **{f"approve_{purpose}_second": purpose for purpose in Purpose},
+}
+#: Airflow 3.3.2 fails a parked task that is resumed before the scheduler has seen it park; the next
+#: sweep wakes what is younger.
+_SETTLED_S = 6.0
+
+
+class AirflowWaker:
+    """`ports.Waker` over Airflow's public API: for answers that came by another way."""
+
+    def __init__(self, api: AirflowApi) -> None:
+        self._api = api
+
+    def wake(self, case: Case, purpose: Purpose) -> None:
+        """End the wait of the case's run, if it is parked at that question. Raises AirflowError,
+        SettingsError.
+        """
+        for task_id, about in _PURPOSES.items():
+            if about is purpose and self._is_parked(case.run_id, task_id):
+                _wake(self._api, case.run_id, task_id)
+
+    def _is_parked(self, run_id: str, task_id: str) -> bool:
+        path = path_of("dags", NODE_CASE, "dagRuns", run_id, "taskInstances", task_id)
+        detail = self._api.get(f"{path}/-1/hitlDetails")
+        if detail is None or detail["response_received"]:
+            return False
+        if detail["task_instance"]["state"] != "awaiting_input":
+            return False
+        asked_at = datetime.fromisoformat(detail["created_at"])
+        return (datetime.now(UTC) - asked_at).total_seconds() >= _SETTLED_S
 
 
 def wake_settled(api: AirflowApi, ledger: Ledger) -> list[str]:

@@ -35,6 +35,7 @@ class FakeAirflow:
         self.seen = []
         self.parked = {}  # (run id, task id) of questions that wait -> chosen option
         self.broken = []  # status codes to answer with first
+        self.lost = 0  # answers to a POST that are lost on their way, though it was done
 
     def api(self, password=PASSWORD):
         transport = httpx.MockTransport(self.answer)
@@ -77,7 +78,11 @@ class FakeAirflow:
             return self._login(json.loads(request.content))
         if request.headers["authorization"].removeprefix("Bearer ") not in self.tokens:
             return httpx.Response(401, json={"detail": "Invalid JWT token"})
-        return self._route(request, request.url.path.removeprefix("/api/v2"))
+        answer = self._route(request, request.url.path.removeprefix("/api/v2"))
+        if self.lost and request.method == "POST":
+            self.lost -= 1
+            raise httpx.ReadError("connection reset", request=request)
+        return answer
 
     def _login(self, body):
         if body != {"username": "breakfix", "password": self.password}:

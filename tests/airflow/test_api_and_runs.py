@@ -9,7 +9,7 @@ import pytest
 
 from breakfix.errors import AirflowError, LedgerError, Refused, SettingsError
 from breakfix.model import Case, RefusalReason
-from breakfix_airflow.api import AirflowApi, path_of
+from breakfix_airflow.api import ATTEMPTS, AirflowApi, path_of
 from breakfix_airflow.runs import AirflowCaseRuns
 from breakfix_airflow.sweeps import branch_of, start_listed
 from tests.airflow.fake_airflow import FakeAirflow
@@ -78,10 +78,36 @@ def test_an_error_says_whether_asking_again_may_help(status, is_transient):
     airflow = FakeAirflow()
     api = airflow.api()
     api.get("/dags/node_case")
-    airflow.broken = [status]
+    airflow.broken = [status] * ATTEMPTS
     with pytest.raises(AirflowError, match=str(status)) as e:
         api.get("/dags/node_case")
     assert e.value.is_transient is is_transient
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_a_reading_is_asked_again_after_an_error_that_may_pass(status):
+    airflow = FakeAirflow()
+    airflow.broken = [status] * (ATTEMPTS - 1)
+    assert airflow.api().get("/dags/node_case") == {"is_paused": False}
+
+
+def test_a_run_is_started_once_though_the_first_answer_was_lost(case):
+    airflow = FakeAirflow()
+    api = airflow.api()
+    api.get("/dags/node_case")
+    airflow.lost = 1
+    assert AirflowCaseRuns(api).start(case) is False  # the second time it exists already
+    assert list(airflow.runs) == [f"{case.id}.1"]
+
+
+def test_what_may_have_been_done_is_not_sent_twice():
+    airflow = FakeAirflow()
+    api = airflow.api()
+    api.get("/dags/node_case")
+    airflow.broken = [500]
+    with pytest.raises(AirflowError, match="500"):
+        api.send("PATCH", "/dags/node_case", {})
+    assert airflow.seen.count(("PATCH", "/api/v2/dags/node_case")) == 1
 
 
 def test_a_server_that_is_away_is_transient():

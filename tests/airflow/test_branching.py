@@ -107,7 +107,7 @@ def context(**words):
         pytest.param("drain", {}, False, id="a stage after one that was marked success by hand"),
         pytest.param("drain", {"settle_repair": "drain"}, True, id="a stage after an approval"),
         pytest.param("return_node", {"begin": "return_node"}, False, id="a word from no neighbour"),
-        pytest.param("approve_return", {"run_diag": "approve_return"}, True, id="a question"),
+        pytest.param("approve_return", {"check_signals": "approve_return"}, True, id="a question"),
     ],
 )
 def test_a_task_runs_only_when_one_before_it_pointed_to_it(task_id, words, is_sent):

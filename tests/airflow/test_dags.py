@@ -10,7 +10,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import ParamValidationError
 
-from breakfix.flow.stages import Stage
+from breakfix.flow.stages import REPAIR_STAGES, Stage
 from breakfix.model import FailureClass
 from breakfix_airflow.operators import QuestionOperator, StageOperator
 from dev.dags_reference import PAGE, page
@@ -19,18 +19,22 @@ from dev.stack.airflow import POOLS, ROOT
 pytestmark = pytest.mark.airflow
 
 #: Where each stage may go: what the functions of `breakfix.flow` return.
+REPAIRS = " ".join(REPAIR_STAGES)
 ROAD = {
-    "begin": "approve_repair drain restart_device_plugin reset_gpu reboot_node check_gpus escalate",
-    "settle_repair": "drain escalate",
-    "drain": "restart_device_plugin reset_gpu reboot_node check_gpus escalate",
-    "restart_device_plugin": "check_gpus escalate",
-    "reset_gpu": "check_gpus escalate",
-    "reboot_node": "check_gpus escalate",
-    "check_gpus": "check_signals escalate",
-    "check_signals": "run_diag escalate",
-    "run_diag": "approve_return return_node escalate",
-    "settle_return": "return_node escalate",
+    "begin": f"approve_repair drain {REPAIRS} check_gpus escalate",
+    "settle_repair": f"drain {REPAIRS} approve_repair_second escalate",
+    "settle_repair_second": f"drain {REPAIRS} escalate",
+    "drain": f"{REPAIRS} check_gpus escalate",
+    **dict.fromkeys(REPAIR_STAGES, "check_gpus next_rung escalate"),
+    "check_gpus": "check_operator next_rung escalate",
+    "check_operator": "run_diag next_rung escalate",
+    "run_diag": "run_bandwidth next_rung escalate",
+    "run_bandwidth": "check_signals next_rung escalate",
+    "check_signals": "approve_return return_node next_rung escalate",
+    "settle_return": "return_node approve_return_second escalate",
+    "settle_return_second": "return_node escalate",
     "return_node": "escalate",
+    "next_rung": "escalate",
     "escalate": "",
 }
 
@@ -97,7 +101,7 @@ def test_a_stage_may_go_where_the_flow_sends_it_and_to_the_end(node_case, stage)
     assert set(ROAD[stage].split()) | {"settle_run"} <= below
 
 
-@pytest.mark.parametrize("purpose", ["repair", "return"])
+@pytest.mark.parametrize("purpose", ["repair", "return", "repair_second", "return_second"])
 def test_a_question_is_asked_once_and_settled_whatever_became_of_it(node_case, purpose):
     question = node_case.get_task(f"approve_{purpose}")
     assert isinstance(question, QuestionOperator)

@@ -36,7 +36,7 @@ class Road:
         self.client = airflow.client("admin")
         self.api = AirflowApi(airflow.url, "breakfix", airflow.passwords["breakfix"])
         self.runs = AirflowCaseRuns(self.api)
-        self.clients = {u: airflow.client(u) for u in ("oncall", "second", "viewer")}
+        self.clients = {u: airflow.client(u) for u in ("oncall", "second", "viewer", "admin")}
 
     def close(self):
         for client in (self.client, *self.clients.values()):
@@ -135,9 +135,11 @@ SCRIPTS = {
         "begin": ["approve_repair"],
         "drain": ["wait1", "wait1", "reboot_node"],
         "reboot_node": ["wait8", "check_gpus"],
-        "check_gpus": ["check_signals"],
-        "check_signals": ["wait1", "run_diag"],
-        "run_diag": ["approve_return"],
+        "check_gpus": ["check_operator"],
+        "check_operator": ["run_diag"],
+        "run_diag": ["wait1", "run_bandwidth"],
+        "run_bandwidth": ["check_signals"],
+        "check_signals": ["approve_return"],
         "return_node": ["settle_run"],
     },
     "far": {"begin": ["check_gpus"], "check_gpus": ["escalate"], "escalate": ["settle_run"]},
@@ -146,13 +148,19 @@ SCRIPTS = {
         (
             *("rejected", "silent", "by-viewer", "marked", "bulk", "two-marks", "forged"),
             *("by-requester", "marked-failed", "cleared", "withdrawn"),
+            *("two-people", "one-person-twice"),
         ),
         ASKS,
     ),
     "marked-stage": {"begin": ["wait100"]},
     "patient": {"begin": ["wait40", "escalate"], "escalate": ["settle_run"]},
 }
-OPTIONS = {"silent": {"expires_in_s": 20}, "by-requester": {"requester": "oncall"}}
+OPTIONS = {
+    "silent": {"expires_in_s": 20},
+    "by-requester": {"requester": "oncall"},
+    "two-people": {"needed": 2},
+    "one-person-twice": {"needed": 2},
+}
 
 
 @pytest.fixture(scope="session")
@@ -227,9 +235,11 @@ def test_a_case_goes_the_whole_road_and_waits_without_a_worker(road):
         *("begin", "settle_repair", "drain", "drain", "drain", "reboot_node", "reboot_node"),
         *(
             "check_gpus",
-            "check_signals",
-            "check_signals",
+            "check_operator",
             "run_diag",
+            "run_diag",
+            "run_bandwidth",
+            "check_signals",
             "settle_return",
             "return_node",
         ),
@@ -281,6 +291,34 @@ def test_the_requester_does_not_approve_a_repair(road):
     assert road.answer("by-requester", "oncall", "Approve").status_code == 200
     road.end("by-requester")
     assert road.approval("by-requester")["decision"] == "expired"
+
+
+def half_approved(road, case_id):
+    road.asked(case_id)
+    assert road.answer(case_id, "oncall", "Approve").status_code == 200
+    road.asked(case_id, "approve_repair_second")
+    assert road.approval(case_id)["decision"] == "pending"
+    path = road.url(case_id, "approve_repair_second") + "/-1/hitlDetails"
+    assert "2 people; yes so far: oncall" in road.client.get(path).json()["body"]
+
+
+def test_a_second_person_is_asked_in_a_task_of_its_own_which_names_the_first(road):
+    half_approved(road, "two-people")
+    assert road.mark("two-people", "admin", "success", "approve_repair_second").status_code == 200
+    assert road.end("two-people") == "success"
+    approval = road.approval("two-people")
+    assert (approval["decision"], approval["approver"]) == ("allowed", "oncall, admin")
+    assert approval["channel"] == "airflow_required_action, airflow_mark_success"
+    assert road.calls("two-people") == ["begin", "settle_repair", "settle_repair_second", "drain"]
+
+
+def test_the_same_person_twice_repairs_nothing_and_leaves_the_question_open(road):
+    half_approved(road, "one-person-twice")
+    again = road.answer("one-person-twice", "oncall", "Approve", "approve_repair_second")
+    assert again.status_code == 200
+    assert road.end("one-person-twice") == "success"
+    assert road.approval("one-person-twice")["decision"] == "pending"
+    assert road.calls("one-person-twice") == ["begin", "settle_repair", "settle_repair_second"]
 
 
 def test_an_approver_who_marks_the_task_success_counts(road):

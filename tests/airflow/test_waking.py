@@ -7,6 +7,7 @@ import pytest
 from breakfix.model import CaseEnd, Decision, Purpose
 from breakfix_airflow.waking import wake_settled
 from tests.airflow.fake_airflow import FakeAirflow
+from tests.contract import ledger_builders as builders
 from tests.contract.ledger_builders import NOW, admit, later
 from tests.fakes_ledger import FakeLedger
 
@@ -27,17 +28,7 @@ def case(ledger):
 
 
 def decide(ledger, case):
-    ledger.decide(
-        case.id,
-        1,
-        Purpose.REPAIR,
-        Decision.ALLOWED,
-        approver="ann",
-        channel="cli",
-        note="",
-        plan_hash=case.plan_hash,
-        now=later(1),
-    )
+    builders.decide(ledger, case, Decision.ALLOWED, plan_hash=case.plan_hash, now=later(1))
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,7 @@ class ClusterWorld:
             "name": name,
             "labels": {LABEL: self.id, **spec.pop("labels", {})},
             "annotations": spec.pop("annotations", {}),
+            "finalizers": spec.pop("finalizers", []),
         }
         body = {"metadata": meta, "spec": {**pod_spec(node), **spec}}
         uid: str = self.core.create_namespaced_pod(self.namespace, body).metadata.uid

@@ -10,7 +10,9 @@ import psycopg
 
 from breakfix.model import (
     Action,
+    Answer,
     Case,
+    Decision,
     FailureClass,
     Impact,
     Intent,
@@ -18,6 +20,7 @@ from breakfix.model import (
     Purpose,
     Scope,
     ScopeKind,
+    Settlement,
 )
 from breakfix.ports import Limit
 
@@ -93,18 +96,32 @@ def ask(ledger, case, *, now=None, expires_at=None, plan_hash="p"):
     )
 
 
-def decide(ledger, case, decision, *, approver="ann", now=None, plan_hash="p", fence=None):
-    return ledger.decide(
+def decide(
+    ledger, case, decision, *, approver="ann", now=None, plan_hash="p", fence=None, settle=None
+):
+    """One person's answer, which decides by itself unless `settle` says otherwise."""
+    now = now or later(5)
+    answered = ledger.answer(
         case.id,
         case.fence if fence is None else fence,
         Purpose.REPAIR,
-        decision,
-        approver=approver,
-        channel="cli",
-        note="ok",
+        [Answer(approver, decision is Decision.ALLOWED, "cli", now, note="ok")],
         plan_hash=plan_hash,
-        now=now or later(5),
+        settle=settle or deciding(decision, approver),
+        now=now,
     )
+    return answered.approval
+
+
+def deciding(decision, approver="ann"):
+    """A settling that says this of a question that is open, whatever was answered."""
+
+    def settle(case, asked, answers):
+        if asked.decision is not Decision.PENDING:
+            return Settlement(asked.decision, objections=("decided before",) * len(answers))
+        return Settlement(decision, approver, "cli", "ok", ("",) * len(answers))
+
+    return settle
 
 
 def together(calls):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -441,3 +442,34 @@ def test_a_server_that_is_not_there_is_a_transient_error(tmp_path):
     cluster.close()
     assert caught.value.is_transient
     assert time.monotonic() - began < 10
+
+
+# --------------------------------------------------------------------------- asking a pod
+
+
+def test_a_pod_is_marked_and_keeps_what_others_wrote_on_it(world):
+    uid = world.pod("p", world.node(), annotations={"theirs": "stays"})
+    marks = {"breakfix.dev/checkpoint": "c1"}
+    asked = {"annotations": marks, "labels": {"x": "requested"}}
+    assert world.cluster.mark_pod(world.namespace, "p", uid, **asked)
+    pod = world.cluster.pod(world.namespace, "p")
+    assert pod.annotations["theirs"] == "stays"
+    assert (pod.annotations["breakfix.dev/checkpoint"], pod.labels["x"]) == ("c1", "requested")
+
+
+def test_a_pod_of_another_uid_or_none_is_not_marked(world):
+    world.pod("p", world.node())
+    asked = {"annotations": {"breakfix.dev/checkpoint": "c1"}, "labels": {}}
+    assert not world.cluster.mark_pod(world.namespace, "p", str(uuid.uuid4()), **asked)
+    assert "breakfix.dev/checkpoint" not in world.cluster.pod(world.namespace, "p").annotations
+    assert not world.cluster.mark_pod(world.namespace, "gone", str(uuid.uuid4()), **asked)
+
+
+def test_a_pod_tells_who_holds_it_and_until_when_it_may_stop(world):
+    uid = world.pod("p", world.node(), finalizers=["breakfix.dev/test"])
+    assert world.cluster.pod(world.namespace, "p").finalizers == ("breakfix.dev/test",)
+    assert evict(world, "p", uid, grace_s=60).status == "evicted"
+    pod = world.cluster.pod(world.namespace, "p")
+    assert pod.is_terminating
+    assert 0 < (pod.stops_by - datetime.now(UTC)).total_seconds() <= 61
+    world.core.patch_namespaced_pod("p", world.namespace, {"metadata": {"finalizers": None}})

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from breakfix.errors import IllegalTransition, LedgerError, StaleFence
+from breakfix.errors import IllegalTransition, LedgerError, Refused, StaleFence
 from breakfix.model import (
+    Action,
     CaseEnd,
     Decision,
     NodeState,
     Purpose,
     StepStatus,
+    Tier,
 )
+from breakfix.ports import Rung
 from tests.contract.ledger_builders import (
     NOW,
     admit,
@@ -234,3 +237,62 @@ def test_a_step_that_was_never_begun_cannot_finish(ledger, status):
     case = admit(ledger, "n1")
     with pytest.raises(LedgerError, match="never begun"):
         ledger.finish_step(case.id, 1, "drain", status, detail={}, now=later(1))
+
+
+# --------------------------------------------------------------------------- climbing
+
+RUNG = Rung(Action.REBOOT_NODE, 2, "f" * 64, Tier.ONE, after="check_gpus-1")
+
+
+def climb(ledger, case_id, fence=1, rung=RUNG):
+    reason = "check_gpus-1 failed: 7 of 8"
+    return ledger.climb(case_id, fence, rung, actor="node_case", reason=reason, now=later(50))
+
+
+def test_a_case_climbs_into_the_hands_of_its_next_run_and_keeps_its_scopes(ledger):
+    case = to_validating(ledger, admit(ledger, "n1"))
+    climbed = climb(ledger, case.id)
+    assert climbed == ledger.case(case.id)
+    assert (climbed.fence, climbed.state, climbed.action, climbed.attempt, climbed.plan_hash) == (
+        2,
+        NodeState.REPAIRING,
+        Action.REBOOT_NODE,
+        2,
+        "f" * 64,
+    )
+    assert (climbed.detail["rung"], climbed.detail["needs_approval"]) == (2, True)
+    assert "case.climbed" in events(ledger)
+    with pytest.raises(StaleFence):
+        climb(ledger, case.id)
+    assert ledger.move(  # it may still go on: its scopes were never given back
+        case.id, 2, NodeState.VALIDATING, actor="dag", reason="r", now=later(51)
+    )
+
+
+@pytest.mark.parametrize("returns", [False, True], ids=["quarantined", "in service"])
+def test_only_a_case_under_repair_climbs(ledger, returns):
+    case = admit(ledger, "n1")
+    if returns:
+        to_returning(ledger, case)
+    case = ledger.case(case.id)
+    with pytest.raises(IllegalTransition):
+        climb(ledger, case.id, case.fence)
+    assert ledger.case(case.id) == case
+
+
+def test_a_held_case_does_not_climb(ledger):
+    case = to_validating(ledger, admit(ledger, "n1"))
+    ledger.hold(case.id, actor="ann", reason="mine", now=later(40))
+    with pytest.raises(Refused):
+        climb(ledger, case.id)
+
+
+def test_each_rung_counts_once_however_many_steps_it_took(ledger):
+    case = to_validating(ledger, admit(ledger, "n1"))
+    for name in ("repair-reset_gpu-1", "repair-reset_gpu-1.2", "diag-1"):
+        ledger.begin_step(case.id, 1, name, detail={}, now=later(30))
+    climb(ledger, case.id)
+    ledger.begin_step(case.id, 2, "repair-reboot_node-1.r2", detail={}, now=later(60))
+    record = ledger.node_records(now=later(61))["n1"]
+    assert record.attempts == 2
+    assert record.repairs == {Action.RESET_GPU: 1, Action.REBOOT_NODE: 1}

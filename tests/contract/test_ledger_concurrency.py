@@ -10,7 +10,7 @@ import pytest
 from breakfix.errors import StaleFence
 from breakfix.model import Case, CaseEnd, Decision, HaltLevel, Purpose, Scope, ScopeKind
 from breakfix.ports import Limit
-from tests.contract.ledger_builders import NOW, admit, an_intent, later, limits, together
+from tests.contract.ledger_builders import NOW, admit, an_intent, decide, later, limits, together
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -127,17 +127,7 @@ def test_of_two_answers_the_first_stands_for_both(open_ledger):
     one.ask(case.id, 1, Purpose.REPAIR, plan_hash="p", expires_at=later(99), now=later(1))
 
     def answer(ledger, decision, who):
-        return ledger.decide(
-            case.id,
-            1,
-            Purpose.REPAIR,
-            decision,
-            approver=who,
-            channel="cli",
-            note="",
-            plan_hash="p",
-            now=later(2),
-        )
+        return decide(ledger, case, decision, approver=who, now=later(2))
 
     first, second = together(
         [lambda: answer(one, Decision.ALLOWED, "ann"), lambda: answer(two, Decision.REFUSED, "bob")]

@@ -18,9 +18,9 @@ from hypothesis.stateful import (
 
 from breakfix.adapters.ledger import rules
 from breakfix.errors import BreakfixError
-from breakfix.model import CaseEnd, Decision, HaltLevel, NodeState, Purpose, StepStatus
+from breakfix.model import Answer, CaseEnd, Decision, HaltLevel, NodeState, Purpose, StepStatus
 from breakfix.ports import Limit
-from tests.contract.ledger_builders import an_intent, later
+from tests.contract.ledger_builders import an_intent, deciding, later
 from tests.fakes_ledger import FakeLedger
 
 NODES = [f"n{i}" for i in range(5)]
@@ -139,8 +139,12 @@ class TwinLedgers(RuleBasedStateMachine):
             key = (case.id, case.fence, Purpose.REPAIR)
             self.both(lambda led, now: led.ask(*key, plan_hash="p", expires_at=until, now=now))
             self.both(
-                lambda led, now: led.decide(
-                    *key, decision, approver="ann", channel="c", note="", plan_hash="p", now=now
+                lambda led, now: led.answer(
+                    *key,
+                    [Answer("ann", decision is Decision.ALLOWED, "c", now)],
+                    plan_hash="p",
+                    settle=deciding(decision),
+                    now=now,
                 )
             )
 

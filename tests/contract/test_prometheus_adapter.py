@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 import pytest
-import stamina
 
 from breakfix.adapters.prometheus import IN_FLIGHT, PrometheusMetrics, decode
 from breakfix.adapters.prometheus_evidence import node_evidence
@@ -90,7 +89,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[PrometheusMetrics]:
-    with stamina.set_testing(True, attempts=3, cap=True), PrometheusMetrics(server.url) as made:
+    with PrometheusMetrics(server.url) as made:
         yield made
 
 

@@ -61,8 +61,12 @@ def _share(share, nodes):
 
 SITES = {
     "tight": Site(),
-    "loose": Site(out={"fleet": (0.9, None), "rack": (None, 3)}, modes=dict.fromkeys(CLASSES, "auto")),
-    "pools": Site(out={"fleet": (0.6, 4), "pool": (0.34, None), "fabric": (None, 1)}, cooldown_s=600),
+    "loose": Site(
+        out={"fleet": (0.9, None), "rack": (None, 3)}, modes=dict.fromkeys(CLASSES, "auto")
+    ),
+    "pools": Site(
+        out={"fleet": (0.6, 4), "pool": (0.34, None), "fabric": (None, 1)}, cooldown_s=600
+    ),
     "careful": Site(headroom=8, max_attempts=1, cooldown_s=300, ask_return=False),
     "mixed": Site(
         out={"fleet": (None, 3), "sku": (None, 2)},

@@ -31,6 +31,7 @@ WRITES = {
         "update_config_map",
         "ensure_namespace",
         "post_event",
+        "mark_pod",
     },
     "ledger": {
         "admit",
@@ -45,6 +46,7 @@ WRITES = {
         "decide",
         "record_sweep",
         "audit",
+        "reserve",
     },
     "metrics": set(),
 }
@@ -91,6 +93,7 @@ class Task:
     untied: frozenset[str] = frozenset()  # nodes whose metrics nothing tied to them when asked
     site: Any = None  # what the policy said when the task began
     last_case: str = ""
+    told: str = ""  # its last entry in the audit that was of no other record
     end: str = ""
 
 
@@ -230,6 +233,7 @@ class Journal:
         return None
 
     def _written(self, task, method, args, before, result):
+        task.told = args[0] if method == "audit" else task.told
         if method == "admit":
             self.admitted(task, args[0], args[1], result)
         effect = {
@@ -253,7 +257,7 @@ class Journal:
             kind = "take"
         elif (True, False) in {tuple(tainted), tuple(cordoned)}:
             is_release = cordoned == [True, False] or STATE in after.labels
-            kind = "give" if is_release else "clear"
+            kind = "give" if is_release and task.told != "marks.cleared" else "clear"
         case = after.annotations.get(CASE) or before.annotations.get(CASE) or task.case_id
         return Effect(kind, after.name, case, task, before, after)
 
@@ -267,7 +271,8 @@ class Journal:
         if not is_done:
             return None
         case = pod.labels.get(CASE, "") or task.case_id or self._case_on(task, pod.node)
-        kind = "withdraw" if CASE in pod.labels else "plugin"
+        is_plugin = any(o.kind == "DaemonSet" for o in pod.owners)
+        kind = "withdraw" if CASE in pod.labels else "plugin" if is_plugin else "evict"
         return Effect(kind, pod.node, case, task, pod=pod)
 
     @staticmethod

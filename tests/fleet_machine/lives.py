@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from breakfix.flow import waits
@@ -14,6 +15,33 @@ from tests.flow.world import FakeRoad
 @dataclass
 class Worker(Run):
     failures: int = 0
+
+
+class SameThread:
+    """An executor that does each thing when it is asked for: a seed must live the same life."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        return False
+
+    def submit(self, work, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(work(*args, **kwargs))
+        except Exception as e:  # noqa: BLE001  # as an executor does
+            future.set_exception(e)
+        return future
+
+    def map(self, work, *many):
+        return [work(*each) for each in zip(*many, strict=False)]
+
+    def shutdown(self, **kwargs):
+        pass
 
 
 class MachineRoad(FakeRoad):

@@ -7,10 +7,13 @@ steps that matter and lived again.
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+
+import pytest
 
 from breakfix.adapters.ledger import rules as ledger_rules
 from breakfix.errors import BreakfixError, IllegalTransition
@@ -19,13 +22,14 @@ from breakfix.flow.reconcile import reconcile
 from breakfix.model import HaltLevel, NodeState
 from tests.fleet_machine import people, profiles, troubles
 from tests.fleet_machine.journal import Killed, Task, Trouble
-from tests.fleet_machine.lives import Life
+from tests.fleet_machine.lives import Life, SameThread
 from tests.fleet_machine.rules_act import ACT_RULES
 from tests.fleet_machine.rules_plan import admission_faults, plan_faults
 from tests.fleet_machine.rules_state import END_RULES, STATE_RULES, is_ownerless
 from tests.flow.driver import QUESTIONS
 
 CALM_H = 30.0
+THREADED = ("breakfix.flow.sweep", "breakfix.act.evictions")
 
 
 class Violated(AssertionError):
@@ -230,18 +234,17 @@ class Machine:
 
     @contextmanager
     def _own_ids(self):
-        """Case ids that are the same in every life of a seed."""
-        kept = ledger_rules.new_case_id
+        """Case ids that are the same in every life of a seed, and no threads."""
 
         def next_id(now):
             self._ids += 1
             return f"{now:%Y%m%d}-c{self._ids:03}"
 
-        ledger_rules.new_case_id = next_id
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ledger_rules, "new_case_id", next_id)
+            for name in THREADED:
+                patch.setattr(sys.modules[name], "ThreadPoolExecutor", SameThread)
             yield
-        finally:
-            ledger_rules.new_case_id = kept
 
     def step(self, name=None, seed=None):
         """One step, drawn or given; Violated when a rule is broken."""

@@ -184,7 +184,10 @@ def abort(m, rng):
         return None
     case = rng.choice(cases)
     m.task(
-        "abort", lambda: abort_case(m.world.services.refreshed(), case.id, actor="cli:ann", reason="spare it")
+        "abort",
+        lambda: abort_case(
+            m.world.services.refreshed(), case.id, actor="cli:ann", reason="spare it"
+        ),
     )
     return f"ann aborts the case of {case.node}"
 
@@ -236,7 +239,8 @@ def drained_by_hand_is_over(m, rng):
         return None
     case = rng.choice(cases)
     m.task(
-        "abort", lambda: abort_case(m.world.services.refreshed(), case.id, actor="cli:ann", reason="done")
+        "abort",
+        lambda: abort_case(m.world.services.refreshed(), case.id, actor="cli:ann", reason="done"),
     )
     return f"ann is done with {case.node}"
 
@@ -251,4 +255,3 @@ def policy_edit(m, rng):
     word = rng.choice(("recommend", "off", "approve"))
     m.world.change_site(dataclasses.replace(base, modes={**base.modes, name: word}))
     return f"{name} is {word} now"
-

@@ -262,19 +262,20 @@ def others_marks(world, e):
 _TOLD = {
     "take": [("step.begun", "quarantine-")],
     "give": [("step.begun", "release-")],
-    "clear": [("marks.cleared", ""), ("case.moved", "")],
-    "diag": [("step.begun", "diag-")],
+    "clear": [("marks.cleared", ""), ("case.moved", ""), ("case.ended", "")],
+    "diag": [("step.begun", "diag")],
     "repair": [("step.begun", "repair-")],
     "plugin": [("step.begun", "restart_device_plugin")],
     "withdraw": [("pod.withdrawing", ""), ("step.finished", "")],
 }
+_LEAVING = frozenset({"pod.evicting", "pod.deleting"})
 
 
 def told_before(world, e):
     """The audit knew of it before it was done."""
     entries = world.audit_of(e.case_id)
     if e.kind == "evict":
-        told = {x.detail.get("uid") for x in entries if x.event == "pod.evicting"}
+        told = {x.detail.get("uid") for x in entries if x.event in _LEAVING}
         return "" if e.pod.uid in told else f"no entry pod.evicting of {e.pod.name} before it"
     wanted = _TOLD.get(e.kind, [])
     for event, word in wanted:

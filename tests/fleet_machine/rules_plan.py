@@ -128,9 +128,7 @@ def no_plan_without_headroom(world, p):
     ]
     free = sum(n.gpus_allocatable for n in stays)
     free -= sum(q.gpus for n in stays for q in p.pods(n.name) if not q.is_finished)
-    free -= sum(
-        q.gpus for n in leaves for q in p.pods(n.name) if _goes(q) and not q.is_terminating
-    )
+    free -= sum(q.gpus for n in leaves for q in p.pods(n.name) if _goes(q) and not q.is_terminating)
     return "" if free >= p.task.site.headroom else f"{free} GPUs would be free"
 
 

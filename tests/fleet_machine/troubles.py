@@ -371,4 +371,3 @@ def strip_hands(world, name):
         taints=tuple(t for t in node.taints if t.key != truth.AUTOSCALER),
         conditions=tuple(c for c in node.conditions if c.type != truth.EVENT),
     )
-

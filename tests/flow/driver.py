@@ -18,8 +18,11 @@ from breakfix.model import Answer, Purpose
 
 QUESTIONS = {
     Stage.APPROVE_REPAIR: Purpose.REPAIR,
+    Stage.APPROVE_REPAIR_SECOND: Purpose.REPAIR,
     Stage.APPROVE_RETURN: Purpose.RETURN,
+    Stage.APPROVE_RETURN_SECOND: Purpose.RETURN,
 }
+SECOND = frozenset({Stage.APPROVE_REPAIR_SECOND, Stage.APPROVE_RETURN_SECOND})
 
 
 @dataclass
@@ -88,7 +91,13 @@ class Road:
     def _answer(self, run: Run, purpose: Purpose):
         is_yes = purpose is Purpose.RETURN or run.node not in self.rejects
         answer = Answer(self.approver, is_yes, "cli", self.services.clock.now())
-        return settle_question(self.services, run.case_id, run.fence, purpose, [answer])
+        return self.settle(run, purpose, [answer])
+
+    def settle(self, run: Run, purpose: Purpose, answers):
+        is_second = run.stage in SECOND
+        return settle_question(
+            self.services, run.case_id, run.fence, purpose, answers, is_second=is_second
+        )
 
     def drive(self, *, until, within_s, sweep_every_s=5.0, clock=time.monotonic, pause=time.sleep):
         """Sweep and tick until `until()` is true. AssertionError with all trails when time is

@@ -156,14 +156,6 @@ def test_marks_of_a_case_that_ended_are_taken_off():
     assert not world.taints()
 
 
-def test_marks_of_a_case_that_this_ledger_does_not_know_are_left_and_told():
-    world = FlowWorld()
-    world.cluster.change_node("a1", annotations={"breakfix.dev/case": "other-1"})
-    report = mend(world)
-    assert "other-1" in report.notes[0]
-    assert world.node().annotations["breakfix.dev/case"] == "other-1"
-
-
 def test_trouble_with_one_case_does_not_stop_the_others():
     world = world_at(Stage.APPROVE_REPAIR)
     world.break_node("b1")

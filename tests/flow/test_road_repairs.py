@@ -345,14 +345,17 @@ def test_a_node_is_not_returned_when(diag):
     world.drive(world.ended())
     assert world.case().end is CaseEnd.ESCALATED
     assert world.is_held_out()
-    assert "diag-1" in world.why()
+    assert world.steps()["diag_r2-1"] in {StepStatus.FAILED, StepStatus.UNKNOWN}
 
 
-def test_a_reset_that_fails_escalates():
+def test_a_reset_that_fails_is_followed_by_the_next_rung_with_a_yes_of_its_own():
     world = broken_world(95, reset_exit=19)
     world.drive(world.ended())
-    assert world.case().end is CaseEnd.ESCALATED
-    assert "exit code 19" in world.why()
+    assert world.case().end is CaseEnd.RETURNED
+    assert (world.ran["reset"], world.ran["reboot"]) == (1, 1)
+    asked = [a for a in world.ledger.approvals(world.case().id) if a.purpose is Purpose.REPAIR]
+    assert len({a.plan_hash for a in asked}) == len(asked) == 2
+    assert "exit code 19" in world.case().detail["climbed_because"]
 
 
 def test_a_reset_pod_that_vanished_is_not_started_again():
@@ -363,9 +366,10 @@ def test_a_reset_pod_that_vanished_is_not_started_again():
     world.cluster.remove_pod(*key)
     world.road.runs[world.case().run_id].wait = None
     world.drive(world.ended())
-    assert world.case().end is CaseEnd.ESCALATED
+    assert world.case().end is CaseEnd.RETURNED
     assert world.steps()["repair-reset_gpu-1"] is StepStatus.UNKNOWN
-    assert len(world.cluster.manifests) == 1
+    assert (world.ran["reset"], world.ran["reboot"]) == (0, 1)  # the next rung boots the node
+    assert len([k for k in world.cluster.manifests if "reset" in k[1]]) == 1
 
 
 def test_a_reboot_pod_that_vanished_is_not_started_again():
@@ -763,7 +767,7 @@ def test_a_node_that_rebooted_during_its_diagnostic_did_not_pass():
     world.cluster.reboot("a1")
     world.drive(world.ended())
     assert world.case().end is CaseEnd.ESCALATED
-    assert "rebooted during the diagnostic" in world.why()
+    assert "the node rebooted during diag_r1" in world.why()
 
 
 def test_a_node_needs_the_gpus_it_had_when_its_case_was_opened():
@@ -787,7 +791,7 @@ def test_a_node_needs_the_gpus_it_had_when_its_case_was_opened():
 def test_a_question_about_a_return_expires_no_later_than_its_evidence():
     world = waiting_for_return(overlay="timing: {evidence_max_age: 300s}")
     asked = world.ledger.approvals(world.case().id)[-1]
-    (diag,) = [s for s in world.ledger.steps(world.case().id) if s.name == "diag-1"]
+    (diag,) = [s for s in world.ledger.steps(world.case().id) if s.name == "diag_r2-1"]
     assert asked.expires_at == diag.ended_at + timedelta(seconds=300)
 
 

@@ -17,7 +17,6 @@ from typing import Any
 import yaml
 
 from breakfix.errors import MetricsError
-from breakfix.flow.case import settle_question
 from breakfix.flow.reconcile import reconcile
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Stage, Wait, WaitKind
@@ -39,7 +38,7 @@ limits:
   out: {fleet: {share: 0.5}, pool: {nodes: 9}, sku: {nodes: 9}, rack: {nodes: 1}}
   cooldown: 0s
   max_runs: 4
-drain: {timeout: 5m, poll: 5s}
+drain: {timeout: 5m, poll: 5s, evictions_in_flight: 1, overdue: escalate, replaced: {within: 0s}}
 timing:
   approval_repair: 30m
   approval_return: 30m
@@ -99,6 +98,8 @@ class Telemetry:
     def __init__(self, policy, cluster):
         self._cluster, self.xids, self.silent, self.is_down = cluster, [], set(), False
         self.untied = set()  # nodes that no second source names
+        self.operator = {}  # node -> what the operator's metrics say of it
+        self.counters = []  # (when, node, metric, GPU, value): so from then on
         plain = [s for s in policy.signals if not s.is_kubernetes]
         self._covers = {
             coverage_query(
@@ -115,9 +116,12 @@ class Telemetry:
         )
 
     def query(self, promql, *, at):
-        """The one question of its own: what ties the metrics to their nodes."""
+        """The questions of their own: what ties the metrics to their nodes, the operator's word."""
         if self.is_down:
             raise MetricsError("connection refused")
+        if "gpu_operator_node" in promql:
+            said = [(n, v) for n, v in self.operator.items() if f'"{n}"' in promql]
+            return QueryResult(tuple(Sample({"node": n}, v) for n, v in said))
         tied = [n for n in self._cluster._nodes if n not in self.silent | self.untied]
         return QueryResult(tuple(Sample({"node": n, "Hostname": n}, 1.0) for n in tied))
 
@@ -132,7 +136,7 @@ class Telemetry:
             return QueryResult(tuple(Sample({"node": n}, 5.0) for n in seen))
         asked = self._xid_since.fullmatch(promql)
         if not asked:
-            return QueryResult(())
+            return QueryResult(self._counted(promql, at))
         since = at - timedelta(milliseconds=int(asked[1]))
         return QueryResult(
             tuple(
@@ -141,6 +145,14 @@ class Telemetry:
                 if n in seen and when >= since
             )
         )
+
+    def _counted(self, promql, at):
+        values = {
+            (node, gpu): value
+            for when, node, metric, gpu, value in self.counters
+            if when <= at and metric in promql and f'"{node}"' in promql
+        }
+        return tuple(Sample({"node": n, "UUID": g}, float(v)) for (n, g), v in values.items())
 
 
 class FakeRoad(Road):
@@ -157,7 +169,7 @@ class FakeRoad(Road):
             return Wait(
                 WaitKind.TIME, run.case_id, run.node, question.expires_at, question.expires_at
             )
-        return settle_question(self.services, run.case_id, run.fence, purpose, answers or [])
+        return self.settle(run, purpose, answers or [])
 
     def kill(self, run_id):
         """The run's worker is gone, and nobody retries it."""
@@ -172,14 +184,20 @@ class FlowWorld:
     ledger: Any = field(default_factory=lambda: FakeLedger("test"))
     reboot_works: bool = True
     repair_clears: bool = True
-    diag: tuple[int, str] = (0, DIAG_PASSES)
+    diag: tuple[int, str] = (0, DIAG_PASSES)  # of level 2 and more
+    quick_diag: tuple[int, str] = (0, DIAG_PASSES)
     reset_exit: int = 0
+    diags: list[tuple[int, str]] = field(default_factory=list)  # of the next ones, level 2 and up
+    loads: dict[str, tuple[int, str]] = field(default_factory=dict)  # kind -> exit code, log
+    settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         self.clock, self.notifier = Clock(), Notifier()
         policy = policy_with(self.overlay)
         self.metrics = Telemetry(policy, self.cluster)
-        settings = load_settings(cluster_name="test")
+        chosen = {"cluster_name": "test", "acts_at_once": 1, **self.settings}
+        settings = load_settings(**chosen)
+        self.ledger.clock, self.cluster.now = self.clock, self.clock.now
         self.services = Services(
             self.metrics, self.cluster, policy, settings, self.clock, self.notifier, self.ledger
         )
@@ -217,6 +235,20 @@ class FlowWorld:
         self.cluster.sets.add(("gpu", "plugin"))
         self.plugins.add(node)
 
+    def add_validator(self, node, *, is_ready=True, **changes):
+        """The GPU operator's pod that validates the node."""
+        name = "nvidia-operator-validator"
+        self.cluster.sets.add(("gpu-operator", name))
+        self.cluster.add_pod(
+            f"{name}-{node}",
+            node,
+            namespace="gpu-operator",
+            owners=(Owner("DaemonSet", name, "uid-validator"),),
+            labels={"app": name},
+            is_ready=is_ready,
+            **changes,
+        )
+
     def kubelet(self):
         """Runs the pods that were pinned to nodes, and brings the device plugin back."""
         for key, pod in list(self.cluster._pods.items()):
@@ -231,9 +263,16 @@ class FlowWorld:
         self.cluster.settle()
 
     def _run(self, key, pod, step):
-        if step.startswith("diag"):
+        if step.startswith("diag_r1"):
+            self.ran["quick diag"] += 1
+            self.cluster.finish_pod(*key, *self.quick_diag)
+        elif step.startswith("diag"):
             self.ran["diag"] += 1
-            self.cluster.finish_pod(*key, *self.diag)
+            self.cluster.finish_pod(*key, *(self.diags.pop(0) if self.diags else self.diag))
+        elif step.startswith(("nccl", "nvbandwidth")):
+            kind = "nccl" if step.startswith("nccl") else "nvbandwidth"
+            self.ran[kind] += 1
+            self.cluster.finish_pod(*key, *self.loads[kind])
         elif step.startswith("repair-reset_gpu"):
             self.ran["reset"] += 1
             self.cluster.finish_pod(*key, self.reset_exit)

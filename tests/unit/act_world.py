@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from breakfix.act.drain import Emptying
 from breakfix.act.guard import Acting, Expected
 from breakfix.act.quarantine import quarantine
 from breakfix.model import (
@@ -19,8 +20,8 @@ from breakfix.model import (
     Scope,
     ScopeKind,
 )
-from breakfix.plan.drain_pods import decide_pods
-from breakfix.policy import Limits
+from breakfix.plan.drain_ladder import decide_drain
+from breakfix.policy import Drain, Limits
 from breakfix.ports import Limit
 from tests.fakes_cluster import FakeCluster
 from tests.fakes_ledger import FakeLedger
@@ -93,6 +94,7 @@ def intent(node: str = "gpu-1", **changes: Any) -> Intent:
 
 def make_world(*, is_quarantined: bool = False, **node: Any) -> World:
     cluster, ledger, clock = FakeCluster(), FakeLedger("test"), FakeClock()
+    ledger.clock, cluster.now = clock, clock.now
     cluster.add_node("gpu-1", **node)
     acting = Acting(cluster, ledger, clock, "breakfix", LIMITS)
     case = ledger.admit(intent(), [Limit(FLEET, 100, frozenset())], requester="sweep", now=NOW)
@@ -116,7 +118,10 @@ def claim(cluster: FakeCluster, ledger: FakeLedger) -> None:
     }
 
 
-def decide(pods: Any, daemon_sets: frozenset[tuple[str, str]]) -> list[PodDecision]:
-    return decide_pods(
-        pods, daemon_sets=daemon_sets, allow_disk_empty_dir=False, allow_unmanaged=False
-    )
+def emptying(policy: Drain, since: datetime = NOW, **detail: Any) -> Emptying:
+    """A pass by this policy; every order began at `since`."""
+
+    def decide(pods: Any, daemon_sets: frozenset[tuple[str, str]]) -> list[PodDecision]:
+        return decide_drain(pods, daemon_sets=daemon_sets, drain=policy)
+
+    return Emptying(policy, decide, lambda _turn: since, detail)

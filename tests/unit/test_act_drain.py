@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import pytest
 
-from breakfix.act.drain import Blocked, DrainProgress, drain_once
+from breakfix.act.drain import DrainProgress, drain_once
 from breakfix.act.guard import Expected
 from breakfix.errors import ClusterError, Refused
 from breakfix.model import Owner, RefusalReason, StepStatus
 from breakfix.policy import Drain
 from breakfix.ports import Eviction
-from tests.unit.act_world import World, decide, make_world
-
-POLICY = Drain(evictions_per_s=5.0)
+from tests.unit.act_world import NOW, World, emptying, make_world
 
 
 def drained(world: World, **changes) -> DrainProgress:
-    policy = Drain(**{"evictions_per_s": 5.0, **changes})
-    return drain_once(world.acting, world.case, Expected(), policy, decide)
+    """One pass, one eviction at a time unless asked otherwise: in the order of the pods."""
+    since = changes.pop("since", NOW)
+    policy = Drain(**{"evictions_per_s": 5.0, "evictions_in_flight": 1, **changes})
+    return drain_once(world.acting, world.case, Expected(), emptying(policy, since))
+
+
+def left(progress: DrainProgress) -> tuple[str, ...]:
+    return tuple(s.id for s in progress.left)
 
 
 def quarantined(*pods: str) -> World:
@@ -63,7 +67,7 @@ def test_a_pod_that_may_not_be_taken_refuses_the_drain_before_the_first_eviction
     progress = drained(world)
     assert not progress.is_done
     assert [d.name for d in progress.refused] == ["bare"]
-    assert progress.left == ("work/a",)
+    assert left(progress) == ("work/a",)
     assert evictions(world) == []
     assert world.step("drain-1") is None
 
@@ -72,7 +76,7 @@ def test_terminating_pods_are_waited_for_and_not_evicted_again():
     world = quarantined("a")
     world.cluster.pods_go_at_once = False
     first, second = drained(world), drained(world)
-    assert first.left == second.left == ("work/a",)
+    assert left(first) == left(second) == ("work/a",)
     assert evictions(world) == ["a"]
     world.cluster.settle()
     assert drained(world).is_done
@@ -106,18 +110,26 @@ def test_a_pod_whose_name_belongs_to_another_is_gone(status):
     world.cluster.answer_evictions(Eviction(status))
     progress = drained(world)
     assert progress.blocked == ()
-    assert progress.left == ("work/a",)  # the new one is decided in the next pass
+    assert left(progress) == ("work/a",)  # the new one is decided in the next pass
 
 
-def test_a_busy_server_ends_the_pass():
-    world = quarantined("a", "b", "c")
-    world.cluster.answer_evictions(Eviction("busy", "later", 1.0))
-    progress = drained(world)
-    assert progress.blocked == (Blocked("work/a", "later"),)
-    assert evictions(world) == ["a"]
+def test_a_server_that_asks_for_time_gets_it_before_any_other_pod_is_tried():
+    world = quarantined("a", "b")
+    world.cluster.answer_evictions(Eviction("busy", "later", 7.0))
+    assert drained(world).is_done
+    assert evictions(world) == ["a", "b", "a"]
+    assert 7.0 <= max(world.clock.slept) <= 7.5
 
 
-@pytest.mark.parametrize("status", ["evicted", "busy", "conflict", "gone", "blocked"])
+def test_a_server_that_stays_busy_ends_the_pass():
+    world = quarantined("a")
+    world.cluster.answer_evictions(*[Eviction("busy", "later", 1.0)] * 3)
+    (blocked,) = drained(world).blocked
+    assert (blocked.pod, blocked.kind, blocked.retry_after_s) == ("work/a", "api", 1.0)
+    assert evictions(world) == ["a"] * 3
+
+
+@pytest.mark.parametrize("status", ["evicted", "conflict", "gone", "blocked"])
 def test_an_eviction_is_in_the_log_before_its_answer_is_known(status):
     world = quarantined("a")
     world.cluster.answer_evictions(Eviction(status))
@@ -137,13 +149,13 @@ def test_an_eviction_whose_answer_was_lost_is_in_the_log():
 def test_evictions_keep_their_rate():
     world = quarantined("a", "b", "c")
     drained(world, evictions_per_s=2.0)
-    assert world.clock.slept == [0.5, 0.5]
+    assert [s for s in world.clock.slept if s] == [0.5, 0.5]
 
 
 def test_a_pass_ends_in_time():
     world = quarantined(*(f"p{i}" for i in range(10)))
     progress = drained(world, evictions_per_s=0.05)
-    assert len(progress.evicted) == 5  # 20 s each, a pass has 60 s
+    assert len(progress.evicted) == 4  # 20 s each, a pass has 60 s
     assert not progress.is_done
 
 

@@ -5,27 +5,44 @@ import shlex
 import pytest
 
 from breakfix.act import repair
+from breakfix.act.checks import Load, LoadKind, start_load
 from breakfix.act.guard import Expected
+from breakfix.act.pod_repairs import PodRepairs
 from breakfix.act.pods import REBOOTED_ALREADY, PodSettings
 from breakfix.errors import ClusterError, Forbidden, Refused, StaleFence
-from breakfix.model import Condition, Owner, RefusalReason, StepStatus
+from breakfix.model import Action, Condition, Owner, RefusalReason, StepStatus
 from tests.unit.act_world import World, make_world
 
 SETTINGS = PodSettings()
 EXPECTED = Expected()
 
 
+def wish(world: World, action: Action, *, nth: int = 1, gpus=()) -> repair.Repair:
+    step = repair.step_name(world.acting, world.case, f"repair-{action}", nth)
+    provider = PodRepairs(world.cluster, SETTINGS)
+    return repair.Repair(action, provider, step, gpus=tuple(gpus))
+
+
+def dispatched(world: World, action: Action, **more):
+    return repair.dispatch(world.acting, world.case, EXPECTED, wish(world, action, **more))
+
+
 def reboot(world: World, **more):
-    return repair.reboot(world.acting, world.case, EXPECTED, SETTINGS, **more)
+    return dispatched(world, Action.REBOOT_NODE, **more)
 
 
 def reset(world: World, **more):
-    return repair.reset_gpus(world.acting, world.case, EXPECTED, SETTINGS, **more)
+    return dispatched(world, Action.RESET_GPU, **more)
+
+
+def settled(world: World, step, action: Action):
+    return repair.settle(world.acting, world.case, step, wish(world, action))
 
 
 def diag(world: World, **more):
-    options = {"level": 2, "gpus": 8, **more}
-    return repair.run_diag(world.acting, world.case, EXPECTED, SETTINGS, **options)
+    load = Load(LoadKind.DIAG, gpus=8, level=more.get("level", 2))
+    name = repair.step_name(world.acting, world.case, "diag")
+    return start_load(world.acting, world.case, EXPECTED, SETTINGS, load=load, name=name)
 
 
 def restart_plugin(world: World):
@@ -134,7 +151,7 @@ def test_a_node_that_has_rebooted_meanwhile_is_not_rebooted():
 def test_a_reboot_is_done_when_the_boot_id_changed_and_the_node_is_ready():
     world = quarantined()
     step = reboot(world)
-    settle = lambda: repair.settle_reboot(world.acting, world.case, step)  # noqa: E731
+    settle = lambda: settled(world, step, Action.REBOOT_NODE)  # noqa: E731
     namespace, name = repair.pod_of(step)
     world.cluster.finish_pod(namespace, name, 0)
     assert settle() is None  # the pod proves nothing
@@ -163,7 +180,7 @@ def test_the_next_reboot_expects_the_boot_after_the_last_one():
     world = quarantined()
     step = reboot(world)
     world.cluster.reboot("gpu-1")
-    repair.settle_reboot(world.acting, world.case, step)
+    settled(world, step, Action.REBOOT_NODE)
     world.cluster.manifests.clear()
     again = reboot(world, nth=2)
     assert again.name == "repair-reboot_node-1.2"
@@ -232,20 +249,20 @@ def test_a_diag_takes_all_gpus_and_its_levels_time(level, seconds):
 @pytest.mark.parametrize(("exit_code", "status"), [(0, StepStatus.DONE), (226, StepStatus.FAILED)])
 def test_a_pod_is_settled_by_its_exit_code(exit_code, status):
     world = quarantined()
-    step = diag(world)
-    assert repair.settle_pod(world.acting, world.case, step) is None
+    step = reset(world)
+    assert settled(world, step, Action.RESET_GPU) is None
     world.cluster.finish_pod(*repair.pod_of(step), exit_code)
-    ended = repair.settle_pod(world.acting, world.case, step)
+    ended = settled(world, step, Action.RESET_GPU)
     assert ended is not None
     assert (ended.status, ended.detail["exit_code"]) == (status, exit_code)
-    assert diag(world) == ended  # settled: dispatching again changes nothing
+    assert reset(world) == ended  # settled: dispatching again changes nothing
 
 
 def test_a_pod_that_is_gone_leaves_the_step_unknown():
     world = quarantined()
     step = reset(world)
     world.cluster.remove_pod(*repair.pod_of(step))
-    ended = repair.settle_pod(world.acting, world.case, step)
+    ended = settled(world, step, Action.RESET_GPU)
     assert ended is not None
     assert ended.status is StepStatus.UNKNOWN
 
@@ -333,7 +350,7 @@ def test_the_plugins_pod_is_deleted_by_its_uid_and_awaited():
     world = with_plugin()
     step = restart_plugin(world)
     assert step.detail["uid"] == "uid-plugin-a"
-    settle = lambda: repair.settle_device_plugin(world.acting, world.case, step, SETTINGS)  # noqa: E731
+    settle = lambda: settled(world, step, Action.RESTART_DEVICE_PLUGIN)  # noqa: E731
     assert settle() is None
     world.cluster.add_pod(
         "plugin-b",

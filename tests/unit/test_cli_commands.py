@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from breakfix import cli, wiring
 from breakfix.adapters.ledger import PostgresLedger, migrate
 from breakfix.model import Action, CaseEnd
+from breakfix.resilience.breaker import Circuit, CircuitState
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
 from tests.fakes_metrics import FakeMetrics
@@ -64,7 +66,7 @@ def on_fleet(fleet, tmp_path, monkeypatch):
     monkeypatch.setenv("BREAKFIX_KUBECONFIG", str(fleet.kubeconfig(tmp_path / "kubeconfig")))
     monkeypatch.setenv("BREAKFIX_PROMETHEUS_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("BREAKFIX_CLUSTER_NAME", "test")
-    monkeypatch.setattr(wiring, "_metrics", lambda settings: FakeMetrics())
+    monkeypatch.setattr(wiring, "_metrics", lambda *_: FakeMetrics())
     return fleet
 
 
@@ -130,9 +132,10 @@ def test_a_dry_drain_prints_exactly_the_pods_and_what_becomes_of_them(run, on_fl
     assert (code, err) == (0, "")
     assert said.keys() == {"nodes"}
     assert [n["node"] for n in said["nodes"]] == ["r1-n01", "r1-n02"]
+    keys = {"namespace", "name", "action", "reason", "order", "ladder"}
     for node in said["nodes"]:
         assert node.keys() == {"node", "pods"}
-        assert all(p.keys() == {"namespace", "name", "action", "reason"} for p in node["pods"])
+        assert all(p.keys() == keys for p in node["pods"])
     actions = {p["action"] for n in said["nodes"] for p in n["pods"]}
     assert {"evict", "skip"} >= actions
     assert "skip" in actions
@@ -370,3 +373,22 @@ def test_every_command_that_prints_takes_an_output_format():
         if not any("--output" in p.opts for p in command.params)
     ]
     assert lacking == []
+
+
+# ------------------------------------------------------------------ circuits
+
+
+def test_circuits_shows_what_is_left_alone_and_what_is_not(run, ledger, monkeypatch):
+    monkeypatch.setenv("BREAKFIX_CLUSTER_NAME", "test")
+    until = datetime(2099, 1, 1, tzinfo=UTC)
+    ledger.circuits.save(
+        "kubernetes", Circuit(CircuitState.OPEN, 5, until, until, "refused", 1), over=0
+    )
+    code, out, _ = run("circuits", "-o", "json")
+    assert code == 0
+    shown = {entry["name"]: entry["circuit"] for entry in json.loads(out)}
+    assert set(shown) == set(wiring.DEPENDENCIES)
+    assert (shown["kubernetes"]["state"], shown["prometheus"]["state"]) == ("open", "closed")
+    code, out, _ = run("circuits")
+    assert code == 0
+    assert "2099-01-01 00:00:00 UTC" in out

@@ -83,7 +83,17 @@ def test_the_same_tree_without_a_plant_keeps_the_rules(tree: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-PURE = ("decide", "plan", "approve", "verify", "model", "cohorts", "policy", "policy_canary")
+PURE = (
+    "decide",
+    "plan",
+    "approve",
+    "verify",
+    "model",
+    "cohorts",
+    "policy",
+    "policy_canary",
+    "policy_validation",
+)
 NOW_IS_AN_ARGUMENT = re.compile(r"\.(now|utcnow|today)\(|getLogger|environ")
 
 

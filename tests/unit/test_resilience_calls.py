@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from breakfix.resilience.batching import Batch, BatchError
 from breakfix.resilience.rate import RateLimit
-from breakfix.resilience.retry import LONGEST_RETRY_AFTER_S, retried
+from breakfix.resilience.retry import LONGEST_RETRY_AFTER_S, retried, retry_after_s
 
 
 class Busy(Exception):
@@ -83,11 +84,43 @@ def test_no_try_begins_after_the_deadline() -> None:
     assert server.time.now <= 10.0 + 3.0
 
 
-@pytest.mark.parametrize(("asked", "least"), [(7.0, 7.0), (900.0, LONGEST_RETRY_AFTER_S)])
-def test_a_server_that_names_a_wait_gets_it_within_reason(asked: float, least: float) -> None:
+@pytest.mark.parametrize("asked", [0.0, 7.0, LONGEST_RETRY_AFTER_S])
+def test_a_server_that_names_a_wait_gets_it(asked: float) -> None:
     time = Time()
     assert ask(Server(time, Busy(asked))) == "ok"
-    assert least <= time.slept[0] <= least + 0.5
+    assert asked <= time.slept[0] <= asked + 0.5
+
+
+@pytest.mark.parametrize(
+    ("asked", "deadline_s"),
+    [
+        pytest.param(LONGEST_RETRY_AFTER_S + 1, 999.0, id="longer than anybody stays"),
+        pytest.param(20.0, 10.0, id="longer than the deadline leaves"),
+    ],
+)
+def test_nobody_comes_back_before_a_wait_that_is_too_long(asked: float, deadline_s: float) -> None:
+    time = Time()
+    server = Server(time, Busy(asked))
+    with pytest.raises(Busy):
+        ask(server, deadline_s=deadline_s)
+    assert (server.calls, time.slept) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        pytest.param("", None, id="no header"),
+        pytest.param(" 12 ", 12.0, id="seconds"),
+        pytest.param("Thu, 01 Jan 2026 00:00:30 GMT", 30.0, id="a date to come"),
+        pytest.param("Wed, 31 Dec 2025 00:00:00 GMT", 0.0, id="a date that has passed"),
+        pytest.param("soon", None, id="a word"),
+        pytest.param("-3", None, id="a negative number"),
+        pytest.param("1e99", None, id="a number in another form"),
+        pytest.param("\u0665", None, id="a digit of another script"),
+    ],
+)
+def test_a_retry_after_header_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
+    assert retry_after_s(header, now=datetime(2026, 1, 1, tzinfo=UTC)) == seconds
 
 
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=60), st.integers(1, 5))

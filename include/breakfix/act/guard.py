@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from breakfix.act import marks
-from breakfix.act.ownership import check_ownership
+from breakfix.act.ownership import check_ownership, mark_head
 from breakfix.errors import ClusterError, NotFound, Refused, StaleFence
 from breakfix.hands_off import hands_off
 from breakfix.model import (
@@ -22,6 +22,7 @@ from breakfix.model import (
 )
 from breakfix.policy import Limits
 from breakfix.ports import Clock, Cluster, Ledger
+from breakfix.resilience.together import Together
 
 HALT_CONFIG_MAP = "breakfix-halt"
 _LOOKS = 4  # at a node that changes each time it is looked at
@@ -33,6 +34,17 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What acts that run side by side read together: each answer was read after it was asked for,
+    so that none rests on anything older than it would alone.
+    """
+
+    halt: Together[HaltLevel] = field(default_factory=Together)
+    owner: Together[None] = field(default_factory=Together)
+    mark: Together[None] = field(default_factory=Together)
+
+
+@dataclass(frozen=True, slots=True)
 class Acting:
     """With what an act acts: the ports, our namespace, and the policy's limits."""
 
@@ -41,6 +53,31 @@ class Acting:
     clock: Clock
     namespace: str
     limits: Limits
+    beside: Beside | None = None  # the other acts of a sweep that takes out many nodes
+
+    def halt_level(self) -> HaltLevel:
+        """The kill switch as it is now."""
+
+        def read() -> HaltLevel:
+            return halt_level(self.cluster, self.ledger, self.namespace)
+
+        return read() if self.beside is None else self.beside.halt(read)
+
+    def check_ownership(self) -> None:
+        """Raise Refused (UNOWNED_CLUSTER) unless the ledger owns the cluster now."""
+
+        def read() -> None:
+            check_ownership(self.cluster, self.ledger, self.namespace, now=self.clock.now())
+
+        return read() if self.beside is None else self.beside.owner(read)
+
+    def mark_head(self) -> None:
+        """Note in the cluster how far the audit is: all that was recorded before this call."""
+
+        def write() -> None:
+            mark_head(self.cluster, self.ledger, self.namespace)
+
+        return write() if self.beside is None else self.beside.mark(write)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +145,7 @@ def _checked_slowly(acting: Acting, case: Case, expected: Expected, node: Node) 
 
 
 def _check_case(acting: Acting, case: Case, expected: Expected) -> None:
-    level = halt_level(acting.cluster, acting.ledger, acting.namespace)
+    level = acting.halt_level()
     if level is HaltLevel.ALL or (level is HaltLevel.DISRUPTION and not expected.is_recovery):
         raise Refused(RefusalReason.HALTED, f"the kill switch is at {level}")
     current = acting.ledger.case(case.id)
@@ -118,7 +155,7 @@ def _check_case(acting: Acting, case: Case, expected: Expected) -> None:
         raise StaleFence(f"case {case.id} has ended: nobody acts for it any more")
     if current.held_by:
         raise Refused(RefusalReason.HELD, f"case {case.id} is held by {current.held_by}")
-    check_ownership(acting.cluster, acting.ledger, acting.namespace, now=acting.clock.now())
+    acting.check_ownership()
 
 
 def _check_node(acting: Acting, case: Case, expected: Expected) -> Node:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from breakfix.hands_off import CORDONED_BY_US
 from breakfix.model import Case, Node, NodeState, Step, StepStatus, Taint
@@ -12,6 +14,9 @@ TAINT = "breakfix.dev/quarantine"
 STATE = "breakfix.dev/state"
 CASE = "breakfix.dev/case"
 FENCE = "breakfix.dev/fence"
+
+#: The annotations that we write; others under our prefix are people's words to us.
+_OURS = frozenset({CASE, FENCE, CORDONED_BY_US})
 
 
 def has_taint(node: Node) -> bool:
@@ -26,7 +31,20 @@ def is_of(node: Node, case: Case) -> bool:
 
 def is_marked(node: Node) -> bool:
     """Whether anything of ours is on the node."""
-    return CASE in node.annotations or has_taint(node)
+    return bool(_OURS & node.annotations.keys()) or STATE in node.labels or has_taint(node)
+
+
+def picture(node: Node) -> dict[str, Any]:
+    """The node as an act finds or leaves it, for the audit: plain JSON values."""
+    kept = {**node.labels, **node.annotations}
+    return {
+        "resource_version": node.resource_version,
+        "boot_id": node.boot_id,
+        "is_cordoned": node.is_unschedulable,
+        "is_ready": node.is_ready,
+        "taints": sorted(f"{t.key}={t.value}:{t.effect}" for t in node.taints),
+        "marks": {k: v for k, v in sorted(kept.items()) if k in _OURS or k == STATE},
+    }
 
 
 def was_taken_back(node: Node, case: Case, steps: Sequence[Step]) -> bool:
@@ -92,6 +110,29 @@ def cleared(node: Node) -> NodePatch | None:
         taints=_others(node) if has_taint(node) else None,
         labels={STATE: None},
         annotations={CASE: None, FENCE: None, CORDONED_BY_US: None},
+    )
+    return None if changes_nothing(patch, node) else patch
+
+
+def given_back(node: Node) -> NodePatch | None:
+    """The patch that takes everything of ours away, and the cordon where it says it is ours."""
+    marks = cleared(node) or NodePatch()
+    patch = replace(marks, is_unschedulable=False if cordoned_by_us(node) else None)
+    return None if changes_nothing(patch, node) else patch
+
+
+def adopted(node: Node, case: Case) -> NodePatch | None:
+    """The patch that names an escalated case as the one that has the node, as it stands there.
+
+    A cordon that does not say whose it is counts as somebody else's.
+    """
+    patch = NodePatch(
+        labels={STATE: NodeState.ESCALATED.value},
+        annotations={
+            CASE: case.id,
+            FENCE: str(case.fence),
+            CORDONED_BY_US: "true" if cordoned_by_us(node) else "false",
+        },
     )
     return None if changes_nothing(patch, node) else patch
 

@@ -29,6 +29,25 @@ def check_ownership(cluster: Cluster, ledger: Ledger, namespace: str, *, now: da
     history whose ConfigMap is missing speaks of another cluster, or somebody took it away.
     """
     owner = cluster.config_map(namespace, CONFIG_MAP) or _claim(cluster, ledger, namespace, now)
+    seen = _check_owner(owner, ledger, namespace)
+    if ledger.head()[0] - seen >= _MARK_EVERY:
+        mark_head(cluster, ledger, namespace)
+
+
+def ownership_problem(cluster: Cluster, ledger: Ledger, namespace: str) -> str:
+    """Why this ledger may not act on the cluster, for those who only look; empty when it may."""
+    owner = cluster.config_map(namespace, CONFIG_MAP)
+    if owner is None:
+        return "no ledger owns this cluster yet"
+    try:
+        _check_owner(owner, ledger, namespace)
+    except Refused as e:
+        return str(e)
+    return ""
+
+
+def _check_owner(owner: Mapping[str, str], ledger: Ledger, namespace: str) -> int:
+    """The marked sequence number of the owner, which must be this ledger with its history."""
     if owner.get("ledger") != ledger.id:
         raise _unowned(
             f"ledger {owner.get('ledger')!r} owns this cluster, not {ledger.id!r}"
@@ -36,9 +55,7 @@ def check_ownership(cluster: Cluster, ledger: Ledger, namespace: str, *, now: da
         )
     if owner.get("cluster") != ledger.cluster:
         raise _unowned(f"this cluster is {owner.get('cluster')!r}, not {ledger.cluster!r}")
-    seen = _check_history(owner, ledger)
-    if ledger.head()[0] - seen >= _MARK_EVERY:
-        mark_head(cluster, ledger, namespace)
+    return _check_history(owner, ledger)
 
 
 def mark_head(cluster: Cluster, ledger: Ledger, namespace: str) -> None:

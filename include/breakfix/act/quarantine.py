@@ -13,6 +13,7 @@ from breakfix.errors import ClusterError, Conflict, NotFound, Refused
 from breakfix.hands_off import CORDONED_BY_US
 from breakfix.model import Case, Node, NodeState, RefusalReason, StepStatus
 from breakfix.ports import Cluster, NodePatch
+from breakfix.resilience.breaker import urgent
 
 _TRIES = 6  # of a patch that others' patches get in the way of
 _OUT = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
@@ -54,6 +55,7 @@ def quarantine(acting: Acting, case: Case, expected: Expected) -> Node:
     return node
 
 
+@urgent()
 def release(
     acting: Acting, case: Case, expected: Expected, state: NodeState = NodeState.RETURNING
 ) -> Node:
@@ -100,12 +102,14 @@ def _was_released(node: Node, case: Case) -> bool:
     )
 
 
+@urgent()
 def set_state_label(acting: Acting, case: Case, state: NodeState) -> Node:
     """Make the label say what the ledger says. No step: the ledger's own move is the record."""
     expected = Expected(is_ours=False, is_recovery=True)
     return _patched(acting, case, expected, _Change("label", lambda n: marks.labelled(n, state)))
 
 
+@urgent()
 def clear_marks(cluster: Cluster, case: Case) -> bool:
     """Take the rest of our labels and annotations away. False: node gone, or another case's."""
     for _ in range(_TRIES):

@@ -1,28 +1,50 @@
-"""Repairs and validation on the node itself. A step is dispatched here and settled on evidence.
+"""Repairs of a node, whoever does them. A step is dispatched here and settled on evidence.
 
-Dispatching twice finds the first pod by its name. `dispatched` says that the pod was asked for, no
-more; `settle_*` say what became of it, or None while nothing can be said.
+The intention is on record before the effect. `dispatched` says that it was asked for, no more;
+`settle` says what became of it, or None while nothing can be said.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from breakfix.act import guard, marks, pods, steps
+from breakfix.act import guard, marks, steps
 from breakfix.act.guard import Acting, Expected
-from breakfix.act.ownership import check_ownership
+from breakfix.act.pod_repairs import PodRepairs
+from breakfix.act.pod_repairs import pod_of as pod_of_handle
 from breakfix.act.pods import PodSettings
-from breakfix.errors import ClusterError, NotFound, Refused, StaleFence
-from breakfix.model import Action, Case, Node, Pod, RefusalReason, Step, StepStatus
+from breakfix.errors import ClusterError, NotFound, RepairError, StaleFence
+from breakfix.model import BOOTS, Action, Case, Node, Step, StepStatus
+from breakfix.ports import RepairLook, RepairProvider, RepairRequest, RepairStatus
 
 _PENDING = frozenset({StepStatus.DISPATCHED})
 #: Nobody knows that their pod did its work, so it may yet do it.
 _MAY_FIRE = frozenset({StepStatus.DISPATCHED, StepStatus.UNKNOWN})
 
+#: In a step's detail: it was sent; before that nobody can be at it, unless its sender died sending.
+IS_SENT = "is_sent"
+BOOTED = "boot_id_after"
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What to do, by whom, under which step. `evidence`: for those who repair by hand."""
+
+    action: Action
+    provider: RepairProvider
+    step: str
+    gpus: tuple[str, ...] = ()
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+def pod_of(step: Step) -> tuple[str, str]:
+    """(namespace, name) of the step's pod."""
+    return pod_of_handle(step.detail)
 
 
 def step_name(acting: Acting, case: Case, what: str, nth: int = 1) -> str:
@@ -31,73 +53,103 @@ def step_name(acting: Acting, case: Case, what: str, nth: int = 1) -> str:
     return f"{what}-{number}" + (f".{nth}" if nth > 1 else "")
 
 
-def reset_gpus(
-    acting: Acting,
-    case: Case,
-    expected: Expected,
-    settings: PodSettings,
-    *,
-    gpus: Sequence[str] = (),
-    nth: int = 1,
-) -> Step:
-    """Dispatch a reset of these GPUs (none named: all) and return the step.
-
-    As for a reboot: for the boot that the case knows, and Refused (NODE_CHANGED) in another.
+def rung_name(acting: Acting, case: Case) -> str:
+    """The step of the rung that the case is at: `repair-<action>-<round>`, and `.r<n>` from the
+    second rung of a round on, so that a ladder may have the same rung twice.
     """
-    name = step_name(acting, case, f"{steps.REPAIR}-{Action.RESET_GPU}", nth)
-    step = steps.step_named(acting.ledger.steps(case.id), name)
-    if step is not None and step.status not in _PENDING:
-        return step
-    boot_id = known_boot_id(acting, case)
-    node = guard.check(acting, case, name, replace(expected, boot_id=boot_id))
-    manifest = pods.reset_pod(case, name, node, boot_id=boot_id, gpus=gpus, settings=settings)
-    return _dispatch(acting, case, name, manifest, {"gpus": list(gpus), "boot_id": boot_id})
-
-
-def reboot(
-    acting: Acting, case: Case, expected: Expected, settings: PodSettings, *, nth: int = 1
-) -> Step:
-    """Dispatch a reboot of the boot that the case knows (see `known_boot_id`).
-
-    Refused (NODE_CHANGED) when the node runs another boot: it has rebooted already. The pod on the
-    node compares once more.
-    """
-    name = step_name(acting, case, f"{steps.REPAIR}-{Action.REBOOT_NODE}", nth)
-    step = steps.step_named(acting.ledger.steps(case.id), name)
-    if step is not None and step.status not in _PENDING:
-        return step
-    boot_id = str(step.detail["boot_id"]) if step is not None else known_boot_id(acting, case)
-    if step is not None and acting.cluster.node(case.node).boot_id != boot_id:
-        return step  # it has happened; `settle_reboot` says so
-    node = guard.check(acting, case, name, replace(expected, boot_id=boot_id))
-    manifest = pods.reboot_pod(case, name, node, boot_id, settings)
-    return _dispatch(acting, case, name, manifest, {"boot_id": boot_id})
+    rung = int(case.detail.get("rung", 1))
+    name = step_name(acting, case, f"{steps.REPAIR}-{case.action}")
+    return name + (f".r{rung}" if rung > 1 else "")
 
 
 def known_boot_id(acting: Acting, case: Case) -> str:
     """The boot after the case's last reboot, or the one it was opened for."""
-    rebooted = [s for s in acting.ledger.steps(case.id) if s.detail.get("boot_id_after")]
+    rebooted = [s for s in acting.ledger.steps(case.id) if s.detail.get(BOOTED)]
     if not rebooted:
         return case.boot_id
-    return str(max(rebooted, key=lambda s: s.started_at).detail["boot_id_after"])
+    return str(max(rebooted, key=lambda s: s.started_at).detail[BOOTED])
 
 
-def run_diag(
-    acting: Acting,
-    case: Case,
-    expected: Expected,
-    settings: PodSettings,
-    *,
-    level: int,
-    gpus: int,
-    nth: int = 1,
-) -> Step:
-    """Dispatch DCGM's diagnostic at that level (1-4) over all `gpus` GPUs of the node."""
-    name = step_name(acting, case, steps.DIAG, nth)
-    node = guard.check(acting, case, name, replace(expected, is_recovery=True))
-    manifest = pods.diag_pod(case, name, node, level=level, gpus=gpus, settings=settings)
-    detail = {"level": level, "gpus": gpus, "boot_id": node.boot_id}
-    return _dispatch(acting, case, name, manifest, detail)
+# --------------------------------------------------------------------------- dispatch
+
+
+def dispatch(acting: Acting, case: Case, expected: Expected, repair: Repair) -> Step:
+    """Ask for the repair, once, and return its step; a settled one is returned as it is.
+
+    It is meant for the boot that the case knows, and Refused (NODE_CHANGED) in another. Where the
+    far side compares, a dispatch that was cut short is sent again; where it cannot, it is sent only
+    by whoever recorded it.
+    """
+    step = steps.step_named(acting.ledger.steps(case.id), repair.step)
+    if step is not None and step.status not in _PENDING:
+        return step
+    node = acting.cluster.node(case.node)
+    boot_id = str(step.detail["boot_id"]) if step is not None else known_boot_id(acting, case)
+    if step is not None and repair.action in BOOTS and node.boot_id != boot_id:
+        return step  # it has happened; `settle` says so
+    request = _request(case, step, repair, node, boot_id)
+    handle = step.detail if step is not None else _prepared(request, repair)
+    guarded = replace(expected, boot_id="" if expected.is_recovery else boot_id)
+    guard.check(acting, case, repair.step, guarded)
+    step, is_new = steps.begin(acting, case, repair.step, handle)
+    if step.status not in _PENDING or step.detail.get(IS_SENT):
+        return step
+    if not is_new and not repair.provider.can_compare:
+        return step  # whether its sender came to send it, only the node can show
+    return _send(acting, case, repair, replace(request, key=_key(case, step)), step)
+
+
+def _key(case: Case, step: Step) -> str:
+    """By the fence of its beginning: whoever sends it again sends the same."""
+    return f"{case.id}/{step.fence}/{step.name}"
+
+
+def _request(
+    case: Case, step: Step | None, repair: Repair, node: Node, boot_id: str
+) -> RepairRequest:
+    return RepairRequest(
+        key=_key(case, step) if step is not None else f"{case.id}/{case.fence}/{repair.step}",
+        case_id=case.id,
+        step=repair.step,
+        action=repair.action,
+        node=node,
+        boot_id=boot_id,
+        gpus=repair.gpus,
+        evidence=repair.evidence,
+    )
+
+
+def _prepared(request: RepairRequest, repair: Repair) -> dict[str, Any]:
+    return {
+        "action": request.action.value,
+        "provider": repair.provider.name,
+        "boot_id": request.boot_id,
+        "gpus": list(request.gpus),
+        **repair.provider.prepare(request),
+    }
+
+
+def _send(acting: Acting, case: Case, repair: Repair, request: RepairRequest, step: Step) -> Step:
+    """The effect, and the note that it was sent: from then on what is not there has come and gone.
+
+    What was certainly not taken is FAILED; what may have been is waited for like what was.
+    """
+    note: dict[str, Any] = {IS_SENT: True}
+    try:
+        note |= repair.provider.dispatch(request, step.detail)
+    except RepairError as e:
+        if not e.is_unclear:
+            detail = {"text": f"{repair.action} was not taken: {e}"}
+            return steps.finish(acting, case, step.name, StepStatus.FAILED, detail)
+        note |= {"unclear": str(e), "text": f"asked for, without a clear answer: {e}"}
+    return _note(acting, case, step, note)
+
+
+def _note(acting: Acting, case: Case, step: Step, detail: Mapping[str, Any]) -> Step:
+    now = acting.clock.now()
+    return acting.ledger.finish_step(
+        case.id, case.fence, step.name, StepStatus.DISPATCHED, detail=detail, now=now
+    )
 
 
 def restart_device_plugin(
@@ -105,98 +157,82 @@ def restart_device_plugin(
 ) -> Step:
     """Delete the node's device-plugin pod by its uid; its DaemonSet brings another one."""
     name = step_name(acting, case, f"{steps.REPAIR}-{Action.RESTART_DEVICE_PLUGIN}", nth)
-    node = guard.check(acting, case, name, expected)
-    step = steps.step_named(acting.ledger.steps(case.id), name)
-    if step is None:
-        plugin = _plugin(acting, node, settings)
-        detail = {"pod": f"{plugin.namespace}/{plugin.name}", "uid": plugin.uid}
-        step, _ = steps.begin(acting, case, name, detail)
-    if step.status in _PENDING:
-        namespace, pod = str(step.detail["pod"]).split("/", 1)
-        acting.cluster.delete_pod(namespace, pod, str(step.detail["uid"]), grace_s=None)
-    return step
+    provider = PodRepairs(acting.cluster, settings)
+    repair = Repair(Action.RESTART_DEVICE_PLUGIN, provider, name)
+    return dispatch(acting, case, expected, repair)
 
 
-def _plugin(acting: Acting, node: Node, settings: PodSettings) -> Pod:
-    found = [p for p in acting.cluster.pods(node.name) if _is_plugin(p, settings)]
-    if not found:
-        labels = " or ".join(f"{k}={v}" for k, v in settings.plugin_labels)
-        raise Refused(
-            RefusalReason.REASON_GONE, f"no device-plugin pod ({labels}) on node {node.name}"
-        )
-    return found[0]
+# --------------------------------------------------------------------------- what became of it
 
 
-def _is_plugin(pod: Pod, settings: PodSettings) -> bool:
-    """Only a pod that its DaemonSet brings back."""
-    owner = pod.controller
-    labelled = any(pod.labels.get(k) == v for k, v in settings.plugin_labels)
-    return labelled and owner is not None and owner.kind == "DaemonSet" and not pod.is_terminating
+def settle(acting: Acting, case: Case, step: Step, repair: Repair) -> Step | None:
+    """What became of the repair, by what the node shows; None while nothing can be said.
 
-
-def _dispatch(
-    acting: Acting, case: Case, name: str, manifest: Mapping[str, Any], detail: Mapping[str, Any]
-) -> Step:
-    """Begin, then create the pod unless it is there; a settled step is returned as it is."""
-    namespace, pod = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-    step, _ = steps.begin(acting, case, name, {**detail, "pod": f"{namespace}/{pod}"})
-    if step.status in _PENDING:
-        acting.cluster.ensure_namespace(namespace)
-        acting.cluster.create_pod(manifest)
-    return step
-
-
-def pod_of(step: Step) -> tuple[str, str]:
-    """(namespace, name) of the step's pod."""
-    namespace, name = str(step.detail["pod"]).split("/", 1)
-    return namespace, name
-
-
-def settle_reboot(acting: Acting, case: Case, step: Step) -> Step | None:
-    """DONE once the node runs another boot and is Ready; None before. Its pod proves nothing."""
+    A repair that boots the node is DONE when the node runs another boot and is Ready, whatever the
+    far side says of it. For the others its word is what there is; the validation comes after it.
+    """
     if step.status not in _PENDING:
         return step
-    node = acting.cluster.node(case.node)
-    if node.boot_id == step.detail["boot_id"] or not node.is_ready:
+    if repair.action in BOOTS:
+        return _settle_boot(acting, case, step, repair)
+    look = _look(repair, step)
+    if look.status is RepairStatus.UNKNOWN:
+        return give_up(acting, case, step, look.text)
+    if look.status is RepairStatus.RUNNING:
         return None
-    text = "boot id changed, node Ready"
-    detail = {"boot_id_after": node.boot_id, "text": text}
-    return steps.finish(acting, case, step.name, StepStatus.DONE, detail)
+    return _finished(acting, case, step, look)
 
 
-def settle_pod(acting: Acting, case: Case, step: Step) -> Step | None:
-    """DONE or FAILED by the pod's exit code, UNKNOWN when it is gone; None while it runs."""
-    if step.status not in _PENDING:
-        return step
-    namespace, name = pod_of(step)
+def _look(repair: Repair, step: Step) -> RepairLook:
+    """A far side that cannot be asked now is no verdict: it is asked again until the deadline."""
     try:
-        pod = acting.cluster.pod(namespace, name)
-        if not pod.is_finished:
-            return None
-        code = acting.cluster.pod_exit_code(namespace, name)
-    except NotFound:
-        return give_up(acting, case, step, f"pod {name} is gone: what it did is not known")
-    is_done = pod.phase == "Succeeded" and code in (0, None)
+        return repair.provider.look(repair.action, step.detail)
+    except RepairError as e:
+        log.warning("step=%s %s cannot be asked: %s", step.name, repair.provider.name, e)
+        return RepairLook(RepairStatus.RUNNING, f"{repair.provider.name} cannot be asked: {e}")
+
+
+def _finished(acting: Acting, case: Case, step: Step, look: RepairLook) -> Step:
+    is_done = look.status is RepairStatus.DONE
     status = StepStatus.DONE if is_done else StepStatus.FAILED
-    detail: dict[str, Any] = {"exit_code": code, "text": f"pod {pod.phase}, exit code {code}"}
-    return steps.finish(acting, case, step.name, status, detail)
+    return steps.finish(acting, case, step.name, status, {**look.detail, "text": look.text})
 
 
-def settle_device_plugin(
-    acting: Acting, case: Case, step: Step, settings: PodSettings
-) -> Step | None:
-    """DONE once another plugin pod is Ready on the node; None before."""
-    if step.status not in _PENDING:
-        return step
-    fresh = [
-        p
-        for p in acting.cluster.pods(case.node)
-        if _is_plugin(p, settings) and p.uid != step.detail["uid"] and p.is_ready
-    ]
-    if not fresh:
+def _settle_boot(acting: Acting, case: Case, step: Step, repair: Repair) -> Step | None:
+    node = acting.cluster.node(case.node)
+    if node.boot_id and node.boot_id != step.detail["boot_id"]:
+        return _booted(acting, case, step, node)
+    look = _look(repair, step)
+    if look.status is RepairStatus.FAILED:
+        return _finished(acting, case, step, look)
+    seen = f"{look.text}; the node runs the boot it ran before"
+    if look.status is not RepairStatus.RUNNING and step.detail.get("seen") != seen:
+        _note(acting, case, step, {"seen": seen})
+    return None
+
+
+def _booted(acting: Acting, case: Case, step: Step, node: Node) -> Step | None:
+    if not node.is_ready:
+        if step.detail.get(BOOTED) != node.boot_id:
+            seen = "boot id changed, the node is not Ready yet"
+            _note(acting, case, step, {BOOTED: node.boot_id, "seen": seen})
         return None
-    detail = {"new_uid": fresh[0].uid, "text": "a new device-plugin pod is Ready"}
+    detail = {BOOTED: node.boot_id, "text": "boot id changed, node Ready"}
     return steps.finish(acting, case, step.name, StepStatus.DONE, detail)
+
+
+def overdue(acting: Acting, case: Case, step: Step) -> Step:
+    """The deadline passed: FAILED where the node shows what is wrong, else UNKNOWN, never done."""
+    now_known = steps.step_named(acting.ledger.steps(case.id), step.name) or step
+    detail = now_known.detail
+    if detail.get(BOOTED):
+        text = "the node has booted, and was not Ready until the deadline"
+        return steps.finish(acting, case, step.name, StepStatus.FAILED, {"text": text})
+    why = "no effect was seen until the deadline: a person must look"
+    said = detail.get("seen") or detail.get("text") or ""
+    if not detail.get(IS_SENT):
+        said = "whether it was sent is not known"
+    return give_up(acting, case, now_known, f"{why} ({said})" if said else why)
 
 
 def give_up(acting: Acting, case: Case, step: Step, why: str) -> Step:
@@ -204,6 +240,9 @@ def give_up(acting: Acting, case: Case, step: Step, why: str) -> Step:
     if step.status not in _PENDING:
         return step
     return steps.finish(acting, case, step.name, StepStatus.UNKNOWN, {"text": why})
+
+
+# --------------------------------------------------------------------------- pods taken back
 
 
 def withdraw_pods(acting: Acting, case: Case) -> list[str]:
@@ -216,7 +255,7 @@ def withdraw_pods(acting: Acting, case: Case) -> list[str]:
     current = acting.ledger.case(case.id)
     if current.fence != case.fence or not current.is_open:
         raise StaleFence(f"case {case.id} is at fence {current.fence}, or over")
-    check_ownership(acting.cluster, acting.ledger, acting.namespace, now=acting.clock.now())
+    acting.check_ownership()
     waiting = [s for s in acting.ledger.steps(case.id) if s.status in _MAY_FIRE]
     gone = [_withdraw(acting, case, step) for step in waiting if "pod" in step.detail]
     return [name for name in gone if name]

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from breakfix.act.guard import Acting
-from breakfix.act.ownership import check_ownership, mark_head
 from breakfix.model import Case, Step, StepStatus
 
 QUARANTINE, DRAIN, REPAIR, DIAG, RELEASE = "quarantine", "drain", "repair", "diag", "release"
@@ -51,8 +50,8 @@ def finish(
     A ledger that does not own the cluster records nothing: Refused (UNOWNED_CLUSTER).
     """
     now = acting.clock.now()
-    check_ownership(acting.cluster, acting.ledger, acting.namespace, now=now)
+    acting.check_ownership()
     step = acting.ledger.finish_step(case.id, case.fence, name, status, detail=detail, now=now)
     log.info("case=%s node=%s step=%s %s", case.id, case.node, name, status)
-    mark_head(acting.cluster, acting.ledger, acting.namespace)
+    acting.mark_head()
     return step

@@ -7,17 +7,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 import httpx
 import msgspec
-import stamina
 
 from breakfix.adapters.prometheus_vector import JsonVector
-from breakfix.errors import MetricsError
+from breakfix.errors import CircuitOpen, MetricsError
 from breakfix.ports import QueryResult, Sample
+from breakfix.resilience.breaker import Breaker, CircuitStore
+from breakfix.resilience.retry import retried, retry_after_s
 
 IN_FLIGHT = 4  # more does not help: the server is the bottleneck
 MAX_BODY = 1 << 28  # 256 MiB: 80,000 series with all their labels are 25 MB
@@ -45,13 +46,26 @@ _SCALAR = msgspec.json.Decoder(tuple[float, str])
 class _TryAgainError(MetricsError):
     """A failure that asking again may cure."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message, is_transient=True)
+        self.retry_after_s = retry_after_s
+
+
+class _AbsentError(_TryAgainError):
+    """Prometheus is not there: it could not be reached, or a proxy says so."""
+
+
+class _SlowError(MetricsError):
+    """Prometheus did not answer in time; there is no time left to ask again."""
+
+
+class LeftAlone(CircuitOpen, MetricsError):
+    """Prometheus failed so often that it is not asked for a while."""
 
 
 class PrometheusMetrics:
     """Queries of one Prometheus (or what speaks its API). `timeout_s` bounds each call, retries
-    included.
+    included. With `circuits`, one that keeps failing is left alone for a while.
     """
 
     def __init__(
@@ -61,10 +75,12 @@ class PrometheusMetrics:
         timeout_s: float = 30.0,
         headers: Mapping[str, str] | None = None,
         in_flight: int = IN_FLIGHT,
+        circuits: CircuitStore | None = None,
     ) -> None:
         self._url = f"{url.rstrip('/')}/api/v1/query"
         self._timeout_s = timeout_s
         self._in_flight = in_flight
+        self._breaker = None if circuits is None else _breaker_of(circuits)
         self._client = httpx.Client(
             headers=dict(headers or {}), limits=httpx.Limits(max_connections=in_flight)
         )
@@ -87,29 +103,30 @@ class PrometheusMetrics:
             except MetricsError as e:
                 return str(e)
 
+        answers: dict[str, QueryResult | str] = {}
+        rest = dict(queries)
+        if self._breaker is not None and not self._breaker.is_closed and rest:
+            first = next(iter(rest))  # alone: while a trial is under way the others are refused
+            answers[first] = one(rest.pop(first))
         with ThreadPoolExecutor(self._in_flight, "prometheus") as pool:
-            return dict(zip(queries, pool.map(one, queries.values()), strict=True))
+            answers |= zip(rest, pool.map(one, rest.values()), strict=True)
+        return answers
 
     def _ask(self, promql: str, at: datetime, *, deadline: float) -> QueryResult:
-        last: _TryAgainError | None = None
-        for attempt in stamina.retry_context(
-            on=_TryAgainError,
+        return retried(
+            lambda: decode(self._body(promql, at, deadline=deadline)),
+            on=(_TryAgainError,),
+            is_idempotent=True,  # a query changes nothing
+            deadline_s=max(0.0, deadline - time.monotonic()),
             attempts=ATTEMPTS,
-            timeout=max(0.001, deadline - time.monotonic()),
-            wait_initial=0.1,
-            wait_max=2.0,
-        ):
-            with attempt:
-                if last is not None and time.monotonic() >= deadline:
-                    raise MetricsError(f"{last}, until the deadline of the queries") from last
-                try:
-                    return decode(self._post(promql, at, deadline=deadline))
-                except _TryAgainError as e:
-                    last = e
-                    raise
-        raise MetricsError(
-            "Prometheus was not asked"
-        )  # pragma: no cover - retry_context yields once
+            first_s=0.1,
+            longest_s=2.0,
+        )
+
+    def _body(self, promql: str, at: datetime, *, deadline: float) -> bytearray:
+        if self._breaker is None:
+            return self._post(promql, at, deadline=deadline)
+        return self._breaker.call(lambda: self._post(promql, at, deadline=deadline))
 
     def _post(self, promql: str, at: datetime, *, deadline: float) -> bytearray:
         """The body of a 200; the deadline holds over the whole body, not between two packets."""
@@ -123,13 +140,17 @@ class PrometheusMetrics:
             with self._client.stream("POST", self._url, data=form, timeout=left) as response:
                 body = _read(response, deadline=deadline)
         except httpx.TimeoutException as e:
-            raise MetricsError(f"Prometheus did not answer in {left:.0f} s") from e
+            raise _SlowError(f"Prometheus did not answer in {left:.0f} s") from e
         except httpx.TransportError as e:
-            raise _TryAgainError(f"Prometheus could not be reached: {cut(str(e))}") from e
+            raise _AbsentError(f"Prometheus could not be reached: {cut(str(e))}") from e
         except httpx.HTTPError as e:
             raise MetricsError(f"Prometheus could not be asked: {cut(str(e))}") from e
         if response.status_code in _BUSY:
-            raise _TryAgainError(f"Prometheus is busy (HTTP {response.status_code}): {_why(body)}")
+            is_there = response.status_code == httpx.codes.TOO_MANY_REQUESTS
+            raise (_TryAgainError if is_there else _AbsentError)(
+                f"Prometheus is busy (HTTP {response.status_code}): {_why(body)}",
+                retry_after_s=retry_after_s(response.headers.get("Retry-After", "")),
+            )
         if response.status_code != httpx.codes.OK:
             raise MetricsError(
                 f"Prometheus refused the query (HTTP {response.status_code}): {_why(body)}"
@@ -149,6 +170,16 @@ class PrometheusMetrics:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _breaker_of(circuits: CircuitStore) -> Breaker:
+    return Breaker(
+        "prometheus",
+        on=(_AbsentError, _SlowError),
+        store=circuits,
+        now=lambda: datetime.now(UTC),
+        opens_as=LeftAlone,
+    )
 
 
 def _read(response: httpx.Response, *, deadline: float) -> bytearray:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import sys
 
-import stamina
-
 from breakfix.cli.app import app
 from breakfix.cli.output import ExitCode, complain
 from breakfix.errors import BreakfixError, NotFound, Refused, SettingsError, SourceError
@@ -21,7 +19,6 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Run the command line; every error is one clear line on stderr, with its own exit code."""
-    stamina.instrumentation.set_on_retry_hooks([])  # they would print into what programs read
     try:
         app()
     except (SettingsError, NotFound) as e:

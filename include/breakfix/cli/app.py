@@ -5,13 +5,16 @@ from __future__ import annotations
 import typer
 
 from breakfix.cli import (
+    approvals,
     audit,
     canary,
     cases,
     changes,
+    circuits,
     drain,
     judge,
     policy,
+    recovery,
     replay,
     report,
     reviews,
@@ -30,6 +33,10 @@ app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
 app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
+app.command("approvals")(approvals.approvals)
+app.command("approve")(approvals.approve)
+app.command("reconcile")(recovery.reconcile)
+app.command("undo")(recovery.undo)
 app.add_typer(cases.app, name="case")
 app.add_typer(reviews.app, name="review")
 app.add_typer(changes.app, name="change")
@@ -38,5 +45,6 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
+app.command("circuits")(circuits.circuits)
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)

@@ -17,6 +17,8 @@ from breakfix.decide.report import why_json
 from breakfix.decide.why import explain
 from breakfix.errors import SettingsError
 from breakfix.flow.case import abort_case
+from breakfix.flow.drain_endings import resume_case
+from breakfix.flow.taking_back import force_return, return_case
 from breakfix.learn import truth_of_case
 from breakfix.model import Approval, Case, FailureClass, Label, Step
 from breakfix.ports import Ledger
@@ -151,6 +153,46 @@ def unhold(
     case = known_case(ledger, case_id)
     case = ledger.unhold(case.id, actor=actor(), reason=reason, now=SystemClock().now())
     _said(case, f"case {case.id} goes on with the next reconciliation", output)
+
+
+@app.command("resume")
+def resume(
+    case_id: Annotated[str, typer.Argument()], reason: Reason = "", output: Output = Format.TABLE
+) -> None:
+    """Go on with a case on hold from where the world is: an overdue drain has its time anew."""
+    services = build_services(load_settings(), needs_ledger=True, needs_metrics=False)
+    case = known_case(services.book, case_id)
+    text = resume_case(services, case.id, actor=actor(), reason=reason)
+    _said(services.book.case(case.id), text, output)
+
+
+@app.command("release")
+def release(
+    case_id: Annotated[str, typer.Argument()], reason: Reason = "", output: Output = Format.TABLE
+) -> None:
+    """The same as `unhold`: work goes on. To give the node back: `case return`, `case abort`."""
+    unhold(case_id, reason, output)
+
+
+@app.command("return")
+def return_(
+    case_id: Annotated[str, typer.Argument()],
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="At once and unproven; an approver's word, with why.")
+    ] = False,
+    reason: Reason = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Want the node back: it is validated, and returned if that passes and nobody objects.
+
+    Works on escalated nodes, too, once they were repaired by hand.
+    """
+    services = build_services(load_settings(), needs_ledger=True, needs_metrics=False)
+    case = known_case(services.book, case_id)
+    take = force_return if force else return_case
+    text = take(services, case.id, actor=actor(), reason=reason)
+    _said(services.book.case(case.id), text, output)
 
 
 @app.command("abort")

@@ -11,6 +11,7 @@ import typer
 from breakfix.cli.actor import actor
 from breakfix.cli.output import ExitCode, Format, Output, print_json, print_table, say
 from breakfix.flow.by_hand import DrainReport, drain_by_hand, pods_of
+from breakfix.flow.services import Services
 from breakfix.model import PodAction, PodDecision
 from breakfix.policy import Policy
 from breakfix.settings import load_settings
@@ -45,7 +46,7 @@ def drain(
         report = drain_by_hand(
             services,
             node,
-            requester=actor(),
+            requester=_requester(services),
             reason=reason or "drained by hand",
             tell=_progress(output),
         )
@@ -53,6 +54,15 @@ def drain(
     _print_reports(reports, output)
     if not all(r.is_done for r in reports):
         raise typer.Exit(ExitCode.REFUSED)
+
+
+def _requester(services: Services) -> str:
+    """Who asks: the approver whose own role of the ledger it is, so that the same person cannot
+    approve it under that name; else the login.
+    """
+    roles = services.policy.approvals.ledger_roles
+    person = roles.get(services.book.role) if roles else None
+    return f"cli:{person}" if person else actor()
 
 
 def _with_flags(policy: Policy, *, force: bool, empty_dir: bool) -> Policy:
@@ -69,13 +79,15 @@ def _progress(output: Format) -> Any:
     return say if output is Format.TABLE else (lambda _text: None)
 
 
-def pod_json(decision: PodDecision) -> dict[str, str]:
+def pod_json(decision: PodDecision) -> dict[str, Any]:
     """One pod of `drain --dry-run -o json`."""
     return {
         "namespace": decision.namespace,
         "name": decision.name,
         "action": str(decision.action),
         "reason": decision.reason,
+        "order": decision.order,
+        "ladder": [{"do": str(r.do), "for_s": r.for_s} for r in decision.ladder],
     }
 
 
@@ -89,7 +101,10 @@ def _print_pods(by_node: dict[str, list[PodDecision]], output: Format) -> None:
             print_table(
                 f"drain of {node} (dry run, nothing is changed)",
                 ("namespace", "pod", "what", "why"),
-                ((d.namespace, d.name, d.action, d.reason) for d in decisions),
+                (
+                    (d.namespace, d.name, d.climbs or d.action, d.reason)
+                    for d in sorted(decisions, key=lambda d: d.order)
+                ),
             )
     if any(d.action is PodAction.REFUSE for ds in by_node.values() for d in ds):
         raise typer.Exit(ExitCode.REFUSED)

@@ -216,6 +216,8 @@ def _print_plan(assessment: Assessment) -> None:
     for i in made.intents:
         for gang in i.impact.gangs:
             say(f"{i.node}: stops as a whole: {gang}")
+        for ladder in i.impact.ladders:
+            say(f"{i.node}: {ladder}")
     print_table(
         "not done",
         ("node", "class", "guardrail", "why"),

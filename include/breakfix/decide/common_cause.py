@@ -76,8 +76,8 @@ def veto_common_causes(
         vetoed |= {n: _harmless(by_name[n], incident, explained, rule) for n in found.nodes}
         for node, own in found.exempt.items():
             if node not in vetoed:
-                attempts = records[node].attempts if node in records else 0
-                vetoed[node] = _apart(by_name[node], own, found.crowd, attempts, policy)
+                record = records.get(node)
+                vetoed[node] = _apart(by_name[node], own, found.crowd, record, policy)
     return tuple(vetoed.get(v.node, v) for v in verdicts), tuple(incidents)
 
 
@@ -178,10 +178,11 @@ def _own_fault(verdict: Verdict, crowd: Crowd, policy: Policy) -> Assessment | N
 
 
 def _apart(
-    verdict: Verdict, own: Assessment, crowd: Crowd, attempts: int, policy: Policy
+    verdict: Verdict, own: Assessment, crowd: Crowd, record: NodeRecord | None, policy: Policy
 ) -> Verdict:
     """A node of the crowd, judged by its own evidence alone."""
-    action, refusal = action_for(own, attempts, policy)
+    action, refusal = action_for(own, record, policy)
+    attempts = record.attempts if record is not None else 0
     reason = (
         f"{own.failure_class} with confidence {own.confidence:.2f} by evidence of its own, apart"
         f" from the incident of {crowd.name}: {texts(own.evidence)}."

@@ -206,7 +206,7 @@ def _unproven(subject: Subject, best: Assessment, changes: str, policy: Policy) 
 
 
 def _proven(subject: Subject, best: Assessment, policy: Policy) -> Verdict:
-    action, refusal = action_for(best, subject.attempts, policy)
+    action, refusal = action_for(best, subject.record, policy)
     wanted = policy.class_rule(best.failure_class).min_confidence
     return _verdict(
         subject,
@@ -222,9 +222,11 @@ def _proven(subject: Subject, best: Assessment, policy: Policy) -> Verdict:
 
 
 def action_for(
-    best: Assessment, attempts: int, policy: Policy
+    best: Assessment, record: NodeRecord | None, policy: Policy
 ) -> tuple[Action, RefusalReason | None]:
     """The rung for this attempt, begun where the findings say that lower rungs are of no use."""
+    attempts = record.attempts if record is not None else 0
+    repairs = record.repairs if record is not None else {}
     rule = policy.class_rule(best.failure_class)
     if rule.mode == "off":
         return Action.REVIEW, RefusalReason.MODE_RECOMMEND
@@ -233,7 +235,7 @@ def action_for(
         for f in best.evidence
         if f.failure_class is best.failure_class and f.action in rule.ladder
     ]
-    action = rule.action_for(attempts + 1 + max(starts, default=0))
+    action = rule.action_for(attempts + 1 + max(starts, default=0), repairs)
     return action, None if action in DISRUPTIVE else RefusalReason.MODE_RECOMMEND
 
 

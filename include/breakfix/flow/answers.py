@@ -7,27 +7,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from breakfix.approve import settle
-from breakfix.errors import LedgerError, Refused
+from breakfix.errors import Refused
 from breakfix.flow import questions
+from breakfix.flow.answering import record_answers, tell_progress, void
+from breakfix.flow.confirmations import note_confirmation
+from breakfix.flow.proof import proof_at_this_fence
 from breakfix.flow.services import Services
-from breakfix.flow.stages import Go, Stage
-from breakfix.flow.validation import proof_at_this_fence
-from breakfix.model import Action, Answer, Approval, Case, Decision, Purpose, RefusalReason
-from breakfix.plan.planning import asks_before_repair
+from breakfix.flow.stages import Go, Stage, stage_of
+from breakfix.flow.tiers import kept_tier, recounted, tier_of
+from breakfix.model import (
+    Answer,
+    Approval,
+    Case,
+    Decision,
+    NodeState,
+    Purpose,
+    RefusalReason,
+    Tier,
+)
 
 
 def ask_before_repair(services: Services, case: Case) -> Go:
-    """On to the drain when nobody need be asked or somebody said yes; else to the question."""
-    if not _asks_before_repair(services, case):
-        return Go(Stage.DRAIN, "policy asks nobody before this repair")
+    """On when nobody need be asked or somebody said yes; else to the question."""
+    case = recounted(services, case)
+    tier = tier_of(services, case, Purpose.REPAIR)
+    if tier is Tier.AUTOMATIC:
+        return Go(_after_yes(case), "policy asks nobody before this repair")
     until = services.clock.now() + timedelta(seconds=services.policy.timing.approval_repair_s)
-    approval = _question(services, case, Purpose.REPAIR, until)
+    approval = _question(services, case, Purpose.REPAIR, until, tier)
     if approval.decision is Decision.ALLOWED:
-        return Go(Stage.DRAIN, f"approved by {approval.approver}")
+        return Go(_after_yes(case), f"approved by {approval.approver}")
     if approval.decision is Decision.PENDING:
         return _ask(services, case, approval)
     return Go(Stage.ESCALATE, f"approval {approval.decision}")
+
+
+def _after_yes(case: Case) -> Stage:
+    """To the drain; a node that was repaired before is drained."""
+    return Stage.DRAIN if case.state is NodeState.QUARANTINED else stage_of(case.action)
 
 
 def ask_before_return(services: Services, case: Case) -> Go:
@@ -37,12 +54,14 @@ def ask_before_return(services: Services, case: Case) -> Go:
     """
     if refused_return(services, case):
         return Go(Stage.ESCALATE, "a person refused the return since the last repair")
-    if not _asks_before_return(services):
+    tier = tier_of(services, case, Purpose.RETURN)
+    if tier is Tier.AUTOMATIC:
         return Go(Stage.RETURN_NODE, "validated; policy asks nobody before the return")
     until = _return_answerable_until(services, case)
     if until <= services.clock.now():
         return Go(Stage.SETTLE_RUN, "the validation is too old to ask about: it is done again")
-    approval = _question(services, case, Purpose.RETURN, until)
+    note_confirmation(services, case)
+    approval = _question(services, case, Purpose.RETURN, until, tier)
     if approval.decision is Decision.PENDING:
         return _ask(services, case, approval)
     return _after_answer(services, case, approval)
@@ -74,29 +93,33 @@ def last_refused_return(services: Services, case: Case) -> Approval | None:
 
 
 def settle_question(
-    services: Services, case_id: str, fence: int, purpose: Purpose, answers: Sequence[Answer]
+    services: Services,
+    case_id: str,
+    fence: int,
+    purpose: Purpose,
+    answers: Sequence[Answer],
+    *,
+    is_second: bool = False,
 ) -> Go:
-    """Turn what people answered into the approval of record, and go where it leads."""
+    """Turn what people answered into the approval of record, and go where it leads.
+
+    The first yes of two leads to the question once more, for another person; `is_second` is that
+    question's own settling, after which the next run goes on asking.
+    """
+    services = services.refreshed()
     case = services.book.case(case_id)
     if case.fence != fence or not case.is_open:
-        return Go(Stage.SETTLE_RUN, "the case has ended or changed hands")
-    now = services.clock.now()
-    asked = _open_question(services, case, purpose)
-    outcome = settle(
-        asked, answers, services.policy, requester=case.requester, now=now, is_final=True
-    )
-    approval = services.book.decide(
-        case.id,
-        fence,
-        purpose,
-        outcome.decision,
-        approver=outcome.approver,
-        channel=outcome.channel,
-        note=outcome.note,
-        plan_hash=case.plan_hash,
-        now=now,
-    )
-    return _after_answer(services, case, approval)
+        why = "the case has ended or changed hands"
+        void(services, case, answers, why)
+        return Go(Stage.SETTLE_RUN, why)
+    answered = record_answers(services, case, purpose, answers, is_final=True)
+    approval = answered.approval
+    if approval.decision is not Decision.PENDING:
+        return _after_answer(services, case, approval)
+    tell_progress(services, case, answered)
+    if is_second:
+        return Go(Stage.SETTLE_RUN, "one yes is still wanted: the next run asks again")
+    return _ask(services, case, approval, is_second=True)
 
 
 def require_approved_repair(services: Services, case: Case, *, is_begun: bool) -> None:
@@ -104,44 +127,40 @@ def require_approved_repair(services: Services, case: Case, *, is_begun: bool) -
 
     `is_begun`: the drain that was approved has begun, in time; a long drain does not undo the yes.
     """
-    was_asked = bool(case.detail.get("needs_approval", True))
-    if not (was_asked if is_begun else _asks_before_repair(services, case)):
+    tier = kept_tier(case) if is_begun else tier_of(services, case, Purpose.REPAIR)
+    if tier is Tier.AUTOMATIC:
         return
     now = services.clock.now()
     for approval in services.book.approvals(case.id):
         is_this = approval.purpose is Purpose.REPAIR and approval.plan_hash == case.plan_hash
         is_yes = is_this and approval.decision is Decision.ALLOWED
-        if is_yes and (is_begun or now <= approval.expires_at):
+        if is_yes and (is_begun or (now <= approval.expires_at and _suffices(approval, tier))):
             return
     raise Refused(RefusalReason.NOT_APPROVED, "the repair was not approved, or too long ago")
 
 
 def require_approved_return(services: Services, case: Case) -> None:
     """Raise Refused (NOT_APPROVED) unless the return was approved at this fence, and in time."""
-    if not _asks_before_return(services):
+    tier = tier_of(services, case, Purpose.RETURN)
+    if tier is Tier.AUTOMATIC:
         return
     now = services.clock.now()
     for approval in services.book.approvals(case.id):
         is_this = approval.purpose is Purpose.RETURN and approval.fence == case.fence
-        if is_this and approval.decision is Decision.ALLOWED and now <= approval.expires_at:
+        is_yes = is_this and approval.decision is Decision.ALLOWED
+        if is_yes and now <= approval.expires_at and _suffices(approval, tier):
             return
     raise Refused(RefusalReason.NOT_APPROVED, "the return was not approved, or too long ago")
 
 
-def _asks_before_repair(services: Services, case: Case) -> bool:
-    """The stricter of two policies: that of the admission, and that in force now."""
-    if case.detail.get("needs_approval", True):
-        return True
-    if case.action is Action.DRAIN_ONLY:
-        return False
-    return asks_before_repair(case.failure_class, services.policy)
+def _suffices(approval: Approval, tier: Tier) -> bool:
+    """Whether as many people said yes as are wanted now."""
+    return approval.needed >= tier.people
 
 
-def _asks_before_return(services: Services) -> bool:
-    return "return" in services.policy.approvals.ask_before
-
-
-def _question(services: Services, case: Case, purpose: Purpose, until: datetime) -> Approval:
+def _question(
+    services: Services, case: Case, purpose: Purpose, until: datetime, tier: Tier
+) -> Approval:
     """The newest answer of record for this plan, at whatever fence it was given, or a new question.
 
     An approved repair stays approved when the case changes hands, until the approval expires: it is
@@ -151,7 +170,7 @@ def _question(services: Services, case: Case, purpose: Purpose, until: datetime)
     if purpose is Purpose.REPAIR:
         for approval in reversed(services.book.approvals(case.id)):
             is_same = approval.purpose is purpose and approval.plan_hash == case.plan_hash
-            if is_same and _stands(approval, services):
+            if is_same and _stands(approval, services, tier):
                 return approval
     return services.book.ask(
         case.id,
@@ -160,42 +179,38 @@ def _question(services: Services, case: Case, purpose: Purpose, until: datetime)
         plan_hash=case.plan_hash,
         expires_at=until,
         now=services.clock.now(),
+        needed=tier.people,
     )
 
 
-def _stands(approval: Approval, services: Services) -> bool:
-    """A no stands for ever, a yes until it expires."""
+def _stands(approval: Approval, services: Services, tier: Tier) -> bool:
+    """A no stands for ever, a yes until it expires or more people are wanted."""
     if approval.decision is Decision.ALLOWED:
-        return services.clock.now() <= approval.expires_at
+        return services.clock.now() <= approval.expires_at and _suffices(approval, tier)
     return approval.decision is Decision.REFUSED
 
 
-def _ask(services: Services, case: Case, approval: Approval) -> Go:
-    is_repair = approval.purpose is Purpose.REPAIR
-    steps = () if is_repair else tuple(services.book.steps(case.id))
+_QUESTIONS = {
+    (Purpose.REPAIR, False): Stage.APPROVE_REPAIR,
+    (Purpose.REPAIR, True): Stage.APPROVE_REPAIR_SECOND,
+    (Purpose.RETURN, False): Stage.APPROVE_RETURN,
+    (Purpose.RETURN, True): Stage.APPROVE_RETURN_SECOND,
+}
+
+
+def _ask(services: Services, case: Case, approval: Approval, *, is_second: bool = False) -> Go:
+    wanted = "another approver" if is_second else "an approver"
     return Go(
-        Stage.APPROVE_REPAIR if is_repair else Stage.APPROVE_RETURN,
-        f"{approval.purpose}: waiting for an approver",
-        {
-            "subject": questions.subject(case, approval.purpose),
-            "body": questions.body(case, approval.purpose, approval.expires_at, steps),
-            "asked_at": approval.asked_at.isoformat(),
-            "expires_at": approval.expires_at.isoformat(),
-        },
+        _QUESTIONS[approval.purpose, is_second],
+        f"{approval.purpose}: waiting for {wanted}",
+        questions.wording(services.book, case, approval),
     )
-
-
-def _open_question(services: Services, case: Case, purpose: Purpose) -> Approval:
-    for approval in reversed(services.book.approvals(case.id)):
-        if approval.purpose is purpose and approval.fence == case.fence:
-            return approval
-    raise LedgerError(f"case {case.id} was never asked about its {purpose}")
 
 
 def _after_answer(services: Services, case: Case, approval: Approval) -> Go:
     said = f"{approval.decision} by {approval.approver or 'nobody'}: {approval.note}"
     if approval.purpose is Purpose.REPAIR:
-        to = Stage.DRAIN if approval.decision is Decision.ALLOWED else Stage.ESCALATE
+        to = _after_yes(case) if approval.decision is Decision.ALLOWED else Stage.ESCALATE
         return Go(to, said)
     match approval.decision:
         case Decision.ALLOWED:

@@ -13,6 +13,8 @@ from breakfix.cohorts import ChangeAdvice
 from breakfix.decide import judge
 from breakfix.decide.canary import hold_changes
 from breakfix.decide.soak import heed_soaks
+from breakfix.flow.lemons import lemons_among
+from breakfix.flow.providers import available
 from breakfix.flow.services import Services
 from breakfix.model import DISRUPTIVE, Case, HaltLevel, Judgement, NodeRecord, Observation, Plan
 from breakfix.observe import observe
@@ -62,6 +64,8 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
         halt=halt,
         confirmed=confirmed_nodes(services.metrics, observation, services.policy, accused),
         now=now,
+        lemons=lemons_among(services, accused),
+        available=available(services),
     )
     return Assessment(observation, judgement, plan)
 

@@ -11,6 +11,7 @@ from breakfix.act.ownership import check_ownership
 from breakfix.errors import NotFound, Refused
 from breakfix.flow.case import put_in_quarantine, run_stage
 from breakfix.flow.draining import drain_step
+from breakfix.flow.holds import is_ours, let_go_on
 from breakfix.flow.looking import look
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage
@@ -24,7 +25,7 @@ from breakfix.model import (
     Refusal,
     StepStatus,
 )
-from breakfix.plan.drain_pods import decide_pods
+from breakfix.plan.drain_ladder import decide_drain
 from breakfix.plan.planning import plan_one
 from breakfix.plan.world import World
 from breakfix.policy import Policy
@@ -55,7 +56,10 @@ def intent_by_hand(
         raise NotFound(f"no GPU node named {name!r} (BREAKFIX_GPU_NODE_SELECTOR is {selector!r})")
     action = Action.DRAIN_ONLY
     if failure_class is not FailureClass.MANUAL:
-        action = services.policy.class_rule(failure_class).action_for(1)
+        record = world.records.get(name)
+        action = services.policy.class_rule(failure_class).action_for(
+            1, record.repairs if record is not None else {}
+        )
     return plan_one(node, failure_class, action, world, reason=reason, now=services.clock.now())
 
 
@@ -80,11 +84,8 @@ def pods_of(cluster: Cluster, policy: Policy, nodes: Sequence[str]) -> dict[str,
     by_node: dict[str, list[PodDecision]] = {}
     for name in nodes:
         cluster.node(name)
-        by_node[name] = decide_pods(
-            cluster.pods(name),
-            daemon_sets=daemon_sets,
-            allow_disk_empty_dir=policy.drain.may_delete_disk_empty_dir,
-            allow_unmanaged=policy.drain.may_delete_unmanaged,
+        by_node[name] = decide_drain(
+            cluster.pods(name), daemon_sets=daemon_sets, drain=policy.drain
         )
     return by_node
 
@@ -107,6 +108,8 @@ def drain_by_hand(
         case = outcome
     else:
         tell(f"{node}: going on with case {case.id}")
+        if is_ours(case):
+            case = let_go_on(services, case, actor=requester, reason=reason)
     try:
         put_in_quarantine(services, case, is_fresh=True)
     except Refused as e:

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from breakfix.act.quarantine import quarantine, release, was_released
 from breakfix.errors import NotFound, Refused
-from breakfix.flow import validation
+from breakfix.flow import load_checks, validation
 from breakfix.flow.answers import (
     ask_before_repair,
     ask_before_return,
@@ -23,7 +23,9 @@ from breakfix.flow.answers import (
     require_approved_return,
     settle_question,
 )
-from breakfix.flow.draining import drain_node, drain_step
+from breakfix.flow.climbing import next_rung
+from breakfix.flow.drain_endings import drain_overdue
+from breakfix.flow.draining import Overdue, drain_node, drain_step
 from breakfix.flow.endings import (
     ACTOR,
     abort_case,
@@ -34,10 +36,13 @@ from breakfix.flow.endings import (
     node_gone,
     refused,
 )
-from breakfix.flow.guarding import RECOVERY, acting, disruption
-from breakfix.flow.repairs import run_repair
+from breakfix.flow.giving_way import give_way
+from breakfix.flow.guarding import RECOVERY, SideBySide, acting, disruption
+from breakfix.flow.proof import doubt_about_return
+from breakfix.flow.repairs import is_new_rung, run_repair
+from breakfix.flow.replaced import check_replaced
 from breakfix.flow.services import Services
-from breakfix.flow.stages import Go, Stage, Wait
+from breakfix.flow.stages import REPAIR_STAGES, Go, Stage, Wait, stage_of
 from breakfix.model import Action, Case, NodeState
 from breakfix.plan.limits import QUARANTINE_GUARDS
 
@@ -77,7 +82,8 @@ def _run(services: Services, stage: Stage, case: Case) -> Go | Wait:
     if allowed is not None and case.state not in allowed:
         return Go(Stage.SETTLE_RUN, f"{stage} is not for a case that is {case.state}")
     try:
-        return STAGES[stage](services, case)
+        given_way = give_way(services, case, actor=ACTOR) if stage in _BEFORE_WORK else None
+        return given_way or STAGES[stage](services, case)
     except Refused as e:
         now = services.book.case(case.id)  # the stage may have moved it before it was refused
         return refused(services, now if now.fence == case.fence else case, stage, e)
@@ -97,7 +103,7 @@ def begin(services: Services, case: Case) -> Go | Wait:
             put_in_quarantine(services, case)
             return ask_before_repair(services, case)
         case NodeState.REPAIRING:
-            return Go(_repair_stage(case), "resuming the repair")
+            return _resume_repair(services, case)
         case NodeState.VALIDATING if was_released(acting(services), case):
             return return_node(services, case)
         case NodeState.VALIDATING if refused_return(services, case):
@@ -108,26 +114,44 @@ def begin(services: Services, case: Case) -> Go | Wait:
             return Go(Stage.SETTLE_RUN, f"nothing to do in state {case.state}")
 
 
-def put_in_quarantine(services: Services, case: Case, *, is_fresh: bool = False) -> None:
+def _resume_repair(services: Services, case: Case) -> Go:
+    """A rung that nobody has begun is another plan: it wants its own yes."""
+    if is_new_rung(services, case):
+        return ask_before_repair(services, case)
+    return Go(stage_of(case.action), "resuming the repair")
+
+
+def put_in_quarantine(
+    services: Services, case: Case, *, is_fresh: bool = False, beside: SideBySide | None = None
+) -> None:
     """Cordon, taint and label the node; no write when that is so already. Raises Refused.
 
-    `is_fresh`: the node was judged just now, so that its reason need not be asked again.
+    `is_fresh`: the node was judged just now, so that its reason need not be asked again. `beside`:
+    what it reads together with others that are taken out at the same time.
     """
-    expected = disruption(services, case, is_reason_fresh=is_fresh, guards=QUARANTINE_GUARDS)
-    quarantine(acting(services), case, expected)
+    expected = disruption(
+        services, case, is_reason_fresh=is_fresh, guards=QUARANTINE_GUARDS, beside=beside
+    )
+    quarantine(acting(services, beside), case, expected)
 
 
 # --------------------------------------------------------------------------- on the road
 
 
 def drain_stage(services: Services, case: Case) -> Go | Wait:
-    """Evict until nothing is left, within the deadline."""
+    """Each pod by its ladder until nothing is left, within the deadline; then a look whether they
+    are Ready elsewhere.
+    """
     is_begun = drain_step(services, case) is not None
     require_approved_repair(services, case, is_begun=is_begun)
     outcome = drain_node(services, case)
     if isinstance(outcome, Wait):
         return outcome
-    return _after_drain(case) if outcome else Go(Stage.ESCALATE, "drain overdue")
+    if isinstance(outcome, Overdue):
+        return drain_overdue(services, case, outcome)
+    drained = drain_step(services, case)
+    unlike_before = check_replaced(services, case, drained) if drained is not None else None
+    return _after_drain(case) if unlike_before is None else unlike_before
 
 
 def _after_drain(case: Case) -> Go:
@@ -137,31 +161,27 @@ def _after_drain(case: Case) -> Go:
         case Action.DRAIN_ONLY:
             return Go(Stage.SETTLE_RUN, "drained; out until the case is aborted")
         case _:
-            return Go(_repair_stage(case), "drained")
+            return Go(stage_of(case.action), "drained")
 
 
-_REPAIR_STAGES: Mapping[Action, Stage] = {
-    Action.RESTART_DEVICE_PLUGIN: Stage.RESTART_DEVICE_PLUGIN,
-    Action.RESET_GPU: Stage.RESET_GPU,
-    Action.REBOOT_NODE: Stage.REBOOT_NODE,
-}
-
-
-def _repair_stage(case: Case) -> Stage:
-    return _REPAIR_STAGES.get(case.action, Stage.ESCALATE)
-
-
-def repair_stage(services: Services, case: Case) -> Go | Wait:
+def repair_stage(stage: Stage) -> StageFunction:
     """Dispatch the repair once, wait for its effect, and only then call it done."""
-    if case.state is NodeState.VALIDATING:
-        return Go(Stage.CHECK_GPUS, "repaired already")
-    require_approved_repair(services, case, is_begun=True)
-    return run_repair(services, case)
+
+    def run(services: Services, case: Case) -> Go | Wait:
+        if case.state is NodeState.VALIDATING:
+            return Go(Stage.CHECK_GPUS, "repaired already")
+        if stage is not stage_of(case.action):
+            return Go(Stage.SETTLE_RUN, f"the case is to {case.action}, nothing else")
+        is_begun = not is_new_rung(services, case)
+        require_approved_repair(services, case, is_begun=is_begun)
+        return run_repair(services, case)
+
+    return run
 
 
-def diag_stage(services: Services, case: Case) -> Go | Wait:
+def signals_stage(services: Services, case: Case) -> Go | Wait:
     """The last check; when it passes, the question of the return."""
-    outcome = validation.run_diag(services, case)
+    outcome = validation.check_signals(services, case)
     return ask_before_return(services, case) if outcome is None else outcome
 
 
@@ -177,9 +197,14 @@ def return_node(services: Services, case: Case) -> Go | Wait:
         return Go(Stage.SETTLE_RUN, "returned already")
     if not was_released(acting(services), case):
         require_approved_return(services, case)
-        doubt = validation.doubt_about_return(services, case)
+        doubt = doubt_about_return(services, case)
         if doubt:
             return Go(Stage.SETTLE_RUN, f"{doubt}: it stays out, and the next run validates again")
+    return put_back(services, case, actor=ACTOR, reason="validated and released")
+
+
+def put_back(services: Services, case: Case, *, actor: str, reason: str) -> Go:
+    """Release the node into its watch. Who calls this has asked whether it may go back."""
     release(acting(services), case, RECOVERY, NodeState.RETURNING)
     now = services.clock.now()
     until = now + timedelta(seconds=services.policy.timing.watch_s)
@@ -187,8 +212,8 @@ def return_node(services: Services, case: Case) -> Go | Wait:
         case.id,
         case.fence,
         NodeState.RETURNING,
-        actor=ACTOR,
-        reason="validated and released",
+        actor=actor,
+        reason=reason,
         now=now,
         deadline=until,
     )
@@ -201,24 +226,29 @@ _UNDER_CHECK = frozenset({NodeState.VALIDATING})
 #: The states in which a stage may work, whoever sent the case there; the others take any.
 _STATES: Mapping[Stage, frozenset[NodeState]] = {
     Stage.DRAIN: frozenset({NodeState.QUARANTINED}),
-    Stage.RESTART_DEVICE_PLUGIN: _REPAIRABLE,
-    Stage.RESET_GPU: _REPAIRABLE,
-    Stage.REBOOT_NODE: _REPAIRABLE,
+    **dict.fromkeys(REPAIR_STAGES, _REPAIRABLE),
     Stage.CHECK_GPUS: _UNDER_CHECK,
-    Stage.CHECK_SIGNALS: _UNDER_CHECK,
+    Stage.CHECK_OPERATOR: _UNDER_CHECK,
     Stage.RUN_DIAG: _UNDER_CHECK,
+    Stage.RUN_BANDWIDTH: _UNDER_CHECK,
+    Stage.CHECK_SIGNALS: _UNDER_CHECK,
+    Stage.NEXT_RUNG: frozenset({NodeState.REPAIRING, NodeState.VALIDATING}),
     Stage.RETURN_NODE: frozenset({NodeState.VALIDATING, NodeState.RETURNING}),
 }
+
+#: Before these nothing but the quarantine was done: the last moment to leave it at that.
+_BEFORE_WORK = frozenset({Stage.BEGIN, Stage.DRAIN})
 
 STAGES: Mapping[Stage, StageFunction] = {
     Stage.BEGIN: begin,
     Stage.DRAIN: drain_stage,
-    Stage.RESTART_DEVICE_PLUGIN: repair_stage,
-    Stage.RESET_GPU: repair_stage,
-    Stage.REBOOT_NODE: repair_stage,
+    **{stage: repair_stage(stage) for stage in REPAIR_STAGES},
     Stage.CHECK_GPUS: validation.check_gpus,
-    Stage.CHECK_SIGNALS: validation.check_signals,
-    Stage.RUN_DIAG: diag_stage,
+    Stage.CHECK_OPERATOR: validation.check_operator,
+    Stage.RUN_DIAG: load_checks.run_diag,
+    Stage.RUN_BANDWIDTH: load_checks.run_bandwidth,
+    Stage.CHECK_SIGNALS: signals_stage,
+    Stage.NEXT_RUNG: next_rung,
     Stage.RETURN_NODE: return_node,
     Stage.ESCALATE: escalate,
 }

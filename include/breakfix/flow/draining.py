@@ -4,44 +4,66 @@ overdue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 from breakfix.act import steps
-from breakfix.act.drain import OUR_PODS, DrainProgress, drain_once
+from breakfix.act.drain import OUR_PODS, DrainProgress, Emptying, drain_once
 from breakfix.errors import Refused
+from breakfix.flow.drain_telling import told
 from breakfix.flow.guarding import acting, disruption
+from breakfix.flow.replaced import before_drain
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Wait, WaitKind
+from breakfix.leaving import BlockerKind, next_change
 from breakfix.model import Case, Pod, PodAction, PodDecision, RefusalReason, Step, StepStatus
-from breakfix.plan.drain_pods import decide_pods
+from breakfix.plan.drain_ladder import decide_drain
 from breakfix.policy import Policy
+from breakfix.resilience.retry import backoff_s
+
+_LONGEST_BACKOFF_S = 60.0
 
 
-def drain_node(services: Services, case: Case) -> Wait | bool:
-    """One pass. True: nothing is left; False: overdue; a Wait: something is left.
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """The drain has not ended in time; what is left is on record with its step."""
+
+    step: Step
+    text: str
+
+
+def drain_node(services: Services, case: Case) -> Wait | Overdue | None:
+    """One pass. None: nothing is left; a Wait: something is, and may still go in time.
 
     Raises Refused when a guardrail, or a pod that may not go, holds it.
     """
     known = drain_step(services, case)
+    if known is not None and known.status is StepStatus.DONE:
+        return None
     if known is not None and known.status is not StepStatus.DISPATCHED:
-        return known.status is StepStatus.DONE
+        return Overdue(known, str(known.detail.get("text", "overdue")))
     progress = drain_once(
         acting(services),
         case,
         disruption(services, case),
-        services.policy.drain,
-        decider(services.policy),
+        Emptying(
+            services.policy.drain,
+            decider(services.policy),
+            lambda turn: since_of(services, case, known, turn),
+            {} if known is not None else {"controllers": before_drain(services, case)},
+        ),
     )
     if progress.refused:
         first = progress.refused[0]
         text = f"drain refused {first.namespace}/{first.name}: {first.reason}"
         raise Refused(RefusalReason.POD_REFUSED, text)
-    return progress.is_done or _not_done(services, case, progress)
+    return None if progress.is_done else _not_done(services, case, progress)
 
 
 def decider(policy: Policy) -> _Decider:
-    """`decide_pods` under this policy, as act asks it."""
+    """`decide_drain` under this policy, as act asks it."""
     return _Decider(policy)
 
 
@@ -52,12 +74,7 @@ class _Decider:
     def __call__(
         self, pods: Sequence[Pod], daemon_sets: frozenset[tuple[str, str]]
     ) -> Sequence[PodDecision]:
-        return decide_pods(
-            pods,
-            daemon_sets=daemon_sets,
-            allow_disk_empty_dir=self._drain.may_delete_disk_empty_dir,
-            allow_unmanaged=self._drain.may_delete_unmanaged,
-        )
+        return decide_drain(pods, daemon_sets=daemon_sets, drain=self._drain)
 
 
 def left_to_drain(services: Services, case: Case) -> tuple[str, ...]:
@@ -73,39 +90,67 @@ def drain_step(services: Services, case: Case) -> Step | None:
     return steps.step_named(known, f"{steps.DRAIN}-{steps.current_round(known)}")
 
 
-def _not_done(services: Services, case: Case, progress: DrainProgress) -> Wait | bool:
-    step = drain_step(services, case)
+def began_at(step: Step, case: Case) -> datetime:
+    """A case that was held, or that changed hands, has its time anew."""
+    return max(step.started_at, case.updated_at)
+
+
+def since_of(services: Services, case: Case, step: Step | None, turn: int) -> datetime:
+    """Since when pods of that order have had their time; one that begins only now has it all."""
     now = services.clock.now()
+    if step is None:
+        return now
+    turns: Mapping[str, Any] = step.detail.get("turns", {})
+    if str(turn) in turns:
+        return max(began_at(step, case), datetime.fromisoformat(str(turns[str(turn)])))
+    return now if turns else began_at(step, case)
+
+
+def _not_done(services: Services, case: Case, progress: DrainProgress) -> Wait | Overdue | None:
+    step = drain_step(services, case)
     if step is None:  # nothing was begun, so nothing is left: drain_once says so itself
-        return True
-    # a case that was held, or that changed hands, has its time anew
-    since = max(step.started_at, case.updated_at)
-    deadline = since + timedelta(seconds=services.policy.drain.timeout_s)
-    detail = _told(step, progress)
-    if now >= deadline:
-        overdue = {**detail, "text": f"overdue: {detail['text']}"}
-        steps.finish(acting(services), case, step.name, StepStatus.FAILED, overdue)
-        return False
-    if detail["text"] != step.detail.get("text"):
-        services.book.finish_step(
-            case.id, case.fence, step.name, StepStatus.DISPATCHED, detail=detail, now=now
-        )
-        if progress.blocked:
-            _tell(services, case, str(detail["text"]))
-    again = now + timedelta(seconds=services.policy.drain.poll_s)
-    return Wait(WaitKind.PODS_GONE, case.id, case.node, deadline, not_before=again)
+        return None
+    now = services.clock.now()
+    deadline = began_at(step, case) + timedelta(seconds=services.policy.drain.timeout_s)
+    since = since_of(services, case, step, progress.turn)
+    detail = told(services, case, step, progress, since=since, deadline=deadline)
+    if now >= deadline or _is_out_of_rungs(progress):
+        return Overdue(step, f"overdue: {detail['text']}")
+    return Wait(
+        WaitKind.PODS_GONE,
+        case.id,
+        case.node,
+        min(deadline, _wakes_at(services, progress) or deadline),
+        not_before=now + timedelta(seconds=_pause_s(services, progress, detail)),
+        since=since,
+        turn=progress.turn,
+    )
 
 
-def _told(step: Step, progress: DrainProgress) -> dict[str, object]:
-    evicted = int(step.detail.get("evicted", 0)) + len(progress.evicted)
-    text = f"{evicted} evicted, {len(progress.left)} left"
-    if progress.blocked:
-        text += f"; {progress.blocked[0].pod} is blocked: {progress.blocked[0].message}"
-    return {"evicted": evicted, "left": len(progress.left), "text": text}
+def _is_out_of_rungs(progress: DrainProgress) -> bool:
+    """Nothing is left to try, and nothing is on its way out."""
+    here = [s for s in progress.left if s.is_its_turn]
+    return bool(here) and all(s.is_spent and not s.pod.is_terminating for s in here)
 
 
-def _tell(services: Services, case: Case, text: str) -> None:
-    """Who blocks a drain is an event on the node, besides the case: there people look first."""
-    node = services.cluster.node(case.node)
-    message = f"case {case.id}: {text}"[:1000]
-    services.cluster.post_event(node, reason="DrainBlocked", message=message, is_warning=True)
+def _wakes_at(services: Services, progress: DrainProgress) -> datetime | None:
+    """When a rung ends, or a pod that terminates is to be called stuck."""
+    now = services.clock.now()
+    stuck_after = timedelta(seconds=services.policy.drain.stuck_after_s)
+    moments = [s.pod.stops_by + stuck_after for s in progress.left if s.pod.stops_by is not None]
+    changes = next_change([s for s in progress.left if not s.pod.is_terminating])
+    if changes is not None:
+        moments.append(changes)
+    return min((m for m in moments if m > now), default=None)
+
+
+def _pause_s(services: Services, progress: DrainProgress, detail: Mapping[str, Any]) -> float:
+    """Until the next pass at the earliest: longer each time that the API server would not."""
+    poll_s = services.policy.drain.poll_s
+    refusals = [b for b in progress.blocked if b.kind in (BlockerKind.BUDGET, BlockerKind.API)]
+    if not refusals:
+        return poll_s
+    asked = max((b.retry_after_s for b in refusals if b.retry_after_s is not None), default=None)
+    tries = max(1, int(detail.get("tries", 1)))
+    pause_s = backoff_s(min(tries, 10), first_s=poll_s, longest_s=_LONGEST_BACKOFF_S, asked_s=asked)
+    return max(poll_s, pause_s)

@@ -21,10 +21,12 @@ from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import (
     Action,
+    Approval,
     Case,
     CaseEnd,
     Decision,
     NodeState,
+    Purpose,
     RefusalReason,
     StepStatus,
 )
@@ -40,6 +42,15 @@ ENDING = "ending"
 _TAKEN_BACK = frozenset({RefusalReason.OVERRIDDEN, RefusalReason.FOREIGN_CORDON})
 #: Refusals that mean: our hands off this node, with our quarantine still on it.
 _HANDS_OFF = frozenset({RefusalReason.EXCLUDED, RefusalReason.OTHER_OWNER})
+#: Refusals that nobody lifts soon: people get the case.
+_FOR_PEOPLE = frozenset(
+    {
+        RefusalReason.POD_REFUSED,
+        RefusalReason.PROTECTED,
+        RefusalReason.MODE_RECOMMEND,
+        RefusalReason.UNSUPPORTED,
+    }
+)
 #: Refusals that may pass: the case waits for that, up to its deadline.
 _MAY_PASS = frozenset(
     {
@@ -80,8 +91,8 @@ def refused(services: Services, case: Case, stage: Stage, refusal: Refused) -> G
             return _node_changed(services, case, stage, text)
         case reason if reason in _MAY_PASS:
             return _wait_or_escalate(services, case, stage, text)
-        case RefusalReason.POD_REFUSED | RefusalReason.PROTECTED | RefusalReason.MODE_RECOMMEND:
-            return _escalation(services, case, stage, text)
+        case reason if reason in _FOR_PEOPLE:
+            return escalation(services, case, stage, text)
     return Go(Stage.SETTLE_RUN, f"{refusal.reason}: {text}")
 
 
@@ -94,17 +105,17 @@ def _hands_off(services: Services, case: Case, stage: Stage, text: str) -> Go:
     is_drained = drain is not None and drain.status is StepStatus.DONE
     if case.state is NodeState.QUARANTINED and case.repaired_at is None and not is_drained:
         return give_up(services, case, CaseEnd.OVERRIDDEN, text, releases=True)
-    return _escalation(services, case, stage, text)
+    return escalation(services, case, stage, text)
 
 
 def _stop(services: Services, case: Case, stage: Stage, text: str) -> Go:
     """Nothing was done to the node yet: give it back. Under repair it only returns validated."""
     if case.state is NodeState.QUARANTINED:
         return give_up(services, case, CaseEnd.ABORTED, text)
-    return _escalation(services, case, stage, text)
+    return escalation(services, case, stage, text)
 
 
-def _escalation(services: Services, case: Case, stage: Stage, text: str) -> Go:
+def escalation(services: Services, case: Case, stage: Stage, text: str) -> Go:
     """To the escalation, with the reason on record for the people who get it."""
     _refusal_step(services, case, f"refused.{stage}.{case.fence}", text)
     return Go(Stage.ESCALATE, text)
@@ -199,7 +210,7 @@ def complete_ending(services: Services, case: Case) -> Go:
     return give_up(services, case, end, text, actor=actor, releases=releases)
 
 
-def _own_marks(services: Services) -> Acting:
+def own_marks(services: Services) -> Acting:
     """To take back or relabel what is ours: "hands off" asks for that, so it does not forbid it.
 
     Kill switch, fence, hold, ownership and the node's identity hold it as ever.
@@ -220,7 +231,7 @@ def _own_marks(services: Services) -> Acting:
 def _let_go(services: Services, case: Case) -> None:
     """Give the node back as it was before us, and take every mark off."""
     try:
-        release(_own_marks(services), case, RECOVERY, NodeState.HEALTHY)
+        release(own_marks(services), case, RECOVERY, NodeState.HEALTHY)
     except Refused as e:
         if e.reason in _NOT_NOW:
             raise
@@ -266,7 +277,7 @@ def escalate(services: Services, case: Case, *, actor: str = ACTOR, reason: str 
     reason = reason or why_escalated(services, case)
     withdraw_pods(acting(services), case)
     try:
-        set_state_label(_own_marks(services), case, NodeState.ESCALATED)
+        set_state_label(own_marks(services), case, NodeState.ESCALATED)
     except Refused as e:
         if e.reason in _NOT_NOW:
             raise
@@ -285,13 +296,19 @@ def escalate(services: Services, case: Case, *, actor: str = ACTOR, reason: str 
 
 def why_escalated(services: Services, case: Case) -> str:
     """The reason, from the records: the last question that was not a yes, or the last step that
-    failed.
+    failed; and the vendor's case, where one was opened.
     """
+    why = _why_escalated(services, case)
+    for step in reversed(services.book.steps(case.id)):
+        is_vendors = step.name.startswith(f"repair-{Action.OPEN_VENDOR_CASE}-")
+        if is_vendors and step.status is StepStatus.DONE:
+            return f"{why}; {step.detail.get('text', '')}"
+    return why
+
+
+def _why_escalated(services: Services, case: Case) -> str:
     for approval in reversed(services.book.approvals(case.id)):
-        if approval.fence == case.fence and approval.decision in {
-            Decision.REFUSED,
-            Decision.EXPIRED,
-        }:
+        if _is_no(approval, case):
             who = approval.approver or "nobody"
             return f"{approval.purpose} {approval.decision} by {who}"
     refusal = last_refused_return(services, case)
@@ -300,9 +317,17 @@ def why_escalated(services: Services, case: Case) -> str:
     for step in reversed(services.book.steps(case.id)):
         if step.status in {StepStatus.FAILED, StepStatus.UNKNOWN}:
             return f"{step.name} {step.status}: {step.detail.get('text', '')}"
-    if case.action is Action.HOLD_FOR_HARDWARE:
+    if case.action in {Action.HOLD_FOR_HARDWARE, Action.OPEN_VENDOR_CASE}:
         return f"{case.failure_class}, attempt {case.attempt}: held for hardware"
     return f"{case.failure_class}: no further automatic step"
+
+
+def _is_no(approval: Approval, case: Case) -> bool:
+    """Not answered with a yes at this fence; a refused plan stays refused at every fence."""
+    if approval.fence == case.fence:
+        return approval.decision in {Decision.REFUSED, Decision.EXPIRED}
+    is_plan = approval.purpose is Purpose.REPAIR and approval.plan_hash == case.plan_hash
+    return is_plan and approval.decision is Decision.REFUSED
 
 
 def abort_case(services: Services, case_id: str, *, actor: str, reason: str) -> str:

@@ -5,10 +5,11 @@ limits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
-from breakfix.act.guard import Acting, Expected
-from breakfix.act.pods import PodSettings
+from breakfix.act.guard import Acting, Beside, Expected
+from breakfix.act.repair import known_boot_id
 from breakfix.errors import Refused
 from breakfix.flow.assessment import assess
 from breakfix.flow.looking import look
@@ -17,6 +18,7 @@ from breakfix.model import (
     Case,
     FailureClass,
     Node,
+    NodeState,
     Refusal,
     RefusalReason,
     SignalKind,
@@ -24,7 +26,8 @@ from breakfix.model import (
     Verdict,
 )
 from breakfix.plan.limits import ACT_GUARDS, Candidate, Guard, first_refusal
-from breakfix.settings import Settings
+from breakfix.plan.world import World
+from breakfix.resilience.together import Together
 
 T = TypeVar("T")
 
@@ -32,7 +35,23 @@ T = TypeVar("T")
 RECOVERY = Expected(is_recovery=True)
 
 
-def acting(services: Services) -> Acting:
+_GATHER_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """What quarantines that run side by side read together; see `resilience.together`."""
+
+    acts: Beside
+    world: Together[World]
+
+    @classmethod
+    def of(cls, number: int) -> SideBySide:
+        """For so many at a time. A look at the cluster is dear: it waits for all of them a bit."""
+        return cls(Beside(), Together(size=number, gather_s=_GATHER_S))
+
+
+def acting(services: Services, beside: SideBySide | None = None) -> Acting:
     """The ports with which act works."""
     return Acting(
         cluster=services.cluster,
@@ -40,17 +59,7 @@ def acting(services: Services) -> Acting:
         clock=services.clock,
         namespace=services.settings.namespace,
         limits=services.policy.limits,
-    )
-
-
-def pod_settings(settings: Settings) -> PodSettings:
-    """Where our own pods run, and what from."""
-    return PodSettings(
-        namespace=settings.namespace,
-        repair_image=settings.repair_image,
-        diag_image=settings.diag_image,
-        deadline_s=settings.pod_deadline_s,
-        gpu_resource=settings.gpu_resource,
+        beside=beside.acts if beside is not None else None,
     )
 
 
@@ -60,6 +69,7 @@ def disruption(
     *,
     is_reason_fresh: bool = False,
     guards: tuple[Guard, ...] = ACT_GUARDS,
+    beside: SideBySide | None = None,
 ) -> Expected:
     """What a disruptive act of this case expects. Reason and limits are asked once per act or pass.
 
@@ -67,7 +77,7 @@ def disruption(
     """
     return Expected(
         reason_gone=None if is_reason_fresh else _once(lambda n: _reason_gone(services, case, n)),
-        limit_broken=_once(lambda n: _limit_broken(services, case, n, guards)),
+        limit_broken=_once(lambda n: _limit_broken(services, case, n, guards, beside)),
     )
 
 
@@ -84,7 +94,11 @@ def _once(ask: Callable[[Node], T]) -> Callable[[Node], T]:
 
 
 def _limit_broken(
-    services: Services, case: Case, node: Node, guards: tuple[Guard, ...]
+    services: Services,
+    case: Case,
+    node: Node,
+    guards: tuple[Guard, ...],
+    beside: SideBySide | None,
 ) -> Refusal | None:
     """The guardrails that may have changed since the admission, with the node itself left out."""
     candidate = Candidate(
@@ -94,7 +108,8 @@ def _limit_broken(
         services.clock.now(),
         is_by_person=bool(case.detail.get("is_by_hand")),
     )
-    return first_refusal(candidate, look(services), guards)
+    world = look(services) if beside is None else beside.world(lambda: look(services))
+    return first_refusal(candidate, world, guards)
 
 
 def _reason_gone(services: Services, case: Case, node: Node) -> str:
@@ -103,8 +118,10 @@ def _reason_gone(services: Services, case: Case, node: Node) -> str:
     An event (an XID, a double-bit error) stands until the node boots anew or is repaired. A state
     must be seen again now. Where telemetry cannot say, nobody may act on it: Refused (TELEMETRY).
     """
-    if node.boot_id != case.boot_id:
+    if node.boot_id != known_boot_id(acting(services), case):
         return "the node has booted since: it is judged afresh"
+    if case.state is NodeState.REPAIRING and "climbed_because" in case.detail:
+        return _next_rung_needless(services, case, node)
     if case.detail.get("is_by_hand"):
         return ""
     verdict = assess(services).judgement.verdict(case.node)
@@ -116,10 +133,41 @@ def _reason_gone(services: Services, case: Case, node: Node) -> str:
     return _by_verdict(verdict)
 
 
+def _next_rung_needless(services: Services, case: Case, node: Node) -> str:
+    """A further repair rests on the check that the last one did not pass; what can be looked at
+    again now, is.
+    """
+    verdict = assess(services).judgement.verdict(case.node)
+    _heed_common_cause(verdict)
+    after = str(case.detail.get("climbed_after", ""))
+    if after.startswith("check_signals"):
+        if verdict is None:
+            raise Refused(RefusalReason.TELEMETRY, "the node could not be judged")
+        return _by_verdict(verdict)
+    due = int(case.detail.get("gpus_expected", 0))
+    is_whole = node.gpus_allocatable == node.gpus_capacity >= due > 0
+    if after.startswith("check_gpus") and node.is_ready and is_whole:
+        return "all its GPUs are back"
+    return ""
+
+
 def _heed_common_cause(verdict: Verdict | None) -> None:
     """A crowd that has formed since the admission holds the act, however sure the event was."""
     if verdict is not None and verdict.refusal is RefusalReason.COMMON_CAUSE:
         raise Refused(RefusalReason.COMMON_CAUSE, verdict.reason)
+
+
+def why_recovered(case: Case, verdict: Verdict | None) -> str:
+    """Why a node that was just judged needs no repair any more; an empty string where it may.
+
+    The rule by which an act is refused as its reason is gone; what cannot be told is no recovery.
+    """
+    if verdict is None or case.detail.get("is_by_hand") or _has_event(case):
+        return ""
+    try:
+        return _by_verdict(verdict)
+    except Refused:
+        return ""
 
 
 def _has_event(case: Case) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from breakfix.act.guard import halt_level
+from breakfix.flow.providers import available
 from breakfix.flow.services import Services
 from breakfix.model import Observation
 from breakfix.observe.selector import matches
@@ -28,4 +29,5 @@ def look(services: Services) -> World:
         records=ledger.node_records(now=observation.at) if ledger else {},
         cases=ledger.cases(open_only=True) if ledger else (),
         halt=halt_level(cluster, ledger, services.settings.namespace),
+        available=available(services),
     )

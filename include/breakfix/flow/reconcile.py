@@ -3,35 +3,39 @@ done.
 
 Reads the world first and believes it: a node that is gone ends its case, a person's hand ends it
 too, a case without a live run gets its next one, and our marks on a node without a case are taken
-off.
+off. What is found, and how, is in `drift`; here each finding is looked at once more, and mended.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from breakfix.act.guard import halt_level
-from breakfix.act.marks import CASE, is_marked, was_taken_back
-from breakfix.act.ownership import check_ownership
-from breakfix.act.quarantine import clear_marks
+from breakfix.act import leftovers
+from breakfix.act.ownership import check_ownership, ownership_problem
+from breakfix.act.quarantine import clear_marks, set_state_label
 from breakfix.act.repair import withdraw_pods
-from breakfix.errors import BreakfixError, LedgerError, StaleFence
-from breakfix.flow.draining import drain_step
-from breakfix.flow.endings import escalate, give_up, is_ending
+from breakfix.errors import NotFound
+from breakfix.flow import drift
+from breakfix.flow.drain_endings import escalate_held, hold_is_old
+from breakfix.flow.drift import ADOPTER, Drift, DriftKind, Seen, noted
+from breakfix.flow.endings import escalate, give_up, own_marks
+from breakfix.flow.giving_way import give_way, why_give_way
 from breakfix.flow.guarding import acting
+from breakfix.flow.holds import is_ours, let_go_on
 from breakfix.flow.services import Services
 from breakfix.model import (
     Action,
     Case,
     CaseEnd,
+    FailureClass,
     HaltLevel,
+    Impact,
+    Intent,
     Node,
-    NodeRecord,
     NodeState,
-    StepStatus,
+    Refusal,
 )
 from breakfix.ports import CaseRuns
 
@@ -42,8 +46,9 @@ ACTOR = "reconcile_cases"
 
 @dataclass(slots=True)
 class ReconcileReport:
-    """What was mended. `notes` are for people: what was found and left alone, and why."""
+    """What was found and mended. `notes` are for people: what was left alone, and why."""
 
+    drift: list[Drift] = field(default_factory=list)  # all that was found, mended or not
     started: list[str] = field(default_factory=list)  # run ids
     ended: list[str] = field(default_factory=list)  # case ids
     escalated: list[str] = field(default_factory=list)
@@ -53,172 +58,296 @@ class ReconcileReport:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What one pass found when it began."""
+    """One pass at work."""
 
-    nodes: Mapping[str, Node]
-    live: frozenset[str]
-    halt: HaltLevel
+    services: Services
+    runs: CaseRuns | None
+    seen: Seen
     report: ReconcileReport
+    actor: str
+
+    def case(self, found: Drift) -> Case:
+        """As the ledger has it now."""
+        return self.services.book.case(found.case_id)
+
+    def node(self, name: str) -> Node | None:
+        """As the cluster has it now: no drift is mended on the word of a list alone."""
+        try:
+            return self.services.cluster.node(name)
+        except NotFound:
+            return None
 
 
-def reconcile(services: Services, runs: CaseRuns) -> ReconcileReport:
-    """One pass over all open cases and all marked nodes.
+def reconcile(
+    services: Services, runs: CaseRuns | None, *, is_dry_run: bool = False, actor: str = ACTOR
+) -> ReconcileReport:
+    """One pass over all open cases, all escalated and all marked nodes; a dry run only finds.
 
-    Trouble with one of them is a note, not the end of the pass.
+    Trouble with one of them is a note, not the end of the pass. `runs` None: the runs cannot be
+    asked from here, and none is started.
     """
     services = services.refreshed()
-    ledger, namespace = services.book, services.settings.namespace
-    check_ownership(services.cluster, ledger, namespace, now=services.clock.now())
-    cases = ledger.cases(open_only=True)  # first: what is read after it is newer than they are
-    found = _Pass(
-        nodes={n.name: n for n in services.cluster.nodes()},
-        live=runs.live(),
-        halt=halt_level(services.cluster, ledger, namespace),
-        report=ReconcileReport(),
-    )
-    for case in cases:
-        with _noted(case.id, found.report):
-            _mend_case(services, runs, case, found)
-    for record in ledger.node_records(now=services.clock.now()).values():
-        if record.state is NodeState.ESCALATED:
-            with _noted(record.node, found.report):
-                _mend_escalation(services, record, found)
-    if found.halt is HaltLevel.ALL:
-        found.report.notes.append("halted (level all): no mark is taken off any node")
-        return found.report
-    for node in found.nodes.values():
-        if is_marked(node):
-            with _noted(node.name, found.report):
-                _mend_marks(services, node, found.report)
-    return found.report
+    namespace, now = services.settings.namespace, services.clock.now()
+    if not is_dry_run:
+        check_ownership(services.cluster, services.book, namespace, now=now)
+    seen = drift.look_around(services, runs)
+    report = ReconcileReport(notes=seen.notes)
+    report.drift += drift.find(services, seen)
+    if is_dry_run:
+        problem = ownership_problem(services.cluster, services.book, namespace)
+        report.notes += [problem] if problem else []
+        return report
+    work = _Pass(services, runs, seen, report, actor)
+    for found in report.drift:
+        log.info("%s node=%s case=%s %s", found.kind, found.node, found.case_id, found.found)
+        with noted(found.case_id or found.node or found.kind.value, report.notes):
+            _mend(work, found)
+    if seen.halt is HaltLevel.ALL:
+        report.notes.append("halted (level all): no mark is taken off any node")
+    return report
 
 
-@contextmanager
-def _noted(what: str, report: ReconcileReport) -> Iterator[None]:
-    """Trouble with one case or node is a note; the others are still looked after."""
-    try:
-        yield
-    except StaleFence:
-        report.notes.append(f"{what}: changed hands meanwhile")
-    except BreakfixError as e:
-        report.notes.append(f"{what}: {e}")
+#: Under a halt of everything only the record is brought up to date, no node and no run is touched.
+_RECORD_ONLY = frozenset(
+    {
+        DriftKind.NODE_GONE,
+        DriftKind.NODE_REPLACED,
+        DriftKind.ESCALATION_OVER,
+        DriftKind.SLOTS_DIFFER,
+    }
+)
 
 
-def _mend_case(services: Services, runs: CaseRuns, case: Case, found: _Pass) -> None:
-    node = found.nodes.get(case.node)
-    if node is None or node.uid != case.node_uid:
-        text = "the node is gone" if node is None else "another node has the name now"
-        withdraw_pods(acting(services), case)
-        _end(services, case, CaseEnd.NODE_GONE, text, found.report)
-    elif case.held_by or found.halt is HaltLevel.ALL:
+def _mend(work: _Pass, found: Drift) -> None:
+    if work.seen.halt is HaltLevel.ALL and found.kind not in _RECORD_ONLY:
         return
-    elif _is_theirs(services, case, node):
-        text = "a person took the node back"
-        give_up(services, _take(services, case, text), CaseEnd.OVERRIDDEN, text, actor=ACTOR)
-        found.report.ended.append(case.id)
-    elif _wants_run(services, case, found.live, found.halt):
-        _start(services, runs, case, found.report)
+    mend = _MENDS.get(found.kind)
+    if mend is None:
+        where = f"{found.node}: " if found.node else ""
+        work.report.notes.append(f"{where}{found.found}; {found.remedy}")
+    else:
+        mend(work, found)
 
 
-def _is_theirs(services: Services, case: Case, node: Node) -> bool:
-    """By the node as it is after the steps were read: a quarantine of just now is on it then."""
-    if case.state is NodeState.RETURNING:
-        return False
-    known = services.book.steps(case.id)
-    if not was_taken_back(node, case, known):
-        return False
-    return was_taken_back(services.cluster.node(case.node), case, known)
+# --------------------------------------------------------------------------- cases
 
 
-def _wants_run(services: Services, case: Case, live: frozenset[str], halt: HaltLevel) -> bool:
-    if case.run_id in live:
-        return False
-    if is_ending(case):
-        return True
-    if case.state is NodeState.RETURNING or _is_drained_by_hand(services, case):
-        return False
-    return not (halt is HaltLevel.DISRUPTION and case.state is NodeState.QUARANTINED)
+def _node_gone(work: _Pass, found: Drift) -> None:
+    case, node = work.case(found), work.node(found.node)
+    if not case.is_open or (node is not None and node.uid == case.node_uid):
+        return  # the list was wrong, or somebody else saw it too
+    withdraw_pods(acting(work.services), case)
+    _end(work, case, CaseEnd.NODE_GONE, found.found)
 
 
-def _is_drained_by_hand(services: Services, case: Case) -> bool:
-    """A drain that a person sees to at the command line, or one that has nothing left to do."""
-    if case.action is not Action.DRAIN_ONLY:
-        return False
-    step = drain_step(services, case)
-    has_ended = step is not None and step.status is not StepStatus.DISPATCHED
-    return has_ended or case.requester.startswith("cli:")
+def _taken_back(work: _Pass, found: Drift) -> None:
+    case, node = work.case(found), work.node(found.node)
+    if node is None or not case.is_open or (case.held_by and not is_ours(case)):
+        return
+    if not drift.is_theirs(work.services, case, node):
+        return
+    if case.held_by:
+        let_go_on(work.services, case, actor=work.actor, reason=found.found)
+    give_up(
+        work.services,
+        _take(work, case, found.found),
+        CaseEnd.OVERRIDDEN,
+        found.found,
+        actor=work.actor,
+    )
+    work.report.ended.append(case.id)
 
 
-def _start(services: Services, runs: CaseRuns, case: Case, report: ReconcileReport) -> None:
+def _no_run(work: _Pass, found: Drift) -> None:
     """The run of this fence if there never was one (a sweep died before it), else that of the
     next.
     """
-    if runs.start(case):
-        report.started.append(case.run_id)
+    case = work.case(found)
+    if case.is_open:
+        _run_next(work, case)
+
+
+def _hold_over(work: _Pass, found: Drift) -> None:
+    """What automation had waited for has come: the next run goes on from there."""
+    case = work.case(found)
+    if case.is_open and is_ours(case):
+        let_go_on(work.services, case, actor=work.actor, reason=found.found)
+        _run_next(work, case)
+
+
+def _hold_old(work: _Pass, found: Drift) -> None:
+    case = work.case(found)
+    if case.is_open and hold_is_old(work.services, case):
+        escalate_held(work.services, case, actor=work.actor)
+        work.report.escalated.append(case.id)
+
+
+def _run_next(work: _Pass, case: Case) -> None:
+    if work.runs is None:
         return
-    if case.run_id in runs.live():
+    if work.runs.start(case):
+        work.report.started.append(case.run_id)
+        return
+    if case.run_id in work.runs.live():
         return  # somebody has started it just now
-    if case.fence >= services.policy.limits.max_runs:
+    if case.fence >= work.services.policy.limits.max_runs:
         text = f"{case.fence} runs did not finish it"
-        escalate(services, _take(services, case, text), actor=ACTOR, reason=text)
-        report.escalated.append(case.id)
+        escalate(work.services, _take(work, case, text), actor=work.actor, reason=text)
+        work.report.escalated.append(case.id)
         return
-    taken = _take(services, case, "its run ended before the case did")
-    runs.start(taken)
-    report.started.append(taken.run_id)
+    taken = _take(work, case, "its run ended before the case did")
+    work.runs.start(taken)
+    work.report.started.append(taken.run_id)
 
 
-def _take(services: Services, case: Case, reason: str) -> Case:
-    now = services.clock.now()
-    return services.book.take_over(case.id, case.fence, actor=ACTOR, reason=reason, now=now)
-
-
-def _end(
-    services: Services, case: Case, end: CaseEnd, reason: str, report: ReconcileReport
-) -> None:
-    now = services.clock.now()
-    services.book.end_case(case.id, case.fence, end, actor=ACTOR, reason=reason, now=now)
-    services.notifier.tell(f"case of {case.node} ended: {end}", reason, case_id=case.id)
-    report.ended.append(case.id)
-
-
-def _mend_marks(services: Services, node: Node, report: ReconcileReport) -> None:
-    """Our marks outlive their case when somebody crashed between the two."""
-    case_id = node.annotations.get(CASE, "")
-    try:
-        case = services.book.case(case_id)
-    except LedgerError as e:
-        if e.is_transient:
-            raise
-        report.notes.append(
-            f"{node.name}: marked by case {case_id}, which this ledger does not know"
-        )
+def _gives_way(work: _Pass, found: Drift) -> None:
+    """The fence moves first: the run that waits for a yes does nothing with a late one."""
+    case = work.case(found)
+    if not case.is_open or not why_give_way(work.services, case):
         return
-    if case.is_open or case.end is CaseEnd.ESCALATED or case.node_uid != node.uid:
-        return
-    detail = {"node": node.name, "end": case.end}
-    services.book.audit(
-        "marks.cleared", case.id, actor=ACTOR, detail=detail, now=services.clock.now()
+    give_way(work.services, _take(work, case, found.found), actor=work.actor)
+    after = work.case(found)
+    if after.end is CaseEnd.ESCALATED:
+        work.report.escalated.append(case.id)
+    elif not after.is_open:
+        work.report.ended.append(case.id)
+
+
+def _label_differs(work: _Pass, found: Drift) -> None:
+    case = work.case(found)
+    if case.end is CaseEnd.ESCALATED:
+        node = work.node(found.node)
+        if node is not None and node.uid == case.node_uid:
+            leftovers.adopt(acting(work.services), node, case, actor=work.actor, why=found.found)
+    elif case.is_open:
+        set_state_label(own_marks(work.services), case, case.state)
+    work.report.cleaned.append(found.node)
+
+
+def _take(work: _Pass, case: Case, reason: str) -> Case:
+    now = work.services.clock.now()
+    return work.services.book.take_over(
+        case.id, case.fence, actor=work.actor, reason=reason, now=now
     )
-    clear_marks(services.cluster, case)
-    report.cleaned.append(node.name)
 
 
-def _mend_escalation(services: Services, record: NodeRecord, found: _Pass) -> None:
-    """An escalation is over when its node is gone or replaced, or when a person put it to work.
+def _end(work: _Pass, case: Case, end: CaseEnd, reason: str) -> None:
+    now = work.services.clock.now()
+    work.services.book.end_case(case.id, case.fence, end, actor=work.actor, reason=reason, now=now)
+    work.services.notifier.tell(f"case of {case.node} ended: {end}", reason, case_id=case.id)
+    work.report.ended.append(case.id)
 
-    The record is closed first: marks that a crash leaves behind are then taken off as any others.
+
+# --------------------------------------------------------------------------- nodes
+
+
+def _escalation_over(work: _Pass, found: Drift) -> None:
+    """The record is closed first: marks that a crash leaves behind are then taken off as any
+    others.
     """
-    case = services.book.case(record.last_case)
-    node = found.nodes.get(record.node)
-    if case.end is not CaseEnd.ESCALATED:
+    case, node = work.case(found), work.node(found.node)
+    over = drift.why_over(case, node)
+    if case.end is not CaseEnd.ESCALATED or over is None:
         return
-    if node is None or node.uid != case.node_uid:
-        text = "the node is gone" if node is None else "another machine has the name now"
-        _end(services, case, CaseEnd.NODE_GONE, text, found.report)
-    elif not services.cluster.node(record.node).is_unschedulable:
-        known = services.book.steps(case.id)
-        was_out = any(s.name.startswith("quarantine-") for s in known)
-        end = CaseEnd.OVERRIDDEN if was_out else CaseEnd.ABORTED
-        text = "a person put the node to work" if was_out else "it was never taken out"
-        _end(services, case, end, text, found.report)
+    end, text = over
+    known = work.services.book.steps(case.id)
+    if end is CaseEnd.OVERRIDDEN and not any(s.name.startswith("quarantine-") for s in known):
+        end, text = CaseEnd.ABORTED, "it was never taken out"
+    _end(work, case, end, text)
+    is_same = node is not None and node.uid == case.node_uid
+    if is_same and work.seen.halt is not HaltLevel.ALL:
+        clear_marks(work.services.cluster, case)
+
+
+def _marks(work: _Pass, found: Drift) -> None:
+    """Our marks outlive their case when somebody crashed between the two."""
+    node = work.node(found.node)
+    orphan = drift.orphan_of(work.services, node) if node is not None else None
+    if node is None or orphan is None:
+        return
+    if orphan.adopts:
+        _adopt(work, node, orphan.found)
+        return
+    leftovers.lift(
+        acting(work.services),
+        node,
+        with_cordon=orphan.lifts_cordon,
+        actor=work.actor,
+        why=orphan.found,
+    )
+    work.report.cleaned.append(node.name)
+
+
+def _adopt(work: _Pass, node: Node, why: str) -> None:
+    """Somebody must own a node that is out: an escalated case, which counts and can be seen.
+
+    It takes nothing out of service, so that no limit is asked; a halt is.
+    """
+    intent = Intent(
+        node=node.name,
+        node_uid=node.uid,
+        boot_id=node.boot_id,
+        failure_class=FailureClass.MANUAL,
+        action=Action.DRAIN_ONLY,
+        confidence=0.0,
+        reason=f"found out of service by our marks: {why}",
+        impact=Impact(0, 0, 0),
+        scopes=node.scopes(),
+        is_by_hand=True,
+    )
+    now = work.services.clock.now()
+    admitted = work.services.book.admit(intent, (), requester=ADOPTER, now=now)
+    if isinstance(admitted, Refusal):
+        work.report.notes.append(f"{node.name}: {why}; not adopted: {admitted.text}")
+        return
+    _escalate_adopted(work, admitted)
+
+
+def _adoption_cut(work: _Pass, found: Drift) -> None:
+    case = work.case(found)
+    if case.is_open and case.requester == ADOPTER and case.state is NodeState.QUARANTINED:
+        _escalate_adopted(work, case)
+
+
+def _escalate_adopted(work: _Pass, case: Case) -> None:
+    node = work.node(case.node)
+    if node is not None and node.uid == case.node_uid:
+        leftovers.adopt(acting(work.services), node, case, actor=work.actor, why=case.reason)
+    escalate(work.services, case, actor=work.actor, reason=case.reason)
+    work.report.escalated.append(case.id)
+
+
+# --------------------------------------------------------------------------- pods, slots
+
+
+def _pod_left(work: _Pass, found: Drift) -> None:
+    services = work.services
+    for pod in work.seen.pods:
+        is_meant = pod.labels.get("breakfix.dev/case") == found.case_id and pod.node == found.node
+        if is_meant and drift.why_pod_is_left(services, pod):
+            leftovers.delete_pod(acting(services), pod, actor=work.actor, why=found.found)
+            work.report.cleaned.append(f"{pod.namespace}/{pod.name}")
+
+
+def _slots_differ(work: _Pass, found: Drift) -> None:
+    del found
+    now = work.services.clock.now()
+    work.report.notes += work.services.book.mend_leases(actor=work.actor, now=now)
+
+
+_MENDS: Mapping[DriftKind, Callable[[_Pass, Drift], None]] = {
+    DriftKind.NODE_GONE: _node_gone,
+    DriftKind.NODE_REPLACED: _node_gone,
+    DriftKind.TAKEN_BACK: _taken_back,
+    DriftKind.NO_RUN: _no_run,
+    DriftKind.HOLD_OVER: _hold_over,
+    DriftKind.HOLD_OLD: _hold_old,
+    DriftKind.GIVES_WAY: _gives_way,
+    DriftKind.ADOPTION_CUT: _adoption_cut,
+    DriftKind.LABEL_DIFFERS: _label_differs,
+    DriftKind.ESCALATION_OVER: _escalation_over,
+    DriftKind.MARKS_LEFT: _marks,
+    DriftKind.MARKS_OF_NOBODY: _marks,
+    DriftKind.SLOTS_DIFFER: _slots_differ,
+    DriftKind.POD_LEFT: _pod_left,
+}

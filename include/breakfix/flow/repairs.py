@@ -6,32 +6,65 @@ from datetime import datetime, timedelta
 
 from breakfix.act import guard, repair, steps
 from breakfix.act.quarantine import set_state_label
-from breakfix.errors import NotFound
+from breakfix.act.repair import Repair
+from breakfix.errors import NotFound, Refused
+from breakfix.flow.bundle import bundle
 from breakfix.flow.draining import drain_step, left_to_drain
-from breakfix.flow.guarding import acting, disruption, pod_settings
+from breakfix.flow.guarding import acting, disruption
+from breakfix.flow.providers import provider_for
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
-from breakfix.model import Action, Case, NodeState, Step, StepStatus
+from breakfix.model import (
+    BOOTS,
+    Action,
+    Case,
+    NodeState,
+    RefusalReason,
+    Step,
+    StepStatus,
+)
+from breakfix.policy import Timing
 
 ACTOR = "node_case"
-_PLUGIN_POLL_S = 10.0
-_SENT = "is_sent"  # in a step's detail
+_POLL_S = 10.0
 
 
 def run_repair(services: Services, case: Case) -> Go | Wait:
     """Dispatch if nobody has, then look. Raises Refused when a guardrail holds the dispatch."""
-    step = _find(services, case)
-    if step is None:
-        not_empty = _why_not_empty(services, case)
-        if not_empty is not None:
-            return not_empty
+    step = current_step(services, case)
+    try:
+        if step is None:
+            return _begin(services, case)
+        return _go_on(services, case, step)
+    except NotFound:
+        _note_replaced(services, case)
+        raise
+
+
+def _begin(services: Services, case: Case) -> Go | Wait:
+    not_empty = _why_not_empty(services, case)
+    if not_empty is not None:
+        return not_empty
+    try:
         step = _first_dispatch(services, case)
-    settled = _settle(services, case, step)
-    if settled is None:
-        return _not_settled(services, case, step)
-    if settled.status is StepStatus.DONE:
-        return _repaired(services, case, settled)
-    return Go(Stage.ESCALATE, str(settled.detail.get("text", "the repair failed")))
+    except Refused as e:
+        is_over = e.reason is RefusalReason.REASON_GONE and is_new_rung(services, case)
+        if not is_over:
+            raise
+        return _check_again(services, case, str(e))
+    return _go_on(services, case, step)
+
+
+def is_new_rung(services: Services, case: Case) -> bool:
+    """Whether the case has climbed to a rung that nobody has begun."""
+    is_climbed = case.state is NodeState.REPAIRING and "climbed_because" in case.detail
+    return is_climbed and current_step(services, case) is None
+
+
+def _check_again(services: Services, case: Case, why: str) -> Go:
+    """What the last validation found is not there any more: the node is validated once more."""
+    _validating(services, case, why, repaired_at=None)
+    return Go(Stage.CHECK_GPUS, f"{why}: validated again instead")
 
 
 def _why_not_empty(services: Services, case: Case) -> Go | None:
@@ -45,15 +78,25 @@ def _why_not_empty(services: Services, case: Case) -> Go | None:
     return None
 
 
-def _find(services: Services, case: Case) -> Step | None:
-    name = repair.step_name(acting(services), case, f"{steps.REPAIR}-{case.action}")
+def current_step(services: Services, case: Case) -> Step | None:
+    """The step of the rung that the case is at, if it was begun."""
+    name = repair.rung_name(acting(services), case)
     return steps.step_named(services.book.steps(case.id), name)
+
+
+def _repair_of(services: Services, case: Case) -> Repair:
+    return Repair(
+        action=case.action,
+        provider=provider_for(services, case.action),
+        step=repair.rung_name(acting(services), case),
+        evidence=bundle(services, case),
+    )
 
 
 def _first_dispatch(services: Services, case: Case) -> Step:
     """The state says `repairing` before the effect can begin, and only once the guard agreed."""
-    expected = disruption(services, case)
-    guard.check(acting(services), case, steps.REPAIR, expected)
+    wanted = _repair_of(services, case)
+    guard.check(acting(services), case, steps.REPAIR, disruption(services, case))
     services.book.move(
         case.id,
         case.fence,
@@ -63,110 +106,82 @@ def _first_dispatch(services: Services, case: Case) -> Step:
         now=services.clock.now(),
     )
     set_state_label(acting(services), case, NodeState.REPAIRING)
-    return _dispatch(services, case)
+    return repair.dispatch(acting(services), case, disruption(services, case), wanted)
 
 
-def _dispatch(services: Services, case: Case) -> Step:
-    """Send it, and note that it was sent: from then on a pod that is not there has come and
-    gone.
-    """
-    step = _send(services, case)
-    if step.status is not StepStatus.DISPATCHED or _SENT in step.detail:
-        return step
-    now = services.clock.now()
-    return services.book.finish_step(
-        case.id, case.fence, step.name, step.status, detail={_SENT: True}, now=now
-    )
-
-
-def _send(services: Services, case: Case) -> Step:
-    """The effect; each is idempotent by its pod's name, the boot id, or the uid of what it
-    deletes.
-    """
-    act, expected = acting(services), disruption(services, case)
-    settings = pod_settings(services.settings)
-    match case.action:
-        case Action.REBOOT_NODE:
-            return repair.reboot(act, case, expected, settings)
-        case Action.RESET_GPU:
-            return repair.reset_gpus(act, case, expected, settings)
-        case _:
-            return repair.restart_device_plugin(act, case, expected, settings)
-
-
-def _settle(services: Services, case: Case, step: Step) -> Step | None:
+def _go_on(services: Services, case: Case, step: Step) -> Go | Wait:
+    """Look; a dispatch that was cut short is made good where the far side compares."""
     act = acting(services)
-    if step.status is not StepStatus.DISPATCHED:
-        return step
-    match case.action:
-        case Action.REBOOT_NODE:
-            return repair.settle_reboot(act, case, step)
-        case Action.RESET_GPU:
-            is_there = _SENT in step.detail or _pod_exists(services, step)
-            return repair.settle_pod(act, case, step) if is_there else None
-        case _:
-            return repair.settle_device_plugin(act, case, step, pod_settings(services.settings))
-
-
-def _pod_exists(services: Services, step: Step) -> bool:
-    try:
-        services.cluster.pod(*repair.pod_of(step))
-    except NotFound:
-        return False
-    return True
-
-
-def _not_settled(services: Services, case: Case, step: Step) -> Go | Wait:
-    """Wait on, until the deadline; a dispatch that was cut short before its effect is made good."""
-    deadline = _deadline(services, case, step)
-    if services.clock.now() >= deadline:
-        why = "no effect was seen until the deadline: a person must look"
-        repair.give_up(acting(services), case, step, why)
-        return Go(Stage.ESCALATE, why)
-    if _was_cut_short(services, case, step):
-        _dispatch(services, case)
-    return _wait(case, step, deadline)
+    if step.status is StepStatus.DISPATCHED:
+        wanted, deadline = _repair_of(services, case), _deadline(services, case, step)
+        is_overdue = services.clock.now() >= deadline
+        was_cut_short = repair.IS_SENT not in step.detail and wanted.provider.can_compare
+        if was_cut_short and not is_overdue:
+            step = repair.dispatch(act, case, disruption(services, case), wanted)
+        settled = repair.settle(act, case, step, wanted)
+        if settled is None and not is_overdue:
+            return _wait(services, case, step, deadline)
+        step = settled or repair.overdue(act, case, step)
+    if step.status is StepStatus.DONE:
+        return _repaired(services, case, step)
+    return Go(Stage.NEXT_RUNG, str(step.detail.get("text", "the repair failed")))
 
 
 def _deadline(services: Services, case: Case, step: Step) -> datetime:
-    timing = services.policy.timing
-    wait_s = timing.reboot_s if case.action is Action.REBOOT_NODE else timing.repair_pod_s
-    return step.started_at + timedelta(seconds=wait_s)
+    return step.started_at + timedelta(seconds=_longest_s(services.policy.timing, case.action))
 
 
-def _was_cut_short(services: Services, case: Case, step: Step) -> bool:
-    """Recorded as begun, but nothing was sent, and the node still runs the boot it ran then."""
-    if _SENT in step.detail:
-        return False
-    if case.action is not Action.RESTART_DEVICE_PLUGIN and _pod_exists(services, step):
-        return False
-    node = services.cluster.node(case.node)
-    return node.is_ready and node.boot_id == case.boot_id
-
-
-def _wait(case: Case, step: Step, deadline: datetime) -> Wait:
-    match case.action:
+def _longest_s(timing: Timing, action: Action) -> float:
+    match action:
         case Action.REBOOT_NODE:
-            boot_id = str(step.detail["boot_id"])
-            return Wait(WaitKind.BOOTED, case.id, case.node, deadline, boot_id=boot_id)
-        case Action.RESET_GPU:
-            pod = str(step.detail["pod"])
-            return Wait(WaitKind.POD_FINISHED, case.id, case.node, deadline, pod=pod)
+            return timing.reboot_s
+        case Action.POWER_CYCLE:
+            return timing.power_cycle_s
+        case Action.REPLACE_NODE:
+            return timing.replace_s
         case _:
-            soon = step.started_at + timedelta(seconds=_PLUGIN_POLL_S)
-            return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=soon)
+            return timing.repair_pod_s
+
+
+def _wait(services: Services, case: Case, step: Step, deadline: datetime) -> Wait:
+    """For what the cluster shows where that says all; else the far side is asked again soon."""
+    provider = str(step.detail.get("provider", "pod"))
+    if case.action in BOOTS and provider in {"pod", "redfish"}:
+        boot_id = str(step.detail["boot_id"])
+        return Wait(WaitKind.BOOTED, case.id, case.node, deadline, boot_id=boot_id)
+    if case.action is Action.RESET_GPU and provider == "pod":
+        pod = str(step.detail["pod"])
+        return Wait(WaitKind.POD_FINISHED, case.id, case.node, deadline, pod=pod)
+    soon = services.clock.now() + timedelta(seconds=_POLL_S)
+    return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=soon)
 
 
 def _repaired(services: Services, case: Case, step: Step) -> Go:
     text = str(step.detail.get("text", "repaired"))
+    if case.action is Action.OPEN_VENDOR_CASE:
+        return Go(Stage.ESCALATE, f"held for hardware; {text}")
+    _validating(services, case, text, repaired_at=step.ended_at)
+    return Go(Stage.CHECK_GPUS, text)
+
+
+def _validating(services: Services, case: Case, why: str, *, repaired_at: datetime | None) -> None:
     services.book.move(
         case.id,
         case.fence,
         NodeState.VALIDATING,
         actor=ACTOR,
-        reason=text,
+        reason=why,
         now=services.clock.now(),
-        repaired_at=step.ended_at,
+        repaired_at=repaired_at,
     )
     set_state_label(acting(services), case, NodeState.VALIDATING)
-    return Go(Stage.CHECK_GPUS, text)
+
+
+def _note_replaced(services: Services, case: Case) -> None:
+    """A machine that is gone while it was to be replaced was replaced; the case ends so."""
+    step = current_step(services, case)
+    is_pending = step is not None and step.status is StepStatus.DISPATCHED
+    if step is None or not is_pending or case.action is not Action.REPLACE_NODE:
+        return
+    detail = {"text": "the machine of then is no longer in the cluster"}
+    steps.finish(acting(services), case, step.name, StepStatus.DONE, detail)

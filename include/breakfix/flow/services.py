@@ -4,12 +4,14 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from breakfix.errors import SettingsError
+from breakfix.model import Action
 from breakfix.policy import Policy
-from breakfix.ports import Clock, Cluster, Ledger, Metrics, Notifier
+from breakfix.ports import Clock, Cluster, Ledger, Metrics, Notifier, RepairProvider
+from breakfix.resilience.breaker import CircuitStore
 from breakfix.settings import Settings
 
 
@@ -27,6 +29,10 @@ class Services:
     #: The policy in force now, and why it is not what its file says ("" when it is).
     policies: Callable[[], tuple[Policy, str]] | None = None
     policy_note: str = ""
+    #: Who does rungs that no pod on the node does, or does them instead of one.
+    providers: Mapping[Action, RepairProvider] = field(default_factory=dict)
+    #: Where the breakers of what is asked have their state; None: nothing is ever left alone.
+    circuits: CircuitStore | None = None
 
     def refreshed(self) -> Services:
         """The same with the policy in force now: what every sweep, stage and request begins with.

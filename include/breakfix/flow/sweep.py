@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from breakfix.act.guard import halt_level
 from breakfix.act.ownership import check_ownership
@@ -13,9 +16,11 @@ from breakfix.decide.soak import soak_of
 from breakfix.errors import BreakfixError, Refused
 from breakfix.flow.assessment import Assessment, assess, world_of
 from breakfix.flow.case import put_in_quarantine
+from breakfix.flow.drain_endings import give_back_recovered
+from breakfix.flow.guarding import SideBySide
+from breakfix.flow.proof import required_signals
 from breakfix.flow.services import Services
 from breakfix.flow.soak import soak_returned
-from breakfix.flow.validation import required_signals
 from breakfix.model import Case, CaseEnd, HaltLevel, Intent, NodeState, Outcome, Refusal, Verdict
 from breakfix.observe.expected import expected_gpus
 from breakfix.plan.planning import limits_of
@@ -25,6 +30,7 @@ from breakfix.verify import signals_outcome
 log = logging.getLogger(__name__)
 
 ACTOR = "fleet_sweep"
+_ROUNDS = 2  # of quarantines side by side, for each batch of admissions
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +57,36 @@ def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
     now = services.clock.now()
     sweep_id = ledger.record_sweep(assessment.judgement, assessment.plan, actor=actor, now=now)
     soak_returned(services, assessment, actor=ACTOR)
+    give_back_recovered(services, assessment.judgement, actor=ACTOR)
     ended = tuple(_end_watches(services, assessment))
-    cases: list[Case] = []
-    refusals = list(assessment.plan.refusals)
     world = world_of(services, assessment)
-    for intent in assessment.plan.intents:
-        outcome = admit(services, intent, world, requester=actor)
-        if isinstance(outcome, Refusal):
-            refusals.append(outcome)
-        else:
-            cases.append(outcome)
-    return SweepResult(assessment, sweep_id, tuple(cases), tuple(refusals), ended)
+    cases, refused = take_out(services, assessment.plan.intents, world, requester=actor)
+    refusals = (*assessment.plan.refusals, *refused)
+    return SweepResult(assessment, sweep_id, tuple(cases), refusals, ended)
+
+
+def take_out(
+    services: Services, intents: Sequence[Intent], world: World, *, requester: str
+) -> tuple[list[Case], list[Refusal]]:
+    """Admit each node and quarantine it; the cases that were opened, and what admission refused.
+
+    Nodes are admitted one after the other, by the ledger's count. Those of a batch are then
+    quarantined side by side, each guarded and recorded as if it were alone, before the next batch
+    is admitted: so what is in the ledger runs ahead of the cluster by a second or two.
+    """
+    cases: list[Case] = []
+    refusals: list[Refusal] = []
+    at_once = services.settings.acts_at_once
+    with ThreadPoolExecutor(at_once, "quarantine") as pool:
+        for start in range(0, len(intents), at_once * _ROUNDS):
+            batch = intents[start : start + at_once * _ROUNDS]
+            outcomes = [_open(services, i, world, requester=requester) for i in batch]
+            opened = [c for c in outcomes if isinstance(c, Case)]
+            beside = SideBySide.of(min(at_once, len(opened)))
+            list(pool.map(partial(_quarantine, services, beside=beside), opened))
+            cases += opened
+            refusals += [r for r in outcomes if isinstance(r, Refusal)]
+    return cases, refusals
 
 
 def admit(services: Services, intent: Intent, world: World, *, requester: str) -> Case | Refusal:
@@ -69,21 +94,27 @@ def admit(services: Services, intent: Intent, world: World, *, requester: str) -
 
     The quarantine is repeated by the case's own run, so that a crash between the two loses nothing.
     """
+    outcome = _open(services, intent, world, requester=requester)
+    if isinstance(outcome, Case):
+        _quarantine(services, outcome)
+    return outcome
+
+
+def _open(services: Services, intent: Intent, world: World, *, requester: str) -> Case | Refusal:
     node = world.by_name[intent.node]
     now = services.clock.now()
     whole = replace(intent, gpus_expected=expected_gpus(node, services.policy, world.fleet))
-    outcome = services.book.admit(whole, limits_of(node, world), requester=requester, now=now)
-    if isinstance(outcome, Refusal):
-        return outcome
+    return services.book.admit(whole, limits_of(node, world), requester=requester, now=now)
+
+
+def _quarantine(services: Services, case: Case, beside: SideBySide | None = None) -> None:
+    """A quarantine that is refused or fails is the case's own run's to settle."""
     try:
-        put_in_quarantine(services, outcome, is_fresh=True)
+        put_in_quarantine(services, case, is_fresh=True, beside=beside)
     except Refused as e:
-        log.info("case=%s node=%s quarantine refused: %s", outcome.id, outcome.node, e)
+        log.info("case=%s node=%s quarantine refused: %s", case.id, case.node, e)
     except BreakfixError as e:
-        log.warning(
-            "case=%s node=%s quarantine is left to the run: %s", outcome.id, outcome.node, e
-        )
-    return outcome
+        log.warning("case=%s node=%s quarantine is left to the run: %s", case.id, case.node, e)
 
 
 def _end_watches(services: Services, assessment: Assessment) -> list[Case]:

@@ -1,5 +1,6 @@
-"""After the repair: is it a good node? Ready, all GPUs there, signals clear for a while, the
-diagnostic passed.
+"""After the repair: is it a good node? In order: another boot where one was asked for, Ready, all
+GPUs there, the operator's own validation, load on the GPUs (`load_checks`), and at last the
+signals: what the load brought to light is seen there too.
 
 Every check fails closed: what cannot be read or proved is not passed.
 """
@@ -7,61 +8,99 @@ Every check fails closed: what cannot be read or proved is not passed.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+import math
+from datetime import datetime, timedelta
 
-from breakfix.act import guard, repair, steps
-from breakfix.errors import NotFound, Refused
+from breakfix.act import repair
+from breakfix.errors import Refused, SourceError
 from breakfix.flow.assessment import assess
-from breakfix.flow.guarding import RECOVERY, acting, pod_settings
+from breakfix.flow.gates import (
+    failed,
+    gpus_due,
+    last_repair,
+    open_gate,
+    passed,
+    skipped,
+)
+from breakfix.flow.guarding import RECOVERY, acting
+from breakfix.flow.load_checks import load_ended_at
+from breakfix.flow.proof import required_signals
+from breakfix.flow.providers import pod_settings
+from breakfix.flow.service_levels import compare_counters
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
-from breakfix.model import Case, Node, Outcome, RefusalReason, Step, StepStatus
-from breakfix.observe.expected import expected_gpus
-from breakfix.verify import diag_outcome, gpus_outcome, signals_outcome
+from breakfix.model import BOOTS, Case, Node, Outcome, Pod, RefusalReason, Step
+from breakfix.observe.expected import is_partitioned
+from breakfix.observe.one_node import least_of
+from breakfix.verify import (
+    Remedy,
+    boot_outcome,
+    gpus_outcome,
+    operator_outcome,
+    remedy_of,
+    signals_outcome,
+)
 
 _POLL_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
+# --------------------------------------------------------------------------- Ready, GPUs
+
+
 def check_gpus(services: Services, case: Case) -> Go | Wait:
-    """Ready, and as many GPUs allocatable as the SKU has; the device plugin is restarted once for
-    that.
+    """Another boot if one was asked for, Ready, and as many GPUs allocatable as the SKU has; the
+    device plugin is restarted once for that.
 
     A device that the plugin has called unhealthy stays so until the plugin restarts (device plugin
     up to v0.20).
     """
-    node, step = _open(services, case, "check_gpus")
-    expected = _gpus_due(services, case, node)
-    outcome = gpus_outcome(node, expected)
-    text = f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
+    node, step = open_gate(services, case, "check_gpus")
+    booted = boot_outcome(node, _boot_to_end(services, case))
+    expected = gpus_due(services, case, node)
+    outcome = gpus_outcome(node, expected) if booted is Outcome.FIXED else booted
+    text = said_of_gpus(node, expected)
+    if booted is not Outcome.FIXED:
+        text = "the node runs the boot that its repair was to end"
+    evidence = {"after": _node_evidence(node, expected)}
     if outcome is Outcome.FIXED:
-        return _passed(services, case, step, text, Stage.CHECK_SIGNALS)
+        return passed(services, case, step, text, to=Stage.CHECK_OPERATOR, evidence=evidence)
     deadline = step.started_at + timedelta(seconds=services.policy.timing.gpus_back_s)
     if services.clock.now() >= deadline:
-        return _failed(services, case, step, text)
+        remedy = Remedy.NEXT_RUNG if not node.is_ready else remedy_of(outcome)
+        if is_partitioned(node):
+            text, remedy = f"{text}; its GPUs are in MIG mode", Remedy.PERSON
+        return failed(services, case, step, outcome, text, remedy=remedy, evidence=evidence)
     if node.is_ready:
         _restart_plugin(services, case)
     return Wait(WaitKind.GPUS_BACK, case.id, case.node, deadline, gpus=expected)
 
 
-def _gpus_due(services: Services, case: Case, node: Node) -> int:
-    """As many as are expected of the node now, and no fewer than when its case was opened: a GPU
-    that fell off the bus may have left the labels, too.
-    """
-    known = int(case.detail.get("gpus_expected", 0))
-    return max(expected_gpus(node, services.policy), known)
+def said_of_gpus(node: Node, expected: int) -> str:
+    """What the node offers, in words."""
+    known = f"{expected}" if expected else "an unknown number of"
+    short = "" if node.gpus_capacity == node.gpus_allocatable else f", {node.gpus_capacity} in all"
+    unready = "" if node.is_ready else ", the node is not Ready"
+    return f"{node.gpus_allocatable} of {known} GPUs allocatable{short}{unready}"
 
 
-def _unready(node: Node) -> str:
-    return "" if node.is_ready else ", the node is not Ready"
+def _node_evidence(node: Node, expected: int) -> dict[str, object]:
+    return {
+        "boot_id": node.boot_id,
+        "is_ready": node.is_ready,
+        "gpus_allocatable": node.gpus_allocatable,
+        "gpus_capacity": node.gpus_capacity,
+        "gpus_expected": expected,
+    }
 
 
-def required_signals(services: Services) -> frozenset[str]:
-    """The signals without which a node cannot be called clear; opt-in fields nobody collects are
-    not among them.
-    """
-    return frozenset(s.name for s in services.policy.signals if s.is_required)
+def _boot_to_end(services: Services, case: Case) -> str:
+    """The boot that the last repair was to end; "" where it was no reboot."""
+    step = last_repair(services, case)
+    if step is None or not any(f"-{action}-" in step.name for action in BOOTS):
+        return ""
+    return str(step.detail.get("boot_id", case.boot_id))
 
 
 def _restart_plugin(services: Services, case: Case) -> None:
@@ -80,133 +119,121 @@ def _restart_plugin(services: Services, case: Case) -> None:
         log.info("case=%s node=%s no plugin to restart: %s", case.id, case.node, e)
 
 
-def check_signals(services: Services, case: Case) -> Go | Wait:
-    """No finding since the repair, for as long as policy says, and the telemetry that could tell is
-    there.
-    """
-    _, step = _open(services, case, "check_signals")
-    timing, now = services.policy.timing, services.clock.now()
-    deadline = step.started_at + timedelta(seconds=timing.signals_s)
-    clear_at = (case.repaired_at or step.started_at) + timedelta(seconds=timing.clear_s)
-    if now < clear_at:
-        return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=clear_at)
-    verdict = assess(services).judgement.verdict(case.node)
-    outcome = signals_outcome(verdict, required=required_signals(services))
-    text = f"{outcome}: {verdict.reason if verdict else 'the node was not judged'}"
+# --------------------------------------------------------------------------- the GPU operator
+
+
+def check_operator(services: Services, case: Case) -> Go | Wait:
+    """The GPU operator's own validation of the node, where the cluster has it. Reads only."""
+    node, step = open_gate(services, case, "check_operator")
+    rules = services.policy.validation.operator
+    absent = why_no_operator(services, node)
+    if absent:
+        return skipped(services, case, step, absent, Stage.RUN_DIAG)
+    outcome, text = look_at_operator(services, node, _rebooted_at(services, case))
     if outcome is Outcome.FIXED:
-        return _passed(services, case, step, text, Stage.RUN_DIAG)
+        return passed(
+            services,
+            case,
+            step,
+            text,
+            to=Stage.RUN_DIAG,
+            evidence={"boot_id": node.boot_id},
+        )
+    now = services.clock.now()
+    deadline = step.started_at + timedelta(seconds=rules.deadline_s)
     if now >= deadline:
-        return _failed(services, case, step, text)
-    again = now + timedelta(seconds=_POLL_S)
-    return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=again)
+        return failed(services, case, step, outcome, text, remedy=Remedy.PERSON)
+    return _look_again(case, now, deadline)
 
 
-def run_diag(services: Services, case: Case) -> Go | Wait | None:
-    """The DCGM diagnostic as a pod that takes all GPUs of the node; None when it passed."""
-    act = acting(services)
-    name = repair.step_name(act, case, steps.DIAG, case.fence)
-    step = steps.step_named(services.book.steps(case.id), name)
-    if step is None:
-        step = _dispatch_diag(services, case)
-    if step.status is not StepStatus.DISPATCHED:
-        return _diag_said(step)
-    namespace, pod_name = repair.pod_of(step)
-    deadline = step.started_at + timedelta(seconds=services.policy.timing.diag_s)
-    try:
-        is_finished = services.cluster.pod(namespace, pod_name).is_finished
-    except NotFound:
-        step = _dispatch_diag(services, case)  # cut short before its pod: the name is the same
-        is_finished = False
-    if is_finished:
-        return _diag_said(_settle_diag(services, case, step))
-    if services.clock.now() >= deadline:
-        return _diag_said(repair.give_up(act, case, step, "the diagnostic did not end in time"))
-    return Wait(WaitKind.POD_FINISHED, case.id, case.node, deadline, pod=f"{namespace}/{pod_name}")
-
-
-def _dispatch_diag(services: Services, case: Case) -> Step:
-    act = acting(services)
-    return repair.run_diag(
-        act,
-        case,
-        RECOVERY,
-        pod_settings(services.settings),
-        level=services.policy.class_rule(case.failure_class).diag_level,
-        gpus=_gpus_due(services, case, services.cluster.node(case.node)),
-        nth=case.fence,
-    )
-
-
-def _settle_diag(services: Services, case: Case, step: Step) -> Step:
-    namespace, name = repair.pod_of(step)
-    log = services.cluster.pod_log(namespace, name)
-    exit_code = services.cluster.pod_exit_code(namespace, name)
-    level, gpus = int(step.detail.get("level", 1)), int(step.detail.get("gpus", 0))
-    outcome, summary = diag_outcome(log, exit_code, level=level, gpus=gpus)
-    boot_id, text = services.cluster.node(case.node).boot_id, summary.text
-    is_same_boot = boot_id == step.detail.get("boot_id", boot_id)
-    if not is_same_boot:
-        text = f"the node rebooted during the diagnostic ({text})"
-    is_proved = outcome is Outcome.FIXED and is_same_boot
-    status = StepStatus.VERIFIED if is_proved else StepStatus.FAILED
-    detail = {"text": text, "exit_code": exit_code, "boot_id": boot_id}
-    settled = steps.finish(acting(services), case, step.name, status, detail)
-    pod = services.cluster.pod(namespace, name)  # its result is in the ledger now
-    services.cluster.delete_pod(namespace, name, pod.uid, grace_s=0)
-    return settled
-
-
-def _diag_said(step: Step) -> Go | None:
-    if step.status is StepStatus.VERIFIED:
-        return None
-    return Go(Stage.ESCALATE, str(step.detail.get("text", "the diagnostic did not pass")))
-
-
-def doubt_about_return(services: Services, case: Case) -> str:
-    """Why a validation of this fence does not carry a return now; an empty string when it does.
-
-    Hours may lie between the validation and the answer: evidence grows old, and a node can break
-    meanwhile.
-    """
-    node = guard.check(acting(services), case, "return", RECOVERY)
-    proof = proof_at_this_fence(services, case)
-    if proof is None or proof.ended_at is None:
-        return "the node was not validated at this fence"
-    if not node.boot_id or proof.detail.get("boot_id") != node.boot_id:
-        return "the node has rebooted since its validation"
-    age_s = (services.clock.now() - proof.ended_at).total_seconds()
-    if age_s > services.policy.timing.evidence_max_age_s:
-        return f"the validation is {age_s:.0f} s old"
-    expected = _gpus_due(services, case, node)
-    if gpus_outcome(node, expected) is not Outcome.FIXED:
-        return f"{node.gpus_allocatable} of {expected} GPUs allocatable" + _unready(node)
-    verdict = assess(services).judgement.verdict(case.node)
-    if signals_outcome(verdict, required=required_signals(services)) is not Outcome.FIXED:
-        return verdict.reason if verdict else "the node was not judged"
+def why_no_operator(services: Services, node: Node) -> str:
+    """Why the operator's validation is not asked for; "" when it is."""
+    rules = services.policy.validation.operator
+    if rules.mode == "off":
+        return "policy does not want the operator's validation"
+    if node.labels.get(rules.deploy_label) == "false":
+        return f"label {rules.deploy_label}=false keeps the operator's validator off this node"
+    is_there = any(name == rules.app for _, name in services.cluster.daemon_sets())
+    if rules.mode == "auto" and not is_there:
+        return f"the cluster has no DaemonSet {rules.app}"
     return ""
 
 
-def proof_at_this_fence(services: Services, case: Case) -> Step | None:
-    """The diagnostic that passed at this fence: the last check of a validation."""
-    name = repair.step_name(acting(services), case, steps.DIAG, case.fence)
-    step = steps.step_named(services.book.steps(case.id), name)
-    return step if step is not None and step.status is StepStatus.VERIFIED else None
+def look_at_operator(services: Services, node: Node, since: datetime | None) -> tuple[Outcome, str]:
+    """What the operator's pod on the node and its metrics say. `since`: of a reboot."""
+    app = services.policy.validation.operator.app
+    pods = [p for p in services.cluster.pods(node.name) if _is_validator(p, app)]
+    return operator_outcome(pods, since=since, is_ready=_operator_metrics(services, node))
 
 
-def _open(services: Services, case: Case, what: str) -> tuple[Node, Step]:
-    """The node, as the guard of a recovery read it, and this check's step at this fence."""
-    act = acting(services)
-    name = repair.step_name(act, case, what, case.fence)
-    node = guard.check(act, case, name, RECOVERY)
-    step, _ = steps.begin(act, case, name, {"text": "begun"})
-    return node, step
+def _is_validator(pod: Pod, app: str) -> bool:
+    owner = pod.controller
+    is_kept = owner is not None and owner.kind == "DaemonSet"
+    return pod.labels.get("app") == app and is_kept and not pod.is_terminating
 
 
-def _passed(services: Services, case: Case, step: Step, text: str, to: Stage) -> Go:
-    steps.finish(acting(services), case, step.name, StepStatus.VERIFIED, {"text": text})
-    return Go(to, text)
+def _operator_metrics(services: Services, node: Node) -> bool | None:
+    """None where the operator reports nothing: its exporter is optional."""
+    query = services.policy.validation.operator.query
+    if not query:
+        return None
+    now = services.clock.now()
+    least = least_of(services.metrics, services.policy, node.name, query, at=now)
+    return None if math.isnan(least) else least >= 1
 
 
-def _failed(services: Services, case: Case, step: Step, text: str) -> Go:
-    steps.finish(acting(services), case, step.name, StepStatus.FAILED, {"text": text})
-    return Go(Stage.ESCALATE, text)
+def _rebooted_at(services: Services, case: Case) -> datetime | None:
+    step = last_repair(services, case)
+    return step.started_at if step is not None and _boot_to_end(services, case) else None
+
+
+# --------------------------------------------------------------------------- signals
+
+
+def check_signals(services: Services, case: Case) -> Go | Wait | None:
+    """No finding since the repair, for as long as policy says, the telemetry that could tell is
+    there, and no counter that nothing clears has grown. None when it is passed.
+    """
+    node, step = open_gate(services, case, "check_signals")
+    timing, now = services.policy.timing, services.clock.now()
+    deadline = step.started_at + timedelta(seconds=timing.signals_s)
+    clear_at = _clear_at(services, case, step)
+    if now < clear_at:
+        return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=clear_at)
+    outcome, text, evidence = _service_levels(services, case)
+    evidence["boot_id"] = node.boot_id
+    if outcome is Outcome.FIXED:
+        passed(services, case, step, text, to=Stage.APPROVE_RETURN, evidence=evidence)
+        return None
+    if now >= deadline or evidence.get("is_final"):
+        remedy = remedy_of(outcome)
+        return failed(services, case, step, outcome, text, remedy=remedy, evidence=evidence)
+    return _look_again(case, now, deadline)
+
+
+def _clear_at(services: Services, case: Case, step: Step) -> datetime:
+    """Signals must stay clear after the repair, and after the load that came last."""
+    since = max(
+        case.repaired_at or step.started_at, load_ended_at(services, case) or step.started_at
+    )
+    return since + timedelta(seconds=services.policy.timing.clear_s)
+
+
+def _service_levels(services: Services, case: Case) -> tuple[Outcome, str, dict[str, object]]:
+    verdict = assess(services).judgement.verdict(case.node)
+    outcome = signals_outcome(verdict, required=required_signals(services))
+    text = f"{outcome}: {verdict.reason if verdict else 'the node was not judged'}"
+    if outcome is not Outcome.FIXED:
+        return outcome, text, {}
+    try:
+        told, said, evidence = compare_counters(services, case)
+    except SourceError as e:
+        return Outcome.CANNOT_TELL, f"counters cannot be compared: {e}", {}
+    # a counter that has grown does not shrink: there is nothing to wait for
+    evidence["is_final"] = told is Outcome.NOT_FIXED
+    return told, f"{text}; {said}", evidence
+
+
+def _look_again(case: Case, now: datetime, deadline: datetime) -> Wait:
+    again = now + timedelta(seconds=_POLL_S)
+    return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=again)

@@ -11,11 +11,13 @@ from datetime import datetime
 
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Wait, WaitKind
-from breakfix.model import Budget, Node, Pod, PodAction
-from breakfix.plan.drain_pods import decide_pods
-from breakfix.plan.world import budgets_of
+from breakfix.leaving import Standing, standings, turn_of
+from breakfix.model import Budget, Node, Pod, PodAction, RungKind
+from breakfix.plan.drain_ladder import decide_drain
+from breakfix.plan.replaced import are_ready_elsewhere
+from breakfix.plan.world import OUR_PODS, budgets_of
 
-_NEEDS_PODS = frozenset({WaitKind.PODS_GONE, WaitKind.POD_FINISHED})
+_NEEDS_PODS = frozenset({WaitKind.PODS_GONE, WaitKind.PODS_READY, WaitKind.POD_FINISHED})
 _NEEDS_NODES = frozenset({WaitKind.BOOTED, WaitKind.GPUS_BACK})
 
 
@@ -62,18 +64,27 @@ def _is_over(wait: Wait, services: Services, seen: _Seen) -> bool:
         return True
     if wait.not_before is not None and seen.now < wait.not_before:
         return False
-    node = seen.nodes.get(wait.node)
     match wait.kind:
         case WaitKind.TIME:
             return True
-        case WaitKind.BOOTED:
-            return node is None or (node.boot_id != wait.boot_id and node.is_ready)
-        case WaitKind.GPUS_BACK:
-            return node is None or (node.is_ready and node.gpus_allocatable >= wait.gpus)
+        case WaitKind.BOOTED | WaitKind.GPUS_BACK:
+            return _node_is_back(wait, seen.nodes.get(wait.node))
         case WaitKind.POD_FINISHED:
             return _pod_finished(wait, seen.pods)
         case WaitKind.PODS_GONE:
-            return _drain_can_go_on(services, seen.pods.get(wait.node, ()), seen)
+            return _drain_can_go_on(wait, services, seen)
+        case WaitKind.PODS_READY:
+            everywhere = (p for ps in seen.pods.values() for p in ps)
+            return are_ready_elsewhere(wait.ready_elsewhere, everywhere, wait.node)
+
+
+def _node_is_back(wait: Wait, node: Node | None) -> bool:
+    """Or gone for good, which the stage then finds out."""
+    if node is None:
+        return True
+    if wait.kind is WaitKind.BOOTED:
+        return node.boot_id != wait.boot_id and node.is_ready
+    return node.is_ready and node.gpus_allocatable >= wait.gpus
 
 
 def _pod_finished(wait: Wait, pods: Mapping[str, Sequence[Pod]]) -> bool:
@@ -82,19 +93,26 @@ def _pod_finished(wait: Wait, pods: Mapping[str, Sequence[Pod]]) -> bool:
     return pod is None or pod.is_finished
 
 
-def _drain_can_go_on(services: Services, pods: Sequence[Pod], seen: _Seen) -> bool:
-    """Nothing left, or a pod that is not yet leaving and that no budget holds now."""
-    decisions = decide_pods(
-        pods,
-        daemon_sets=seen.daemon_sets,
-        allow_disk_empty_dir=services.policy.drain.may_delete_disk_empty_dir,
-        allow_unmanaged=services.policy.drain.may_delete_unmanaged,
-    )
-    by_name = {(p.namespace, p.name): p for p in pods}
-    leaving = [by_name[d.namespace, d.name] for d in decisions if d.action is PodAction.EVICT]
-    if not leaving:
+def _drain_can_go_on(wait: Wait, services: Services, seen: _Seen) -> bool:
+    """Nothing left, the turn of others has come, or a pod is to leave now that no budget holds."""
+    drain = services.policy.drain
+    pods = [p for p in seen.pods.get(wait.node, ()) if OUR_PODS not in p.labels]
+    by_uid = {p.uid: p for p in pods}
+    decisions = decide_drain(pods, daemon_sets=seen.daemon_sets, drain=drain)
+    leaving = [(d, by_uid[d.uid]) for d in decisions if d.action is PodAction.EVICT]
+    if not leaving or turn_of(leaving) != wait.turn:
         return True
-    return any(
-        not p.is_terminating and all(b.allowed > 0 for b in budgets_of(p, seen.budgets))
-        for p in leaving
+    left = standings(
+        leaving,
+        since=wait.since or seen.now,
+        now=seen.now,
+        checkpoint=drain.checkpoint,
+        case_id=wait.case_id,
     )
+    return any(s.is_taken_now and _is_allowed(s, seen) for s in left)
+
+
+def _is_allowed(standing: Standing, seen: _Seen) -> bool:
+    if standing.do is RungKind.DELETE:
+        return True
+    return all(b.allowed > 0 for b in budgets_of(standing.pod, seen.budgets))

@@ -13,6 +13,9 @@ GPU_COUNT_LABEL = (
     "nvidia.com/gpu.count"  # GPU feature discovery: what the driver counted at its start
 )
 
+#: The MIG manager's: the partitioning that is in force.
+MIG_CONFIG_LABEL = "nvidia.com/mig.config"
+
 #: Kubernetes' well-known label: clouds put one, four and eight GPUs of one SKU in machines.
 INSTANCE_TYPE_LABEL = "node.kubernetes.io/instance-type"
 _FEWEST_ALIKE = 2
@@ -36,6 +39,12 @@ def _expected(node: Node, policy: Policy, usual: Mapping[Like, int]) -> int:
     if node.sku in policy.expected_gpus:
         return policy.expected_gpus[node.sku]
     return max(_own_count(node), usual.get(_like(node), 0))
+
+
+def is_partitioned(node: Node) -> bool:
+    """Whether its GPUs are in MIG mode: what it offers then are slices, or other resources."""
+    config = node.labels.get(MIG_CONFIG_LABEL, "")
+    return "-MIG-" in node.sku or config not in {"", "all-disabled"}
 
 
 def usual_gpus(nodes: Iterable[Node]) -> Mapping[Like, int]:

@@ -15,7 +15,7 @@ from breakfix.model import Pod
 #: (name people know it by, label of its pods, second label that splits it into groups). In the
 #: order they are believed: the widest thing that dies together first. Sources: the projects' own
 #: API references (JobSet, Kubeflow training operator, LeaderWorkerSet, Kueue plain pod groups,
-#: scheduler-plugins coscheduling, Volcano, KubeRay).
+#: Grove, scheduler-plugins coscheduling, Volcano, KubeRay).
 _LABELS = (
     ("JobSet", "jobset.sigs.k8s.io/jobset-name", ""),
     ("training job", "training.kubeflow.org/job-name", ""),
@@ -28,15 +28,27 @@ _LABELS = (
     ),
     ("Volcano job", "volcano.sh/job-name", ""),
     ("Kueue pod group", "kueue.x-k8s.io/pod-group-name", ""),
+    ("PodGang", "grove.io/podgang", ""),
     ("pod group", "scheduling.x-k8s.io/pod-group", ""),
+    ("pod group", "pod-group.scheduling.sigs.k8s.io", ""),  # coscheduling before v0.24
     ("Ray cluster", "ray.io/cluster", ""),
 )
-#: Volcano (and what speaks its API) names the PodGroup in an annotation.
+#: Volcano (and what speaks its API) and KAI name the PodGroup in an annotation; Kueue the Workload
+#: that it admitted, and would suspend, as a whole.
 _ANNOTATIONS = (
     ("pod group", "scheduling.k8s.io/group-name"),
     ("pod group", "scheduling.volcano.sh/group-name"),
+    ("Kueue workload", "kueue.x-k8s.io/workload"),
+    ("pod group", "pod-group-name"),
 )
-_OWNERS = frozenset({"Job", "StatefulSet", "JobSet", "PyTorchJob", "MPIJob", "RayCluster"})
+#: Controllers of which one pod's end is the end, or the halt, of all: the training operators', and
+#: the replica group of a StatefulSet, whose members know each other by name.
+_OWNERS = frozenset(
+    {
+        *("Job", "StatefulSet", "JobSet", "LeaderWorkerSet", "RayCluster", "PodClique"),
+        *("PyTorchJob", "MPIJob", "TFJob", "JAXJob", "XGBoostJob", "PaddleJob", "TrainJob"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from breakfix.hands_off import hands_off, is_cordoned_by_others
 from breakfix.model import (
+    REPAIRS,
     Action,
     FailureClass,
     HaltLevel,
@@ -63,6 +64,17 @@ def recommended_only(candidate: Candidate, world: World) -> Refusal | None:
         return None
     text = f"policy mode of {candidate.failure_class} is {mode}: recommended, not done"
     return candidate.refused(RefusalReason.MODE_RECOMMEND, text)
+
+
+def unsupported(candidate: Candidate, world: World) -> Refusal | None:
+    """A repair that nobody is there to do takes no node out."""
+    if candidate.action not in REPAIRS or candidate.action in world.available:
+        return None
+    text = (
+        f"{candidate.action} is the next rung for {candidate.failure_class}, and nobody is"
+        " configured to do it: see BREAKFIX_REPAIR_PROVIDERS"
+    )
+    return candidate.refused(RefusalReason.UNSUPPORTED, text)
 
 
 def protected(candidate: Candidate, world: World) -> Refusal | None:
@@ -280,6 +292,7 @@ def promise(node: Node, world: World) -> None:
 GUARDS: tuple[Guard, ...] = (
     halted,
     recommended_only,
+    unsupported,
     protected,
     excluded,
     other_owner,
@@ -297,6 +310,7 @@ GUARDS: tuple[Guard, ...] = (
 #: The policy may have changed since the admission: a class that may no longer act stops here.
 ACT_GUARDS: tuple[Guard, ...] = (
     recommended_only,
+    unsupported,
     protected,
     excluded,
     other_owner,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from breakfix.model import (
     DISRUPTIVE,
+    REPAIRS,
     Action,
     Case,
     FailureClass,
@@ -23,8 +25,10 @@ from breakfix.model import (
     PodAction,
     Refusal,
     RefusalReason,
+    Tier,
     Verdict,
 )
+from breakfix.plan.drain_ladder import ladders_in_words
 from breakfix.plan.gangs import gang_of
 from breakfix.plan.limits import (
     Candidate,
@@ -33,6 +37,7 @@ from breakfix.plan.limits import (
     free_gpus_after,
     promise,
 )
+from breakfix.plan.tiers import repair_tier
 from breakfix.plan.world import BUSY, World, build_world
 from breakfix.policy import Policy
 from breakfix.ports import Limit
@@ -48,12 +53,15 @@ def make_plan(
     halt: HaltLevel,
     confirmed: Mapping[str, str],
     now: datetime,
+    lemons: Mapping[str, str] | None = None,
+    available: frozenset[Action] = REPAIRS,
 ) -> Plan:
     """The plan for one judgement. Purely computational: the same facts give the same plan.
 
     Candidates are tried in order of confidence (then name), so that a limit that is nearly full is
     spent on the surest fault. Each admitted node counts against the next one. `confirmed`: node ->
-    the second source that its metrics are its own.
+    the second source that its metrics are its own. `lemons`: node -> why it is held for hardware
+    instead of another repair. `available`: the repairs that somebody is there to do.
     """
     fleet = frozenset(v.node for v in judgement.verdicts)
     world = build_world(
@@ -64,6 +72,8 @@ def make_plan(
         cases=cases,
         halt=halt,
         confirmed=confirmed,
+        available=available,
+        lemons=lemons,
     )
     intents: list[Intent] = []
     refusals: list[Refusal] = []
@@ -100,14 +110,21 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
         return None
     attempt = next_attempt(node.name, world)
     action = verdict.recommended_action
-    if not attempts_left(world, node.name):
+    reason, lemon = verdict.reason, world.lemons.get(node.name, "")
+    if lemon or not attempts_left(world, node.name):
+        record = world.records.get(node.name)
+        repairs = record.repairs if record is not None else {}
+        action = world.policy.class_rule(failure_class).hardware(repairs)
+    if action is Action.OPEN_VENDOR_CASE and action not in world.available:
         action = Action.HOLD_FOR_HARDWARE
     candidate = Candidate(node, failure_class, action, now)
     refusal = first_refusal(candidate, world)
     if refusal is not None:
-        return refusal
+        return replace(refusal, text=f"{refusal.text}; {lemon}") if lemon else refusal
+    if lemon:
+        reason = f"{reason}. {lemon}: {action} instead of another repair"
     return make_intent(
-        candidate, world, verdict.confidence, verdict.reason, attempt, findings=verdict.findings
+        candidate, world, verdict.confidence, reason, attempt, findings=verdict.findings
     )
 
 
@@ -129,6 +146,7 @@ def make_intent(
     """The intent of an admitted candidate, with what it costs."""
     node, policy = candidate.node, world.policy
     impact = impact_of(node, world)
+    tier = repair_tier(candidate.failure_class, candidate.action, impact, policy)
     return Intent(
         node=node.name,
         node_uid=node.uid,
@@ -140,7 +158,8 @@ def make_intent(
         impact=impact,
         scopes=node.scopes(),
         attempt=attempt,
-        needs_approval=_needs_approval(candidate, impact, policy),
+        needs_approval=tier is not Tier.AUTOMATIC,
+        tier=tier,
         policy_hash=policy.hash,
         findings=findings,
         is_by_hand=candidate.is_by_person,
@@ -161,26 +180,15 @@ def impact_of(node: Node, world: World) -> Impact:
     ]
     gangs = world.gangs_on(pods)
     alone = sum(p.gpus for p in pods if gang_of(p) is None)
-    wide = tuple(str(g) for g in gangs if len(g.nodes - {node.name}) > 0)
+    wide = [g for g in gangs if g.nodes - {node.name}]
     return Impact(
-        len(leaving), alone + sum(g.gpus for g in gangs), free_gpus_after(node, world), wide
+        pods_evicted=len(leaving),
+        gpus_stopped=alone + sum(g.gpus for g in gangs),
+        gpus_free_after=free_gpus_after(node, world),
+        gangs=tuple(map(str, wide)),
+        gang_gpus=sum(g.gpus for g in wide),
+        ladders=ladders_in_words(leaving.values()),
     )
-
-
-def _needs_approval(candidate: Candidate, impact: Impact, policy: Policy) -> bool:
-    """By the class's mode; a gang that is larger than policy lets stop unasked needs it anyway."""
-    if candidate.action is Action.DRAIN_ONLY:
-        return False
-    if impact.gangs and impact.gpus_stopped > policy.approvals.gang_gpus:
-        return True
-    return asks_before_repair(candidate.failure_class, policy)
-
-
-def asks_before_repair(failure_class: FailureClass, policy: Policy) -> bool:
-    """Whether policy wants a person's yes before repairs of this class."""
-    if "repair" not in policy.approvals.ask_before:
-        return False
-    return policy.class_rule(failure_class).mode != "auto"
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:

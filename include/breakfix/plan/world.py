@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from breakfix.model import (
+    REPAIRS,
+    Action,
     Budget,
     Case,
     HaltLevel,
@@ -20,7 +22,7 @@ from breakfix.model import (
     PodDecision,
     Scope,
 )
-from breakfix.plan.drain_pods import decide_pods
+from breakfix.plan.drain_ladder import decide_drain
 from breakfix.plan.gangs import Gang, GangKey, gang_of, gangs_by_key
 from breakfix.plan.selectors import selects
 from breakfix.policy import Policy
@@ -47,6 +49,8 @@ class World:
     members: Mapping[Scope, frozenset[str]]
     confirmed: Mapping[str, str]  # node -> the second source that its metrics are its own
     out: frozenset[str]  # by the cluster's word or the ledger's, whichever is worse
+    available: frozenset[Action] = REPAIRS  # the repairs that somebody is there to do
+    lemons: Mapping[str, str] = field(default_factory=dict)  # node -> why it is one
     taken: set[str] = field(default_factory=set)
     budget_used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     drains: dict[str, list[PodDecision]] = field(default_factory=dict)  # worked out once a node
@@ -55,11 +59,10 @@ class World:
     def pods_to_drain(self, node: str) -> list[PodDecision]:
         """What a drain of the node would do with each of its pods, by policy; our own pods stay."""
         if node not in self.drains:
-            self.drains[node] = decide_pods(
+            self.drains[node] = decide_drain(
                 (p for p in self.pods_on.get(node, ()) if OUR_PODS not in p.labels),
                 daemon_sets=self.observation.daemon_sets,
-                allow_disk_empty_dir=self.policy.drain.may_delete_disk_empty_dir,
-                allow_unmanaged=self.policy.drain.may_delete_unmanaged,
+                drain=self.policy.drain,
             )
         return self.drains[node]
 
@@ -103,6 +106,8 @@ def build_world(
     cases: Sequence[Case],
     halt: HaltLevel,
     confirmed: Mapping[str, str] | None = None,
+    available: frozenset[Action] = REPAIRS,
+    lemons: Mapping[str, str] | None = None,
 ) -> World:
     """Index one observation. `fleet_names` are the GPU nodes: only they count in scopes and
     shares.
@@ -129,6 +134,8 @@ def build_world(
         pods_on=pods_on,
         members={s: frozenset(m) for s, m in members.items()},
         confirmed=confirmed or {},
+        available=available,
+        lemons=lemons or {},
         out=frozenset({n.name for n in fleet if n.is_out} | ledger_out),
     )
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from multiprocessing import util
 
-import stamina
-
 from breakfix.model import DISRUPTIVE, Judgement, NodeRecord, Observation, Verdict
 from breakfix.policy import Policy
 from breakfix.replay.baselines import (
@@ -173,7 +171,6 @@ def _largest_first(sources: Iterable[Source]) -> Iterator[Source]:
 
 def _open_stage() -> None:
     global _stage  # noqa: PLW0603 - a worker process has one stage for its life
-    stamina.instrumentation.set_on_retry_hooks([])  # they would print into what programs read
     _stage = Stage().__enter__()
     util.Finalize(None, _stage.close, exitpriority=10)  # workers leave without atexit
 

@@ -165,6 +165,17 @@ class ReplayedCluster:
     def delete_pod(self, namespace: str, name: str, uid: str, *, grace_s: int | None) -> bool:
         _refuse()
 
+    def mark_pod(
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        *,
+        annotations: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> bool:
+        _refuse()
+
     def create_pod(self, manifest: Mapping[str, Any]) -> Pod:
         _refuse()
 

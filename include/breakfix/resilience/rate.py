@@ -6,6 +6,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+def reserved(
+    free_at: datetime | None, now: datetime, *, count: int, per_s: float
+) -> tuple[float, datetime]:
+    """The same limit as one moment that can be stored, for processes that share it.
+
+    `free_at` is when the next place is free (None: at once). Returns how many seconds to wait for
+    the first of `count` places, which follow one another every 1 / `per_s` seconds, and the new
+    `free_at`.
+    """
+    first = now if free_at is None else max(now, free_at)
+    return (first - now).total_seconds(), first + timedelta(seconds=count / per_s)
 
 
 @dataclass(slots=True)

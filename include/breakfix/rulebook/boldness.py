@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from breakfix.model import SignalMode
+from breakfix.model import RUNGS, Action, SignalMode
 from breakfix.policy import parse_duration
 
 Judge = Callable[[Any, Any], int]  # (before, after) -> 1 bolder, -1 more careful, 0 cannot tell
@@ -95,14 +95,7 @@ def _set(value: Any) -> set[str]:
     return {str(v) for v in value or ()}
 
 
-_ACTIONS = (
-    "none",
-    "review",
-    "restart_device_plugin",
-    "reset_gpu",
-    "reboot_node",
-    "hold_for_hardware",
-)
+_ACTIONS = (Action.NONE.value, Action.REVIEW.value, *(a.value for a in RUNGS))
 
 
 def _first_rung(before: Any, after: Any) -> int:
@@ -136,9 +129,17 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     (r"common_cause\.window", _less),
     (r"common_cause\.(scopes|facts|changes)", _members(-1)),
     # drain, timing, approvals
-    (r"drain\.(evictions_per_s|may_delete_disk_empty_dir|may_delete_unmanaged|timeout)", _more),
+    (r"drain\.(evictions_per_s|evictions_in_flight|timeout)", _more),
+    (r"drain\.(may_delete|may_delete_disk_empty_dir|may_delete_unmanaged)", _more),
+    (r"drain\.overdue", _rank(["escalate", "hold", "uncordon"])),
+    (r"drain\.replaced\.otherwise", _rank(["hold", "warn"])),
+    (r"drain\.replaced\.within", _less),
     (r"timing\.(evidence_max_age|stale_sample)", _more),
     (r"timing\.(clear|watch|boot_grace)", _less),
+    (r"validation\.operator\.mode", _rank(["required", "auto", "off"])),
+    (r"validation\.(bandwidth|counters\.[^.]+)\.is_required", _less),
+    (r"validation\.bandwidth\.floors\.[^.]+\.(all_reduce|h2d|d2h|p2p)", _less),
+    (r"validation\.diag_tests\.\d+|validation\.counters", _members(-1)),
     (r"approvals\.approvers", _members(1)),
     (r"approvals\.gang_gpus", _more),
     (r"approvals\.ask_before", _members(-1)),

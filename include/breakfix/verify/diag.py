@@ -9,7 +9,7 @@ shell shows them (256 + the negative status). Severities: DCGM's error table.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -41,7 +41,7 @@ class DiagAdvice(StrEnum):
     RESET_AGAIN = "reset_again"
     REBOOT = "reboot"  # triage: reboot or reseat, and run a longer diag
     SOFTWARE = "software"  # config: fix the software, no hardware ticket
-    RETRY = "retry"  # another diag was running
+    RETRY = "retry"  # it did not run, or another one did: neither a pass nor a verdict
     LOOK = "look"  # a person must look: nothing can be concluded
 
 
@@ -134,25 +134,51 @@ class _Document(msgspec.Struct):
 
 
 def diag_outcome(
-    text: str | bytes, exit_code: int | None, *, level: int, gpus: int
+    text: str | bytes,
+    exit_code: int | None,
+    *,
+    level: int,
+    gpus: int,
+    tests: Collection[str] = (),
 ) -> tuple[Outcome, DiagSummary]:
     """(outcome, summary) of one run at `level` from its log and the exit code of its container.
 
     Text before the JSON is skipped. Fixed needs exit code 0 and a pass of every test that ran, or
-    errors of severity monitor only; and a pass of its own for each of the node's `gpus` GPUs.
+    errors of severity monitor only; and for each of the node's `gpus` GPUs a pass of its own of
+    every one of `tests` (none named: of any that counts at this level). A skip is no pass.
     """
     if exit_code is None:
-        return _cannot_tell("the exit status of the diag is not known")
+        return _cannot_tell("the exit status of the diag is not known", DiagAdvice.RETRY)
     if exit_code == _BUSY:
         return _cannot_tell("another diag was running", DiagAdvice.RETRY)
-    if exit_code in _PLUMBING or exit_code not in (_OK, _ERROR, _ISOLATE):
+    if exit_code in _PLUMBING:
+        return _cannot_tell(f"the diag did not run (exit status {exit_code})", DiagAdvice.RETRY)
+    if exit_code not in (_OK, _ERROR, _ISOLATE):
         return _cannot_tell(f"the diag did not run (exit status {exit_code})")
     run = _parsed(text)
     if isinstance(run, str):
         return _unreadable(run, exit_code)
     if run.runtime_error is not None:
         return _cannot_tell(f"the diag could not run: {run.runtime_error[:200]}")
-    return _judged(run, exit_code, level, gpus)
+    return _judged(run, exit_code, _Wanted(level, gpus, frozenset(map(_plain, tests))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a run must have exercised."""
+
+    level: int
+    gpus: int
+    tests: frozenset[str]
+
+    @property
+    def is_full(self) -> bool:
+        return self.level >= _SMALLEST_FULL_LEVEL
+
+
+def _plain(test: str) -> str:
+    """DCGM 3 writes `Memory Bandwidth`, DCGM 4 `memory_bandwidth`."""
+    return test.strip().casefold().replace(" ", "_")
 
 
 def _cannot_tell(text: str, advice: DiagAdvice = DiagAdvice.LOOK) -> tuple[Outcome, DiagSummary]:
@@ -183,7 +209,7 @@ def _parsed(text: str | bytes) -> _Run | str:
     return document.dcgm4 or document.dcgm3 or _Run()
 
 
-def _judged(run: _Run, exit_code: int, level: int, gpus: int) -> tuple[Outcome, DiagSummary]:
+def _judged(run: _Run, exit_code: int, wanted: _Wanted) -> tuple[Outcome, DiagSummary]:
     tests = [(c.category, t) for c in run.test_categories for t in c.tests]
     odd = sorted({s for _, t in tests for s in t.statuses()} - _KNOWN)
     if odd:
@@ -199,45 +225,56 @@ def _judged(run: _Run, exit_code: int, level: int, gpus: int) -> tuple[Outcome, 
         skipped=len(tests) - len(passed) - len(failed),
         errors=errors,
     )
-    untested = _untested(tests, level, gpus)
+    untested = _untested(tests, wanted)
     if failed or errors or exit_code == _ISOLATE:
         return _with_errors(exit_code, seen, untested)
-    missing = _not_exercised([c for c, _ in passed], exit_code, level) or untested
+    missing = _not_exercised([c for c, _ in passed], exit_code, wanted) or untested
     if missing:
         return Outcome.CANNOT_TELL, replace(seen, text=missing)
     text = f"{seen.passed} tests passed, {seen.skipped} skipped"
     return Outcome.FIXED, replace(seen, text=text, advice=DiagAdvice.RETURN)
 
 
-def _not_exercised(passed_categories: list[str], exit_code: int, level: int) -> str:
+def _not_exercised(passed_categories: list[str], exit_code: int, wanted: _Wanted) -> str:
     if not passed_categories:
         return "no test passed: there were none, or all were skipped"
-    if level >= _SMALLEST_FULL_LEVEL and set(passed_categories) == {_SOFTWARE}:
-        return f"a diag of level {level} exercised nothing but the software checks"
+    if wanted.is_full and set(passed_categories) == {_SOFTWARE}:
+        return f"a diag of level {wanted.level} exercised nothing but the software checks"
     if exit_code != _OK:
         return f"exit status {exit_code}, although no test failed"
     return ""
 
 
-def _untested(tests: list[tuple[str, _Test]], level: int, gpus: int) -> str:
+def _untested(tests: list[tuple[str, _Test]], wanted: _Wanted) -> str:
     """Which GPUs no test passed that counts at this level; empty when each has its pass.
 
     Passing elsewhere proves nothing: a GPU that was skipped, or that is not in the list at all, may
     be the very one that was repaired.
     """
-    if gpus <= 0:
+    if wanted.gpus <= 0:
         return "the number of GPUs to be tested is not known"
-    is_full = level >= _SMALLEST_FULL_LEVEL
-    counted = [t for category, t in tests if not is_full or category != _SOFTWARE]
+    counted = [t for category, t in tests if not wanted.is_full or category != _SOFTWARE]
     seen = {g for _, t in tests for r in t.results for g in r.gpus}
-    passed = {g for t in counted for r in t.results if r.status.upper() == "PASS" for g in r.gpus}
-    if not is_full and not seen and any(_is_pass(t.test_summary) for t in counted):
+    if not wanted.is_full and not seen and any(_is_pass(t.test_summary) for t in counted):
         return ""  # the software checks may be told of the node as a whole
+    passed = _gpus_passed(counted)
     if seen - passed:
-        return f"GPU {', '.join(map(str, sorted(seen - passed)))} passed no test that counts"
-    if len(passed) < gpus:
-        return f"only {len(passed)} of {gpus} GPUs were tested"
+        return f"GPU {_listed(seen - passed)} passed no test that counts"
+    if len(passed) < wanted.gpus:
+        return f"only {len(passed)} of {wanted.gpus} GPUs were tested"
+    for test in sorted(wanted.tests):
+        left = seen - _gpus_passed([t for t in counted if _plain(t.name) == test])
+        if left:
+            return f"test {test} was not passed on GPU {_listed(left)}: skipped, or not run"
     return ""
+
+
+def _gpus_passed(tests: list[_Test]) -> set[int]:
+    return {g for t in tests for r in t.results if _is_pass(r) for g in r.gpus}
+
+
+def _listed(gpus: set[int]) -> str:
+    return ", ".join(map(str, sorted(gpus)))
 
 
 def _is_pass(summary: _Result | None) -> bool:

@@ -42,23 +42,31 @@ def run_stage(services, stage, case_id, fence):
             asked_at=now.isoformat(),
             expires_at=expires_at.isoformat(),
             decision="pending",
+            needed=script.get("needed", 1),
         )
     return Go(Stage(word), "as scripted")
 
 
-def settle_question(services, case_id, fence, purpose, answers):
-    from breakfix.wiring import record_call, write_approval
+def settle_question(services, case_id, fence, purpose, answers, *, is_second=False):
+    from breakfix.wiring import given_answers, keep_answer, record_call, write_approval
 
-    record_call(case_id, f"settle_{purpose}")
+    record_call(case_id, f"settle_{purpose}" + ("_second" if is_second else ""))
     asked = next(a for a in services.book.approvals(case_id) if a.purpose is purpose)
+    before = [answer for about, _, answer in given_answers(case_id) if about is purpose]
     outcome = settle(
         asked,
-        answers,
+        [*before, *answers],
         services.policy,
         requester=services.book.case(case_id).requester,
         now=services.clock.now(),
         is_final=True,
     )
+    for answer, objection in zip(answers, outcome.objections[len(before) :], strict=True):
+        if not objection:
+            keep_answer(case_id, purpose, asked.asked_at, answer)
+    if outcome.decision is Decision.PENDING:
+        to = Stage.SETTLE_RUN if is_second else Stage(f"approve_{purpose}_second")
+        return Go(to, outcome.note)
     write_approval(
         case_id,
         purpose,

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 from breakfix.flow.services import Services
 from breakfix.model import (
     Action,
+    Answer,
     Approval,
     Case,
     Decision,
     FailureClass,
+    GivenAnswer,
     NodeState,
     Purpose,
 )
@@ -64,6 +66,9 @@ class ScriptedLedger:
     def steps(self, case_id):
         return ()
 
+    def answers(self, case_id):
+        return tuple(GivenAnswer(case_id, p, a, g) for p, a, g in given_answers(case_id))
+
     def approvals(self, case_id):
         found = []
         for purpose in Purpose:
@@ -82,6 +87,7 @@ class ScriptedLedger:
                         approver=a.get("approver", ""),
                         channel=a.get("channel", ""),
                         note=a.get("note", ""),
+                        needed=a.get("needed", 1),
                     )
                 )
         return found
@@ -91,6 +97,23 @@ def write_approval(case_id, purpose, **fields):
     path = FOLDER / f"{case_id}.{purpose}.json"
     old = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps({**old, **fields}))
+
+
+def given_answers(case_id):
+    """(purpose, asked_at, answer) of what was answered and counted, as the ledger would keep it."""
+    path = FOLDER / f"{case_id}.answers.json"
+    for line in path.read_text().splitlines() if path.exists() else ():
+        a = json.loads(line)
+        at, asked_at = (datetime.fromisoformat(a[k]) for k in ("at", "asked_at"))
+        answer = Answer(a["approver"], a["is_yes"], a["channel"], at)
+        yield Purpose(a["purpose"]), asked_at, answer
+
+
+def keep_answer(case_id, purpose, asked_at, answer):
+    kept = {"approver": answer.approver, "is_yes": answer.is_yes, "channel": answer.channel}
+    kept |= {"at": answer.at.isoformat(), "asked_at": asked_at.isoformat(), "purpose": purpose}
+    with (FOLDER / f"{case_id}.answers.json").open("a") as f:
+        f.write(json.dumps(kept) + "\n")
 
 
 def build_services(settings, *, needs_ledger, needs_metrics=True, policy=None):

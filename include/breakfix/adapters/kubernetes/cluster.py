@@ -29,6 +29,7 @@ from breakfix.adapters.kubernetes.evictions import eviction_body, eviction_of
 from breakfix.adapters.kubernetes.transport import (
     MERGE_PATCH,
     Expired,
+    LeftAlone,
     Transport,
     Unavailable,
 )
@@ -155,6 +156,8 @@ class KubernetesCluster:
             )
         except Unavailable as e:
             return Eviction("busy", str(e), e.retry_after_s)
+        except LeftAlone as e:
+            return Eviction("busy", str(e))
         return eviction_of(answer, f"evicting pod {namespace}/{name}")
 
     def delete_pod(self, namespace: str, name: str, uid: str, *, grace_s: int | None) -> bool:
@@ -171,6 +174,33 @@ class KubernetesCluster:
             return False
         except Conflict as e:
             if "UID in the precondition" in str(e):
+                return False
+            raise
+        return True
+
+    def mark_pod(
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        *,
+        annotations: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> bool:
+        """The uid in the patch makes the server refuse (422) one that meets another pod."""
+        metadata = {"uid": uid, "annotations": dict(annotations), "labels": dict(labels)}
+        try:
+            self._api.write(
+                "PATCH",
+                _pod_path(namespace, name),
+                {"metadata": {k: v for k, v in metadata.items() if v}},
+                content_type=MERGE_PATCH,
+                is_repeatable=True,
+            )
+        except NotFound:
+            return False
+        except ClusterError as e:
+            if "metadata.uid" in str(e) and "field is immutable" in str(e):
                 return False
             raise
         return True

@@ -9,6 +9,7 @@ from breakfix.adapters.kubernetes.cluster import KubernetesCluster
 from breakfix.adapters.kubernetes.decoding import FleetLabels
 from breakfix.adapters.kubernetes.transport import Transport
 from breakfix.errors import SettingsError
+from breakfix.resilience.breaker import CircuitStore
 
 
 def connect(
@@ -18,10 +19,12 @@ def connect(
     timeout_s: float = 20.0,
     labels: FleetLabels | None = None,
     gpu_resource: str = "nvidia.com/gpu",
+    circuits: CircuitStore | None = None,
 ) -> KubernetesCluster:
     """The cluster of a kubeconfig's context, or (no kubeconfig) the one this process runs in.
 
-    Nothing is sent yet. Raises SettingsError when there are no usable credentials.
+    With `circuits` an API server that keeps failing is left alone for a while. Nothing is sent yet.
+    Raises SettingsError when there are no usable credentials.
     """
     settings = client.Configuration()
     try:
@@ -34,5 +37,5 @@ def connect(
     except (config.ConfigException, yaml.YAMLError, AttributeError, OSError, TypeError) as e:
         where = f"BREAKFIX_KUBECONFIG ({kubeconfig})" if kubeconfig else "in-cluster credentials"
         raise SettingsError(f"{where}: {e}") from e
-    transport = Transport(client.ApiClient(settings), timeout_s=timeout_s)
+    transport = Transport(client.ApiClient(settings), timeout_s=timeout_s, circuits=circuits)
     return KubernetesCluster(transport, labels=labels, gpu_resource=gpu_resource)

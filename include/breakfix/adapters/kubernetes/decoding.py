@@ -49,6 +49,7 @@ class Meta(_Struct):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     owner_references: list[OwnerReference] | None = None
+    finalizers: list[str] | None = None
 
 
 class KTaint(_Struct):
@@ -135,6 +136,7 @@ class _State(_Struct):
 
 
 class _ContainerStatus(_Struct):
+    name: str = ""
     state: _State = msgspec.field(default_factory=_State)
     last_state: _State = msgspec.field(default_factory=_State)
 
@@ -152,6 +154,7 @@ class _PodStatus(_Struct):
     reason: str = ""
     conditions: list[_PodCondition] | None = None
     container_statuses: list[_ContainerStatus] | None = None
+    init_container_statuses: list[_ContainerStatus] | None = None
 
 
 class KPod(_Struct):
@@ -302,7 +305,15 @@ def to_pod(it: KPod, gpu_resource: str) -> Pod:
         run_s=_run_s(ended),
         ended_at=ended.finished_at if ended else None,
         exit_code=ended.exit_code if ended else 0,
+        finalizers=tuple(meta.finalizers or ()),
+        stops_by=meta.deletion_timestamp,
+        init_waiting=_unfinished_init(status.init_container_statuses or ()),
     )
+
+
+def _unfinished_init(statuses: Iterable[_ContainerStatus]) -> str:
+    ends = ((s.name, s.state.terminated) for s in statuses)
+    return next((name for name, end in ends if end is None or end.exit_code), "")
 
 
 def _last_end(statuses: Iterable[_ContainerStatus]) -> _Terminated | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,14 +19,17 @@ import urllib3
 from kubernetes.client import ApiClient
 from urllib3.exceptions import HTTPError, SSLError
 
-from breakfix.errors import ClusterError, Conflict, Forbidden, NotFound
-from breakfix.resilience.retry import retried
+from breakfix.errors import CircuitOpen, ClusterError, Conflict, Forbidden, NotFound
+from breakfix.resilience.breaker import Breaker, CircuitStore
+from breakfix.resilience.retry import retried, retry_after_s
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 
 #: Statuses after which asking again may help: priority and fairness, overload, a lost leader.
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
+#: Statuses of a server that is not there. 429 and 500 are words of one that is: a rate, a webhook.
+_ABSENT = frozenset({502, 503, 504})
 _SUCCESS = range(200, 300)
 _ATTEMPTS = 4
 _CONNECT_S = 5.0
@@ -64,6 +68,18 @@ class Unavailable(ClusterError):
         self.retry_after_s = retry_after_s
 
 
+class _Absent(Unavailable):
+    """No answer from an API server: nothing, or a proxy's word for nothing. `answer`: that word."""
+
+    def __init__(self, message: str, answer: Answer | None = None) -> None:
+        super().__init__(message, retry_after_s=answer.retry_after_s if answer else None)
+        self.answer = answer
+
+
+class LeftAlone(CircuitOpen, ClusterError):
+    """The API server failed so often that it is not asked for a while."""
+
+
 class Expired(ClusterError):
     """410: the version a list was read at is gone; read it from the start."""
 
@@ -91,11 +107,28 @@ class Answer:
 _STATUS = msgspec.json.Decoder(Status)
 
 
-class Transport:
-    """One API server. Thread-safe as far as the client's connection pool is."""
+def breaker_of(circuits: CircuitStore) -> Breaker:
+    """The breaker of the API server, in circuits that others may share."""
+    return Breaker(
+        "kubernetes",
+        on=(_Absent,),
+        store=circuits,
+        now=lambda: datetime.now(UTC),
+        opens_as=LeftAlone,
+    )
 
-    def __init__(self, client: ApiClient, *, timeout_s: float) -> None:
+
+class Transport:
+    """One API server. Thread-safe as far as the client's connection pool is.
+
+    Without `circuits` it is always asked: a person's own command does not wait for a breaker.
+    """
+
+    def __init__(
+        self, client: ApiClient, *, timeout_s: float, circuits: CircuitStore | None = None
+    ) -> None:
         self._client = client
+        self._breaker = None if circuits is None else breaker_of(circuits)
         self._host = client.configuration.host.rstrip("/")
         self._timeout = urllib3.Timeout(connect=min(_CONNECT_S, timeout_s), read=timeout_s)
         self._longest_s = timeout_s * _ATTEMPTS
@@ -130,7 +163,29 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         content_type: str = JSON,
     ) -> Answer:
-        """One request and whatever was answered. Raises Unavailable when nothing was."""
+        """One request and whatever was answered. Raises Unavailable when nothing was, LeftAlone
+        when nobody was asked.
+        """
+
+        def once() -> Answer:
+            return self._once(method, path, query, body, content_type)
+
+        try:
+            return once() if self._breaker is None else self._breaker.call(once)
+        except _Absent as e:
+            if e.answer is None:
+                raise
+            return e.answer
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | None,
+        content_type: str,
+    ) -> Answer:
+        """Raises _Absent for what the breaker counts, be it no answer or one that says so."""
         headers = {"Accept": JSON, "User-Agent": "breakfix"}
         if body is not None:
             headers["Content-Type"] = content_type
@@ -149,8 +204,12 @@ class Transport:
         except SSLError as e:
             raise ClusterError(f"{method} {path}: {e}") from e
         except HTTPError as e:
-            raise Unavailable(f"{method} {path}: no answer: {e}") from e
-        return Answer(response.status, response.data, _retry_after(response.headers))
+            raise _Absent(f"{method} {path}: no answer: {e}") from e
+        asked = retry_after_s(response.headers.get("Retry-After", ""))
+        answer = Answer(response.status, response.data, asked)
+        if answer.status in _ABSENT:
+            raise _Absent(f"{method} {path}: {answer.status}", answer)
+        return answer
 
     def close(self) -> None:
         """Give the connections back."""
@@ -204,8 +263,3 @@ def error_of(answer: Answer, what: str) -> ClusterError:
             return Unavailable(text, retry_after_s=answer.retry_after_s)
         case _:
             return ClusterError(text)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, tuple_
+from sqlalchemy import Connection, delete, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from breakfix.adapters.ledger import audit, cases, halts, rules
@@ -91,28 +91,12 @@ def _open(
     else:
         case = rules.readmitted(current, intent, requester=requester, now=now)
         cases.save(connection, current, case)
-    _lease(connection, case, now=now)
+    cases.take(connection, case, now=now)
     _forget_refusals(connection, cluster, intent.node)
     event = "case.readmitted" if current else "case.admitted"
     detail = {"intent": intent, "fence": case.fence, "scopes_leased": [str(s) for s in case.scopes]}
     audit.append(connection, cluster, event, case.id, actor=requester, detail=detail, now=now)
     return cases.load(connection, cluster, case.id)
-
-
-def _lease(connection: Connection, case: Case, *, now: datetime) -> None:
-    slots = [
-        {
-            "cluster": case.cluster,
-            "kind": str(scope.kind),
-            "value": scope.value,
-            "node": case.node,
-            "case_id": case.id,
-            "taken_at": now,
-        }
-        for scope in dict.fromkeys(case.scopes)
-    ]
-    if slots:
-        connection.execute(insert(leases), slots)
 
 
 def _record_refusal(

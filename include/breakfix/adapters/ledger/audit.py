@@ -31,11 +31,12 @@ def append(
     head = _locked_head(connection, cluster)
     entry = seal(head, at=now, actor=actor, event=event, subject=subject, detail=detail)
     row = {field: getattr(entry, field) for field in _FIELDS}
-    connection.execute(insert(audit).values(cluster=cluster, **row))
+    added = insert(audit).values(cluster=cluster, **row).cte("added")  # one round trip for both
     connection.execute(
         update(audit_heads)
         .where(audit_heads.c.cluster == cluster)
         .values(seq=entry.seq, hash=entry.hash)
+        .add_cte(added)
     )
 
 

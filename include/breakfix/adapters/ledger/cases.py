@@ -50,7 +50,12 @@ def load_open(connection: Connection, cluster: str, node: str) -> Case | None:
 
 
 def list_cases(
-    connection: Connection, cluster: str, *, open_only: bool, node: str | None
+    connection: Connection,
+    cluster: str,
+    *,
+    open_only: bool,
+    node: str | None,
+    opened_since: datetime | None = None,
 ) -> Sequence[Case]:
     """Cases by age, oldest first."""
     query = select(cases).where(cases.c.cluster == cluster).order_by(cases.c.opened_at, cases.c.id)
@@ -58,6 +63,8 @@ def list_cases(
         query = query.where(cases.c.ended_at.is_(None))
     if node is not None:
         query = query.where(cases.c.node == node)
+    if opened_since is not None:
+        query = query.where(cases.c.opened_at >= opened_since)
     return tuple(from_row(row) for row in connection.execute(query).mappings())
 
 
@@ -103,6 +110,41 @@ def change(
     detail: dict[str, Any] = {"reason": what.reason, **_difference(before, after)}
     if freed:
         detail["scopes_freed"] = [str(s) for s in after.scopes]
+    audit.append(
+        connection, cluster, what.event, case_id, actor=what.actor, detail=detail, now=what.now
+    )
+    return load(connection, cluster, case_id)
+
+
+def take(connection: Connection, case: Case, *, now: datetime) -> None:
+    """Hold every scope of the case; whether there is room was asked before."""
+    slots = [
+        {
+            "cluster": case.cluster,
+            "kind": str(scope.kind),
+            "value": scope.value,
+            "node": case.node,
+            "case_id": case.id,
+            "taken_at": now,
+        }
+        for scope in dict.fromkeys(case.scopes)
+    ]
+    if slots:
+        connection.execute(insert(leases), slots)
+
+
+def reopen(connection: Connection, cluster: str, case_id: str, what: Change) -> Case:
+    """An escalated case goes on, and holds its scopes again."""
+    before = load(connection, cluster, case_id, lock=True)
+    newest = list_cases(connection, cluster, open_only=False, node=before.node)[-1]
+    after = rules.reopened(before, newest=newest, reason=what.reason, now=what.now)
+    save(connection, before, after)
+    take(connection, after, now=what.now)
+    detail = {
+        "reason": what.reason,
+        **_difference(before, after),
+        "scopes_leased": [str(s) for s in after.scopes],
+    }
     audit.append(
         connection, cluster, what.event, case_id, actor=what.actor, detail=detail, now=what.now
     )

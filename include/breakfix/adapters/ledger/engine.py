@@ -62,7 +62,11 @@ def make_engine(
     statement_timeout_s: float = 15.0,
     lock_timeout_s: float = 5.0,
 ) -> Engine:
-    """An engine whose every wait ends: connecting, each statement, each lock, a silent peer."""
+    """An engine whose every wait ends: connecting, each statement, each lock, a silent peer.
+
+    Connections are not tried out before use: one that was lost fails at its first statement, with
+    nothing committed, and `Database` repeats the whole on another.
+    """
     options = {
         "statement_timeout": int(statement_timeout_s * 1000),
         "lock_timeout": int(lock_timeout_s * 1000),
@@ -72,10 +76,9 @@ def make_engine(
     }
     return create_engine(
         parse_url(url),
-        pool_pre_ping=True,
         pool_recycle=1800,
-        pool_size=5,
-        max_overflow=10,
+        pool_size=15,  # as many as ever; opening one costs more than most transactions
+        max_overflow=0,
         pool_timeout=connect_timeout_s + lock_timeout_s,
         connect_args={
             "application_name": "breakfix",
@@ -130,12 +133,16 @@ class Database:
 
     def __init__(self, engine: Engine, *, attempts: int = 4) -> None:
         self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._attempts = attempts
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """`work` in one READ COMMITTED transaction. Raises LedgerError and what `work` raises."""
+        return self._retried(lambda: self._once(work))
+
+    def _retried(self, once: Callable[[], T]) -> T:
         return retried(
-            lambda: self._once(work),
+            once,
             on=_is_repeatable,
             is_idempotent=True,  # nothing of it was committed: _is_repeatable sees to that
             deadline_s=20.0,
@@ -143,6 +150,24 @@ class Database:
             first_s=0.05,
             longest_s=1.0,
         )
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """`work`, which is one SELECT: without the two round trips that make it a transaction."""
+        return self._retried(lambda: self._read_once(work))
+
+    def run_once(self, work: Callable[[Connection], T], *, timeout_s: float) -> T:
+        """`work` in one transaction that is never repeated, each statement within `timeout_s`: for
+        what is done without when the ledger is slow. Raises LedgerError.
+        """
+
+        def bounded(connection: Connection) -> T:
+            ms = int(timeout_s * 1000)
+            connection.exec_driver_sql(
+                f"SET LOCAL statement_timeout = {ms}; SET LOCAL lock_timeout = {ms}"
+            )
+            return work(connection)
+
+        return self._once(bounded)
 
     def run_snapshot(self, work: Callable[[Connection], T]) -> T:
         """`work` on one unchanging view of the database, reading only."""
@@ -163,6 +188,13 @@ class Database:
                 return result
         except SQLAlchemyError as e:
             raise as_ledger_error(e, committing=committing) from e
+
+    def _read_once(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._reading.connect() as connection:
+                return work(connection)
+        except SQLAlchemyError as e:
+            raise as_ledger_error(e) from e
 
     def close(self) -> None:
         """Give all connections back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from breakfix.adapters.ledger import cases as case_rows
-from breakfix.adapters.ledger.rules import REPAIR_STEP
+from breakfix.adapters.ledger.rules import REPAIR_STEP, repairs_by_rung
 from breakfix.adapters.ledger.sweep_rules import ANSWERED, node_record
 from breakfix.adapters.ledger.tables import cases, node_states, steps
 from breakfix.model import CaseEnd, NodeRecord
@@ -23,12 +24,13 @@ def records(
     swept = _swept(connection, cluster)
     last = _last_cases(connection, cluster)
     history = _history(connection, cluster)
-    attempts = _attempts(connection, cluster, repairs_since)
+    repairs = _repairs(connection, cluster, repairs_since)
     return {
         node: node_record(
             node,
             swept=swept.get(node),
-            attempts=attempts.get(node, 0),
+            attempts=len({(case, attempt) for case, attempt, _ in repairs.get(node, ())}),
+            repairs=repairs_by_rung(repairs.get(node, ())),
             **last.get(node, {"last": None}),
             **history.get(node, {}),
         )
@@ -73,18 +75,20 @@ def _history(connection: Connection, cluster: str) -> dict[str, dict[str, Any]]:
     return {row["node"]: {k: v for k, v in row.items() if k != "node"} for row in rows}
 
 
-def _attempts(connection: Connection, cluster: str, since: datetime) -> dict[str, int]:
-    """Repairs begun after `since`: one a case and attempt, however many steps it took."""
-    repairs = (
-        select(cases.c.node, steps.c.case_id, steps.c.attempt)
+def _repairs(
+    connection: Connection, cluster: str, since: datetime
+) -> dict[str, set[tuple[str, int, str]]]:
+    """Steps of repairs begun after `since`, as (case, attempt, name), by node."""
+    query = (
+        select(cases.c.node, steps.c.case_id, steps.c.attempt, steps.c.name)
         .join(cases, (cases.c.cluster == steps.c.cluster) & (cases.c.id == steps.c.case_id))
         .where(
             steps.c.cluster == cluster,
             steps.c.started_at > since,
             steps.c.name.startswith(REPAIR_STEP, autoescape=True),
         )
-        .distinct()
-        .subquery()
     )
-    query = select(repairs.c.node, func.count().label("attempts")).group_by(repairs.c.node)
-    return {row.node: row.attempts for row in connection.execute(query)}
+    found: dict[str, set[tuple[str, int, str]]] = defaultdict(set)
+    for row in connection.execute(query):
+        found[row.node].add((row.case_id, row.attempt, row.name))
+    return found

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from breakfix.adapters.ledger import (
     admission,
@@ -16,27 +16,33 @@ from breakfix.adapters.ledger import (
     approvals,
     audit,
     cases,
+    figures,
+    given_answers,
     halts,
     labellings,
     learning_reports,
+    leases,
     nodes,
+    rates,
     reviews,
     rules,
     steps,
     sweeps,
 )
 from breakfix.adapters.ledger.cases import Change
+from breakfix.adapters.ledger.circuits import LedgerCircuits
 from breakfix.adapters.ledger.engine import Database, make_engine
 from breakfix.adapters.ledger.review_rules import Said
 from breakfix.adapters.ledger.tables import meta
 from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.model import (
+    Answer,
     Approval,
     AuditEntry,
     Case,
     CaseEnd,
-    Decision,
     FailureClass,
+    GivenAnswer,
     HaltLevel,
     Intent,
     Judgement,
@@ -50,7 +56,7 @@ from breakfix.model import (
     Step,
     StepStatus,
 )
-from breakfix.ports import Limit, ReviewItem
+from breakfix.ports import Answered, Figures, Lease, Limit, ReviewItem, Rung, Settle
 
 Rule = Callable[[Case], Case]
 
@@ -92,6 +98,11 @@ class PostgresLedger:
         query = select(meta.c.value).where(meta.c.key == "ledger_id")
         return self._db.run(lambda c: str(c.execute(query).scalar_one()))
 
+    @cached_property
+    def circuits(self) -> LedgerCircuits:
+        """The circuit breakers of this cluster's dependencies."""
+        return LedgerCircuits(self._db, self.cluster)
+
     # ---------------------------------------------------------------- admission
 
     def admit(
@@ -104,11 +115,19 @@ class PostgresLedger:
     # ---------------------------------------------------------------- cases
 
     def case(self, case_id: str) -> Case:
-        return self._db.run(lambda c: cases.load(c, self.cluster, case_id))
+        return self._db.read(lambda c: cases.load(c, self.cluster, case_id))
 
-    def cases(self, *, open_only: bool = False, node: str | None = None) -> Sequence[Case]:
-        return self._db.run(
-            lambda c: cases.list_cases(c, self.cluster, open_only=open_only, node=node)
+    def cases(
+        self,
+        *,
+        open_only: bool = False,
+        node: str | None = None,
+        opened_since: datetime | None = None,
+    ) -> Sequence[Case]:
+        return self._db.read(
+            lambda c: cases.list_cases(
+                c, self.cluster, open_only=open_only, node=node, opened_since=opened_since
+            )
         )
 
     def move(
@@ -151,6 +170,12 @@ class PostgresLedger:
         rule = partial(rules.ended, fence=fence, end=end, reason=reason, now=now)
         return self._change(case_id, rule, Change("case.ended", actor, reason, now))
 
+    def climb(
+        self, case_id: str, fence: int, rung: Rung, *, actor: str, reason: str, now: datetime
+    ) -> Case:
+        rule = partial(rules.climbed, fence=fence, rung=rung, reason=reason, now=now)
+        return self._change(case_id, rule, Change("case.climbed", actor, reason, now))
+
     def take_over(
         self, case_id: str, fence: int, *, actor: str, reason: str, now: datetime
     ) -> Case:
@@ -164,6 +189,16 @@ class PostgresLedger:
     def unhold(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
         rule = partial(rules.unheld, now=now)
         return self._change(case_id, rule, Change("case.unheld", actor, reason, now))
+
+    def reopen(self, case_id: str, *, actor: str, reason: str, now: datetime) -> Case:
+        what = Change("case.reopened", actor, reason, now)
+        return self._db.run(lambda c: cases.reopen(c, self.cluster, case_id, what))
+
+    def leases(self) -> Sequence[Lease]:
+        return self._db.run(lambda c: leases.list_leases(c, self.cluster))
+
+    def mend_leases(self, *, actor: str, now: datetime) -> Sequence[str]:
+        return self._db.run(lambda c: leases.mend(c, self.cluster, actor=actor, now=now))
 
     def _change(self, case_id: str, rule: Rule, what: Change) -> Case:
         return self._db.run(lambda c: cases.change(c, self.cluster, case_id, rule, what))
@@ -194,9 +229,20 @@ class PostgresLedger:
         )
 
     def steps(self, case_id: str) -> Sequence[Step]:
-        return self._db.run(lambda c: steps.list_steps(c, self.cluster, case_id))
+        return self._db.read(lambda c: steps.list_steps(c, self.cluster, case_id))
+
+    # ---------------------------------------------------------------- rates
+
+    def reserve(self, target: str, *, count: int, per_s: float) -> float:
+        return self._db.run(
+            lambda c: rates.reserve(c, self.cluster, target, count=count, per_s=per_s)
+        )
 
     # ---------------------------------------------------------------- approvals
+
+    @cached_property
+    def role(self) -> str:
+        return self._db.run(lambda c: str(c.execute(select(func.session_user())).scalar_one()))
 
     def ask(
         self,
@@ -207,29 +253,32 @@ class PostgresLedger:
         plan_hash: str,
         expires_at: datetime,
         now: datetime,
+        needed: int = 1,
     ) -> Approval:
         question = approvals.Question(self.cluster, case_id, fence, purpose, plan_hash)
-        return self._db.run(lambda c: approvals.ask(c, question, expires_at=expires_at, now=now))
+        return self._db.run(
+            lambda c: approvals.ask(c, question, expires_at=expires_at, now=now, needed=needed)
+        )
 
-    def decide(
+    def answer(
         self,
         case_id: str,
         fence: int,
         purpose: Purpose,
-        decision: Decision,
+        answers: Sequence[Answer],
         *,
-        approver: str,
-        channel: str,
-        note: str,
         plan_hash: str,
+        settle: Settle,
         now: datetime,
-    ) -> Approval:
+    ) -> Answered:
         question = approvals.Question(self.cluster, case_id, fence, purpose, plan_hash)
-        return self._db.run(
-            lambda c: approvals.decide(
-                c, question, decision, approver=approver, channel=channel, note=note, now=now
-            )
-        )
+        return self._db.run(lambda c: approvals.answer(c, question, answers, settle, now=now))
+
+    def answers(self, case_id: str) -> Sequence[GivenAnswer]:
+        return self._db.run(lambda c: given_answers.of_case(c, self.cluster, case_id))
+
+    def questions(self) -> Sequence[Approval]:
+        return self._db.run(lambda c: approvals.open_questions(c, self.cluster))
 
     def approvals(self, case_id: str) -> Sequence[Approval]:
         return self._db.run(lambda c: approvals.list_approvals(c, self.cluster, case_id))
@@ -329,10 +378,13 @@ class PostgresLedger:
     def reports(self, *, limit: int = 30) -> Sequence[Mapping[str, Any]]:
         return self._db.run(lambda c: learning_reports.newest(c, self.cluster, limit=limit))
 
+    def figures(self) -> Figures:
+        return self._db.run_snapshot(lambda c: figures.figures(c, self.cluster))
+
     # ---------------------------------------------------------------- kill switch
 
     def halt_level(self) -> HaltLevel:
-        return self._db.run(lambda c: halts.level(c, self.cluster))
+        return self._db.read(lambda c: halts.level(c, self.cluster))
 
     def set_halt(self, level: HaltLevel, *, actor: str, reason: str, now: datetime) -> None:
         self._db.run(
@@ -351,10 +403,10 @@ class PostgresLedger:
         )
 
     def audit_entries(self, *, after: int = 0, limit: int = 1000) -> Sequence[AuditEntry]:
-        return self._db.run(lambda c: audit.entries(c, self.cluster, after=after, limit=limit))
+        return self._db.read(lambda c: audit.entries(c, self.cluster, after=after, limit=limit))
 
     def head(self) -> tuple[int, str]:
-        return self._db.run(lambda c: audit.head(c, self.cluster))
+        return self._db.read(lambda c: audit.head(c, self.cluster))
 
     def verify_audit(self) -> tuple[int, str]:
         return self._db.run_snapshot(lambda c: audit.verify(c, self.cluster))

@@ -7,15 +7,18 @@ clock or a database.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from breakfix.adapters.ledger.chain import plain
 from breakfix.errors import IllegalTransition, LedgerError, Refused, StaleFence
 from breakfix.model import (
+    REPAIRS,
     TRANSITIONS,
+    Action,
     Case,
     CaseEnd,
     HaltLevel,
@@ -27,14 +30,18 @@ from breakfix.model import (
     ScopeKind,
     Step,
     StepStatus,
+    Tier,
 )
-from breakfix.ports import Limit
+from breakfix.ports import Lease, Limit, Rung
 
 #: Out of service by our hand: a case may only be in these while it holds its scopes.
 HOLDS_SCOPES = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
 
 #: Steps whose name begins so are repairs: what `attempts` counts.
 REPAIR_STEP = "repair"
+
+#: Key of a case's detail under which an end that was begun is noted.
+ENDING = "ending"
 
 _ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"  # no letters that a person mixes up
 _NAMED = 5  # holders named in a refusal's sentence
@@ -134,8 +141,12 @@ def readmitted(case: Case, intent: Intent, *, requester: str, now: datetime) -> 
         fence=case.fence + 1,
         opened_at=case.opened_at,
         repaired_at=case.repaired_at,
-        detail={**case.detail, **fresh.detail},
+        detail={**_without_climbs(case.detail), **fresh.detail},
     )
+
+
+def _without_climbs(detail: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in detail.items() if not k.startswith("climbed_")}
 
 
 # --------------------------------------------------------------------------- a case's life
@@ -239,6 +250,66 @@ def taken_over(case: Case, fence: int, *, now: datetime) -> Case:
     return replace(case, fence=case.fence + 1, updated_at=now)
 
 
+def climbed(case: Case, fence: int, rung: Rung, *, reason: str, now: datetime) -> Case:
+    """The case at its next rung, under repair again, in nobody's hands but the next owner's."""
+    check_fence(case, fence)
+    if case.held_by:
+        msg = f"case {case.id} is held by {case.held_by}"
+        raise Refused(RefusalReason.HELD, msg)
+    if case.state is not NodeState.REPAIRING:
+        _check_way(case.state, NodeState.REPAIRING)
+    if case.state not in {NodeState.REPAIRING, NodeState.VALIDATING}:
+        raise IllegalTransition(case.state, NodeState.REPAIRING)
+    detail = {
+        **case.detail,
+        "rung": int(case.detail.get("rung", 1)) + 1,
+        "climbed_because": reason,
+        "climbed_after": rung.after,
+        "needs_approval": rung.tier is not Tier.AUTOMATIC,
+        "tier": rung.tier.value,
+        "impact": {"pods_evicted": 0, "gpus_stopped": 0, "gpus_free_after": 0},  # it is drained
+        "state_reason": reason,
+    }
+    return replace(
+        case,
+        fence=case.fence + 1,
+        state=NodeState.REPAIRING,
+        action=rung.action,
+        attempt=rung.attempt,
+        plan_hash=rung.plan_hash,
+        deadline=None,
+        updated_at=now,
+        detail=detail,
+    )
+
+
+def reopened(case: Case, *, newest: Case, reason: str, now: datetime) -> Case:
+    """An escalated case that goes on with its validation, at the next fence.
+
+    Raises LedgerError unless it is escalated still and the last that was said of its node.
+    """
+    if case.end is not CaseEnd.ESCALATED:
+        msg = f"case {case.id} is {case.end or 'open'}: only an escalated one is opened again"
+        raise LedgerError(msg)
+    if newest.id != case.id:
+        msg = f"case {case.id} is old: {case.node} has case {newest.id} since"
+        raise LedgerError(msg)
+    _check_way(case.state, NodeState.VALIDATING)
+    detail = {k: v for k, v in case.detail.items() if k != ENDING}
+    return replace(
+        case,
+        state=NodeState.VALIDATING,
+        fence=case.fence + 1,
+        updated_at=now,
+        repaired_at=now,
+        deadline=None,
+        ended_at=None,
+        end=None,
+        held_by="",
+        detail={**detail, "state_reason": reason},
+    )
+
+
 def held(case: Case, *, actor: str, now: datetime) -> Case:
     """The case with a person's hand on it; the first hand stays."""
     check_open(case)
@@ -249,6 +320,13 @@ def unheld(case: Case, *, now: datetime) -> Case:
     """The case without anybody's hand on it."""
     check_open(case)
     return replace(case, held_by="", updated_at=now) if case.held_by else case
+
+
+def repairs_by_rung(names: Iterable[tuple[str, int, str]]) -> dict[Action, int]:
+    """How often each rung was tried, by (case, attempt, name of a repair's step)."""
+    tried = {(case, attempt, name.split("-")[1]) for case, attempt, name in names if "-" in name}
+    counts = Counter(action for _, _, action in tried)
+    return {action: counts[action] for action in REPAIRS if counts[action]}
 
 
 def finished(
@@ -270,3 +348,44 @@ def finished(
     if step.status is status and merged == dict(step.detail):
         return step
     return replace(step, status=status, ended_at=now, detail=merged)
+
+
+# --------------------------------------------------------------------------- slots
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseDrift:
+    """Slots that no open case of theirs holds, and slots that an open case should hold."""
+
+    wrong: tuple[Lease, ...]
+    missing: tuple[Lease, ...]
+
+    def told(self) -> tuple[str, ...]:
+        """What is to be changed, a sentence each."""
+        return tuple(
+            f"{what} of {lease.scope} by {lease.node} (case {lease.case_id})"
+            for what, leases in (("freed the slot", self.wrong), ("took the slot", self.missing))
+            for lease in leases
+        )
+
+
+def lease_drift(open_cases: Sequence[Case], leases: Sequence[Lease]) -> LeaseDrift:
+    """Compare the slots with the cases. The transactions that change cases leave no difference."""
+    due = {
+        (scope, case.node): case
+        for case in open_cases
+        if case.state in HOLDS_SCOPES
+        for scope in case.scopes
+    }
+    wrong = tuple(
+        lease
+        for lease in leases
+        if (holder := due.get((lease.scope, lease.node))) is None or holder.id != lease.case_id
+    )
+    right = {(x.scope, x.node) for x in leases} - {(x.scope, x.node) for x in wrong}
+    missing = tuple(
+        Lease(scope, node, case.id, case.updated_at)
+        for (scope, node), case in due.items()
+        if (scope, node) not in right
+    )
+    return LeaseDrift(wrong, missing)

@@ -35,11 +35,12 @@ def begin(
     step = Step(case_id, fence, name, StepStatus.DISPATCHED, started_at=now, detail=detail)
     row = {field: getattr(step, field) for field in _FIELDS}
     connection.execute(insert(steps).values(cluster=cluster, attempt=case.attempt, **row))
+    begun = _must_find(connection, cluster, case_id, name)
     told = {"step": name, "node": case.node, "detail": detail}
     audit.append(
         connection, cluster, "step.begun", case_id, actor=f"{case_id}.{fence}", detail=told, now=now
     )
-    return _must_find(connection, cluster, case_id, name), True
+    return begun, True
 
 
 def finish(
@@ -65,6 +66,7 @@ def finish(
         .where(*_is(cluster, case_id, name))
         .values(status=after.status, ended_at=after.ended_at, detail=after.detail)
     )
+    finished = _must_find(connection, cluster, case_id, name)
     told = {"step": name, "node": case.node, "status": status, "detail": detail}
     audit.append(
         connection,
@@ -75,7 +77,7 @@ def finish(
         detail=told,
         now=now,
     )
-    return _must_find(connection, cluster, case_id, name)
+    return finished
 
 
 def list_steps(connection: Connection, cluster: str, case_id: str) -> Sequence[Step]:
@@ -85,7 +87,12 @@ def list_steps(connection: Connection, cluster: str, case_id: str) -> Sequence[S
         .where(steps.c.cluster == cluster, steps.c.case_id == case_id)
         .order_by(steps.c.started_at, steps.c.name)
     )
-    return tuple(Step(**fields(row, _FIELDS)) for row in connection.execute(query).mappings())
+    return tuple(from_row(row) for row in connection.execute(query).mappings())
+
+
+def from_row(row: Mapping[Any, Any]) -> Step:
+    """A row of the table as the model knows it."""
+    return Step(**fields(row, _FIELDS))
 
 
 def _is(cluster: str, case_id: str, name: str) -> tuple[ColumnElement[bool], ...]:
@@ -95,9 +102,9 @@ def _is(cluster: str, case_id: str, name: str) -> tuple[ColumnElement[bool], ...
 def _find(connection: Connection, cluster: str, case_id: str, name: str) -> Step | None:
     query = select(steps).where(*_is(cluster, case_id, name))
     row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else Step(**fields(row, _FIELDS))
+    return None if row is None else from_row(row)
 
 
 def _must_find(connection: Connection, cluster: str, case_id: str, name: str) -> Step:
     query = select(steps).where(*_is(cluster, case_id, name))
-    return Step(**fields(connection.execute(query).mappings().one(), _FIELDS))
+    return from_row(connection.execute(query).mappings().one())

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from breakfix.adapters.ledger.chain import storable
 from breakfix.adapters.ledger.review_rules import ReviewKey, Wanted, wanted_reviews
 from breakfix.model import (
+    Action,
     Case,
     CaseEnd,
     Incident,
@@ -75,6 +76,7 @@ def node_record(
     last_ended_at: datetime | None = None,
     overridden_at: datetime | None = None,
     attempts: int = 0,
+    repairs: Mapping[Action, int] | None = None,
 ) -> NodeRecord:
     """What is known of a node: an open or escalated case says its state, else the sweep."""
     state, since = swept or (NodeState.HEALTHY, last_ended_at)
@@ -94,6 +96,7 @@ def node_record(
         last_case=last.id if last else "",
         evidence_floor=evidence_floor,
         attempts=attempts,
+        repairs=repairs or {},
         last_ended_at=last_ended_at,
         overridden_at=overridden_at,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     Identity,
@@ -33,6 +34,7 @@ from breakfix.model import (
     Purpose,
     StepStatus,
 )
+from breakfix.resilience.breaker import CircuitState
 
 SCHEMA = "breakfix"
 
@@ -132,6 +134,27 @@ approvals = Table(
     _must("channel"),
     _must("note"),
     _may("decided_at", Instant),
+    _must("needed", Integer),
+)
+
+#: What was answered to a question; never changed. `role` is written by the database itself.
+approval_answers = Table(
+    "approval_answers",
+    metadata,
+    _number(),
+    _must("cluster"),
+    _must("case_id"),
+    _must("approval_id", BigInteger),
+    _must("purpose", Word(Purpose)),
+    _must("asked_at", Instant),
+    _must("approver"),
+    _must("is_yes", Boolean),
+    _must("channel"),
+    _must("at", Instant),
+    _must("plan_hash"),
+    _must("note"),
+    _must("objection"),
+    _must("role", Text),
 )
 
 halts = Table(
@@ -258,6 +281,23 @@ change_advices = Table(
     _must("first_seen", Instant),
     _must("last_seen", Instant),
     _may("closed_at", Instant),
+)
+
+#: When the next place of a shared rate is free.
+rates = Table("rates", metadata, _key("cluster"), _key("target"), _must("free_at", Instant))
+
+#: What processes tell one another of a dependency that failed; no row: it never did.
+circuits = Table(
+    "circuits",
+    metadata,
+    _key("cluster"),
+    _key("name"),
+    _must("state", Word(CircuitState)),
+    _must("failures", Integer),
+    _may("until", Instant),
+    _may("failed_at", Instant),
+    _must("error"),
+    _must("version", BigInteger),
 )
 
 plans = Table(

@@ -1,0 +1,44 @@
+"""Repeat offenders among the nodes that are about to be repaired: held for hardware instead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+
+from breakfix.flow.services import Services
+from breakfix.learn import History
+from breakfix.learn.history import episodes_of
+from breakfix.learn.lemons import Offender, offenders
+
+
+def lemons_among(services: Services, nodes: Collection[str]) -> Mapping[str, str]:
+    """Node -> why it is a lemon, for those that are. Reads the past of these nodes alone."""
+    ledger, rule = services.ledger, services.policy.learning.lemon
+    if ledger is None or not nodes:
+        return {}
+    now = services.clock.now()
+    since = now - timedelta(seconds=rule.window_s)
+    cases = [c for n in sorted(nodes) for c in ledger.cases(node=n) if c.opened_at >= since]
+    if not cases:
+        return {}
+    history = History(
+        cases=cases,
+        reviews=(),
+        labellings=tuple(a for a in ledger.labellings() if a.case_id),
+        steps={c.id: tuple(ledger.steps(c.id)) for c in cases},
+    )
+    found = offenders(episodes_of(history), rule, now)
+    return {o.node: _words(o, rule.window_s) for o in found if o.is_lemon}
+
+
+def lemon_words(services: Services, node: str) -> str:
+    """Why this node is a lemon; an empty string when it is none."""
+    return lemons_among(services, [node]).get(node, "")
+
+
+def _words(offender: Offender, window_s: float) -> str:
+    classes = ", ".join(offender.classes)
+    return (
+        f"repeat offender: {offender.cases} cases in {window_s / 86400:.0f} days ({classes}),"
+        f" {offender.failed_returns} failed returns, score {offender.score:g}"
+    )
