@@ -35,7 +35,7 @@ TARGETS: tuple[tuple[str, str], ...] = (
     ("breakfix.adapters.ledger.rules", "refuse_by_state refuse_by_limit check_fence check_open"),
     ("breakfix.approve", "settle why_not"),
     ("breakfix.flow.answers", "require_approved_repair require_approved_return"),
-    ("breakfix.flow.validation", "doubt_about_return"),
+    ("breakfix.flow.proof", "doubt_about_return"),
     ("breakfix.flow.repairs", "_why_not_empty"),
 )
 TUPLES = ("GUARDS", "ACT_GUARDS", "QUARANTINE_GUARDS")
@@ -49,7 +49,7 @@ LOOKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("rules.refuse", ("limits", "switch")),
     ("approve", ("answers",)),
     ("answers", ("answers", "between")),
-    ("validation", ("returns",)),
+    ("proof", ("returns",)),
     ("guard", ("hands", "between")),
 )
 
@@ -153,7 +153,7 @@ def _tree(function: FunctionType) -> ast.Module:
     return ast.parse(textwrap.dedent(inspect.getsource(function)))
 
 
-def _guards(tree: ast.AST) -> list[ast.If | ast.Expr]:
+def _guards(tree: ast.AST) -> list[ast.AST]:
     return [n for n in ast.walk(tree) if _is_guard(n)]
 
 
@@ -217,35 +217,33 @@ def _other_mutants() -> Iterator[Mutant]:
 
 
 def _evict_by_name() -> Callable[[], None]:
-    from tests.fakes_cluster import FakeCluster
-
-    real = FakeCluster.evict
+    cluster = _test_module("tests.fakes_cluster").FakeCluster
+    real = cluster.evict
 
     def evict(self: Any, namespace: str, name: str, uid: str, **rest: Any) -> Any:
         pod = self._pods.get((namespace, name))
         return real(self, namespace, name, pod.uid if pod else uid, **rest)
 
-    FakeCluster.evict = evict  # type: ignore[method-assign]
+    cluster.evict = evict
 
     def restore() -> None:
-        FakeCluster.evict = real  # type: ignore[method-assign]
+        cluster.evict = real
 
     return restore
 
 
 def _patch_any_version() -> Callable[[], None]:
-    from tests.fakes_cluster import FakeCluster
-
-    real = FakeCluster.patch_node
+    cluster = _test_module("tests.fakes_cluster").FakeCluster
+    real = cluster.patch_node
 
     def patch_node(self: Any, name: str, version: str, patch: Any) -> Any:
         node = self._nodes.get(name)
         return real(self, name, node.resource_version if node else version, patch)
 
-    FakeCluster.patch_node = patch_node  # type: ignore[method-assign]
+    cluster.patch_node = patch_node
 
     def restore() -> None:
-        FakeCluster.patch_node = real  # type: ignore[method-assign]
+        cluster.patch_node = real
 
     return restore
 
@@ -255,8 +253,7 @@ def _patch_any_version() -> Callable[[], None]:
 
 def hunt(name: str, budget_s: float) -> Result:
     """Live without that guard until a rule notices, or the CPU seconds are used up."""
-    from tests.fleet_machine.machine import Machine, Violated
-
+    machines = _test_module("tests.fleet_machine.machine")
     logging.disable(logging.CRITICAL)
     mutant = next(m for m in mutants() if m.name == name)
     began, steps = time.process_time(), 0
@@ -264,10 +261,10 @@ def hunt(name: str, budget_s: float) -> Result:
         if time.process_time() - began > budget_s:
             break
         restore = mutant.remove()
-        machine = Machine(seed, profile)
+        machine = machines.Machine(seed, profile)
         try:
             machine.run(LIFE)
-        except Violated as e:
+        except machines.Violated as e:
             restore()
             _must_be_well(seed, profile, machine.steps)
             took = time.process_time() - began
@@ -280,34 +277,35 @@ def hunt(name: str, budget_s: float) -> Result:
 
 def _must_be_well(seed: int, profile: str, steps: int) -> None:
     """The same life with the guard in its place: else it is not the guard that was noticed."""
-    from tests.fleet_machine.machine import Machine, Violated
-
+    machines = _test_module("tests.fleet_machine.machine")
     try:
-        Machine(seed, profile).run(steps)
-    except Violated as e:
+        machines.Machine(seed, profile).run(steps)
+    except machines.Violated as e:
         raise SystemExit(f"with all guards in place: {e}") from e
 
 
 def _lives(name: str) -> Iterator[tuple[int, str]]:
     """(seed, profile): the likely looks three times each, then all of them in turn."""
-    from tests.fleet_machine.profiles import PROFILES
-
+    profiles = _test_module("tests.fleet_machine.profiles").PROFILES
     likely = next((looks for word, looks in LOOKS if word in name), ())
     for seed in range(1, 1000):
         for profile in likely:
             yield seed, profile
         if seed % 4 == 0:
-            for profile in PROFILES:
+            for profile in profiles:
                 if profile not in likely:
                     yield seed, profile
 
 
+def _test_module(name: str) -> Any:
+    """The tests are not typed, so they are not imported where types are checked."""
+    return importlib.import_module(name)
+
+
 def warm_up() -> None:
     """Parse each policy once, before the children are made."""
-    from tests.fleet_machine.fleets import SITES
-    from tests.flow.world import policy_with
-
-    for site in SITES.values():
+    policy_with = _test_module("tests.flow.world").policy_with
+    for site in _test_module("tests.fleet_machine.fleets").SITES.values():
         policy_with(site.overlay())
 
 

@@ -31,15 +31,12 @@ def main() -> int:
             broken[e.rule] += 1
             first.setdefault(e.rule, str(e))
             if not args.keep_going:
-                print(e)
                 return 1
         done, seed = done + machine.steps, seed + 1
         did += machine.did
-    for rule, text in first.items():
-        print(f"== {rule}\n{text}\n")
-    took = time.process_time() - began
-    print(f"{done} steps, {seed - args.seed} lives, {took:.0f} s CPU; broken: {dict(broken)}")
-    print(", ".join(f"{k} {n}" for k, n in sorted(did.items())))
+    for _rule, _text in first.items():
+        pass
+    time.process_time() - began
     return 1 if broken else 0
 
 

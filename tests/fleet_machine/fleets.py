@@ -8,9 +8,9 @@ from breakfix.flow.services import Services
 from breakfix.model import Condition, Owner, Taint
 from tests.fakes_cluster import FakeCluster
 from tests.fakes_ledger import FakeLedger
-from tests.flow.world import DIAG_PASSES, FlowWorld, policy_with
 from tests.fleet_machine import truth
 from tests.fleet_machine.journal import CASE, STEP, Journal
+from tests.flow.world import DIAG_PASSES, FlowWorld, policy_with
 
 GPUS = 8
 

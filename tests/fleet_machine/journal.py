@@ -175,32 +175,24 @@ class Journal:
     # -- what was read
 
     def _read(self, task, port, method, args, result):
-        key = (port, method)
-        if key == ("cluster", "nodes"):
-            task.fleet = tuple(result)
-            task.nodes |= {n.name: n for n in result}
-        elif key in {("cluster", "node"), ("cluster", "patch_node")}:
-            task.nodes[result.name] = result
-        elif key == ("cluster", "pods"):
-            gone = [k for k, p in task.pods.items() if args[:1] in {(), (None,), (p.node,)}]
-            for k in gone:
-                del task.pods[k]
-            task.pods |= {(p.namespace, p.name): p for p in result}
-        elif key == ("cluster", "config_map"):
+        key = f"{port}.{method}"
+        if key in _READS:
+            _READS[key](task, result)
+        elif key == "cluster.pods":
+            _read_pods(task, args, result)
+        elif key == "cluster.config_map":
             self._read_map(task, args[1], result)
-        elif key == ("cluster", "budgets"):
-            task.budgets = tuple(result)
-        elif key == ("ledger", "halt_level"):
-            task.halts["ledger"] = result
-        elif key == ("ledger", "node_records"):
-            task.records = dict(result)
-        elif key == ("metrics", "query_many"):
-            raw = self.raw["metrics"]
-            task.telemetry = (tuple(raw.xids), frozenset(raw.silent), raw.is_down, self.clock.now())
-        elif key == ("metrics", "query"):
-            task.untied = frozenset(self.raw["metrics"].untied | self.raw["metrics"].silent)
+        elif port == "metrics":
+            self._read_metrics(task, method)
         elif port == "ledger":
             self._read_cases(task, result)
+
+    def _read_metrics(self, task, method):
+        raw = self.raw["metrics"]
+        if method == "query_many":
+            task.telemetry = (tuple(raw.xids), frozenset(raw.silent), raw.is_down, self.clock.now())
+        elif method == "query":
+            task.untied = frozenset(raw.untied | raw.silent)
 
     @staticmethod
     def _read_map(task, name, data):
@@ -287,6 +279,28 @@ class Journal:
     def _case_on(task, node):
         seen = task.nodes.get(node)
         return (seen.annotations.get(CASE) if seen else "") or task.last_case
+
+
+def _read_nodes(task, found):
+    task.fleet = tuple(found)
+    task.nodes |= {n.name: n for n in found}
+
+
+def _read_pods(task, args, found):
+    """All of them, or those of one node: what was there before is read anew."""
+    for key in [k for k, p in task.pods.items() if args[:1] in {(), (None,), (p.node,)}]:
+        del task.pods[key]
+    task.pods |= {(p.namespace, p.name): p for p in found}
+
+
+_READS = {
+    "cluster.nodes": _read_nodes,
+    "cluster.node": lambda task, node: task.nodes.update({node.name: node}),
+    "cluster.patch_node": lambda task, node: task.nodes.update({node.name: node}),
+    "cluster.budgets": lambda task, found: setattr(task, "budgets", tuple(found)),
+    "ledger.halt_level": lambda task, level: task.halts.update(ledger=level),
+    "ledger.node_records": lambda task, found: setattr(task, "records", dict(found)),
+}
 
 
 class Witness:

@@ -82,7 +82,7 @@ def same_boot(world, e):
     case, node = _case(e), e.seen
     if e.kind not in {"evict", "repair", "take"} or case is None or node is None:
         return ""
-    boot, at = world.truth.admitted[case.id]
+    boot, _at = world.truth.admitted[case.id]
     known = {boot, *world.truth.rebooted.get(node.name, ())}
     if e.kind == "repair" and case.state is NodeState.REPAIRING:
         return "" if node.boot_id in known else "the node has booted since"

@@ -54,7 +54,7 @@ def _goes(pod):
 
 def no_plan_under_halt(world, p):
     levels = set(p.task.halts.values()) - {HaltLevel.NONE}
-    return f"the switch is at {sorted(levels)[0]}" if levels else ""
+    return f"the switch is at {min(levels)}" if levels else ""
 
 
 def no_plan_beyond_its_mode(world, p):

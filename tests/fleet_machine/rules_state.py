@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 from breakfix.model import CaseEnd, NodeState
@@ -14,7 +15,7 @@ LONGEST = timedelta(hours=25)
 def audit_is_whole(world):
     """Every new entry follows the one before it."""
     entries = world.new_entries()
-    for before, after in zip(entries, entries[1:], strict=False):
+    for before, after in itertools.pairwise(entries):
         if after.previous_hash != before.hash or after.seq != before.seq + 1:
             return f"entry {after.seq} does not follow"
     return ""

@@ -1,8 +1,8 @@
 """Random fleets through faults, crashes, people's hands and two planners at once.
 
-After each step the rules of tests/fleet_machine are asked; at the end of each life all is well again,
-and whatever was begun must have come to its end. `FLEET_STEPS=20000 FLEET_SEED=7` lives longer, and
-elsewhere; `python -m tests.fleet_machine` does the same outside pytest.
+After each step the rules of tests/fleet_machine are asked; at the end of each life all is well
+again, and whatever was begun must have come to its end. `FLEET_STEPS=20000 FLEET_SEED=7` lives
+longer, and elsewhere; `python -m tests.fleet_machine` does the same outside pytest.
 """
 
 from __future__ import annotations
