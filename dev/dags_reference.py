@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "dags.md"
-ORDER = ("fleet_sweep", "node_case", "reconcile_cases", "change_canary", "learning_report")
+ORDER = (
+    "fleet_sweep",
+    "node_case",
+    "reconcile_cases",
+    "halt",
+    "change_canary",
+    "learning_report",
+)
 
 HEAD = """# The DAGs
 

@@ -18,6 +18,15 @@ from breakfix.adapters.ledger import (
     rules,
     sweep_rules,
 )
+from breakfix.brakes import (
+    Breaker,
+    Emergency,
+    Strike,
+    open_text,
+    over_most,
+    stable_from,
+    storms_of,
+)
 from breakfix.cohorts import ChangeAdvice
 from breakfix.errors import LedgerError
 from breakfix.model import CaseEnd, Decision, HaltLevel, NodeState, Refusal, Step, StepStatus
@@ -57,6 +66,7 @@ class FakeLedger:
         self._states, self._reviews, self._incidents, self._sweeps = {}, {}, {}, []
         self._swept_refusals = set()
         self._advices = []
+        self._strikes, self._breakers, self._emergencies = {}, {}, []
         self._labellings, self._reports = [], {}
         self._rates, self.clock = {}, None  # None: the wall's
 
@@ -76,8 +86,11 @@ class FakeLedger:
             (c for c in self._cases.values() if c.node == intent.node and c.is_open), None
         )
         no = rules.refuse_by_state(intent, current, self._halt)
+        emergency = self._emergency(now)
         for limit in sorted(limits, key=lambda limit: str(limit.scope)):
-            no = no or rules.refuse_by_limit(intent, limit, self._leases[limit.scope])
+            no = no or self._refuse_by_breaker(intent, limit, emergency, now)
+        for limit in sorted(limits, key=lambda limit: str(limit.scope)):
+            no = no or rules.refuse_by_limit(intent, limit, self._leases[limit.scope], emergency)
         if no:
             return self._refuse(no, requester, now)
         if current is None:
@@ -89,6 +102,8 @@ class FakeLedger:
             case = rules.readmitted(current, intent, requester=requester, now=now)
         for scope in case.scopes:
             self._leases[scope][case.node] = case.id
+            if not intent.is_by_hand:
+                self._strikes[scope, case.node] = (now, True)
         event = "case.readmitted" if current else "case.admitted"
         self._note(event, case.id, requester, now, node=case.node, plan_hash=case.plan_hash)
         return self._put(case, now)
@@ -393,6 +408,7 @@ class FakeLedger:
             for s in self._steps.values()
             if s.case_id in ids and s.name.startswith(rules.REPAIR_STEP) and s.started_at > since
         }
+        classes = {case_id: self._cases[case_id].failure_class for case_id, _, _ in repairs}
         return sweep_rules.node_record(
             node,
             swept=self._states.get(node),
@@ -404,7 +420,7 @@ class FakeLedger:
             ),
             last_ended_at=_newest(*(c.ended_at for c in cases)),
             overridden_at=_newest(*(c.ended_at for c in cases if c.end is CaseEnd.OVERRIDDEN)),
-            attempts=len({(case, attempt) for case, attempt, _ in repairs}),
+            attempts_by_class=rules.attempts_by_class(repairs, classes),
             repairs=rules.repairs_by_rung(repairs),
         )
 
@@ -506,6 +522,109 @@ class FakeLedger:
     @atomic
     def advices(self, *, open_only=True):
         return tuple(a for a in self._advices if a.closed_at is None or not open_only)
+
+    # -- storms
+    def _refuse_by_breaker(self, intent, limit, emergency, now):
+        rule = rules.heeded_breaker(limit, emergency)
+        if rule is None:
+            return None
+        before = self._breakers.get(rule.scope, Breaker(rule.scope))
+        storms = self.storms(since=now - timedelta(days=99))
+        last = storms.last_strike(rule.scope)
+        if not before.is_open:
+            over = over_most(rule, len(storms.nodes(rule, now) | {intent.node}))
+            if not over:
+                return None
+            why = f"{over}, {intent.node} with them"
+            before = self._open(before, why, "admission", now)
+        return rules.refuse_by_breaker(intent, limit, open_text(rule, before, last))
+
+    def _open(self, before, why, actor, now):
+        return self._turn("breaker.opened", replace(before, opened_at=now, reason=why), actor, now)
+
+    def _close(self, event, before, why, actor, now):
+        after = replace(before, opened_at=None, counts_from=now)
+        return self._turn(event, after, actor, now, why)
+
+    def _turn(self, event, after, actor, now, why=""):
+        self._breakers[after.scope] = after
+        self._note(event, str(after.scope), actor, now, reason=why or after.reason)
+        return after
+
+    @atomic
+    def storms(self, *, since):
+        found = [Strike(s, n, at) for (s, n), (at, _) in self._strikes.items() if at > since]
+        sick = {n for (_, n), (_, is_sick) in self._strikes.items() if is_sick}
+        return storms_of(self._breakers.values(), found, sick)
+
+    @atomic
+    def watch_storms(self, limits, sick, well, *, actor, now):
+        known = self.storms(since=now).sick
+        new = {n: scopes for n, scopes in sick.items() if n not in known}
+        for node, scopes in new.items():
+            self._strikes |= {(s, node): (now, True) for s in scopes}
+        for (scope, node), (at, _) in self._strikes.items():
+            if node in known & well:
+                self._strikes[scope, node] = (at, False)
+        concerned = {b.scope for b in self._breakers.values() if b.is_open}
+        concerned |= {s for scopes in new.values() for s in scopes}
+        settled = (self._settle_one(limits[s], actor, now) for s in concerned if s in limits)
+        return tuple(b for b in sorted(settled, key=str) if b is not None)
+
+    def _settle_one(self, rule, actor, now):
+        before = self._breakers.get(rule.scope, Breaker(rule.scope))
+        storms = self.storms(since=now - timedelta(days=99))
+        if before.is_open:
+            if now < stable_from(rule, before.opened_at, storms.last_strike(rule.scope)):
+                return None
+            return self._close("breaker.closed", before, "stable", actor, now)
+        over = over_most(rule, len(storms.nodes(rule, now)))
+        return self._open(before, over, actor, now) if over else None
+
+    @atomic
+    def reset_breaker(self, scope, *, actor, reason, now):
+        if scope not in self._breakers:
+            raise LedgerError(f"the breaker of {scope} never opened")
+        before = replace(self._breakers[scope], reset_by=actor)
+        return self._close("breaker.reset", before, reason, actor, now)
+
+    # -- emergency
+    def _emergency(self, now):
+        last = self._emergencies[-1] if self._emergencies else None
+        return last if last is not None and last.is_in_force(now) else None
+
+    @atomic
+    def ask_emergency(self, lifts, *, lasts_s, requester, approver, reason, answer_by, now):
+        rules.check_emergency_free(self._emergencies[-1] if self._emergencies else None, now)
+        number = len(self._emergencies) + 1
+        asked = Emergency(number, lifts, lasts_s, requester, approver, reason, now, answer_by)
+        self._emergencies.append(asked)
+        return self._tell_emergency("emergency.asked", requester, now)
+
+    @atomic
+    def approve_emergency(self, *, approver, now):
+        last = self._emergencies[-1] if self._emergencies else None
+        asked = rules.approvable(last, approver, now)
+        until = now + timedelta(seconds=asked.lasts_s)
+        self._emergencies[-1] = replace(asked, approved_at=now, until=until)
+        return self._tell_emergency("emergency.approved", approver, now)
+
+    @atomic
+    def end_emergency(self, *, actor, reason, now):
+        last = self._emergencies[-1] if self._emergencies else None
+        if last is None or not (last.is_in_force(now) or last.is_asked(now)):
+            return None
+        self._emergencies[-1] = replace(last, ended_at=now, ended_by=actor)
+        return self._tell_emergency("emergency.ended", actor, now, reason)
+
+    def _tell_emergency(self, event, actor, now, why=""):
+        told = rules.told_emergency(self._emergencies[-1], why)
+        self._note(event, self.cluster, actor, now, **told)
+        return self._emergencies[-1]
+
+    @atomic
+    def emergencies(self, *, limit=10):
+        return tuple(reversed(self._emergencies[-limit:]))
 
     # -- figures
     @atomic

@@ -176,6 +176,10 @@ class RefusalReason(StrEnum):
     MAINTENANCE = "maintenance"
     RECENT_CHANGE = "recent_change"
     MODE_RECOMMEND = "mode_recommend"
+    MODE_OFF = "mode_off"
+    WINDOW = "window"
+    ALERT = "alert"
+    BREAKER = "breaker"
     STALE_FENCE = "stale_fence"
     REASON_GONE = "reason_gone"
     NODE_CHANGED = "node_changed"
@@ -339,6 +343,24 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
+class Toleration:
+    """One toleration of a pod, as the API has it; an empty key with `Exists` tolerates all."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+    def tolerates(self, taint: Taint) -> bool:
+        """As the scheduler decides."""
+        if self.effect and self.effect != taint.effect:
+            return False
+        if self.key and self.key != taint.key:
+            return False
+        return self.operator == "Exists" or (bool(self.key) and self.value == taint.value)
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """One pod; `node` is empty while it is not bound, `grace_s` None where it names none."""
 
@@ -357,6 +379,9 @@ class Pod:
     has_memory_empty_dir: bool = False
     grace_s: int | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    node_terms: tuple[Mapping[str, Any], ...] = ()  # required node affinity: one must hold
+    tolerations: tuple[Toleration, ...] = ()
+    claims: int = 0  # resource claims (DRA): devices that `gpus` does not count
     created_at: datetime | None = None
     reason: str = ""  # of the pod's end, e.g. Evicted
     changed_at: datetime | None = None  # newest transition of its conditions
@@ -463,6 +488,14 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class FiringAlerts:
+    """The alerts that fire, by their labels; `error`: why nobody can tell."""
+
+    labels: tuple[Mapping[str, str], ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """The fleet at one instant, with the age and completeness of every signal."""
 
@@ -480,6 +513,7 @@ class Observation:
     waiting: Mapping[str, int] = field(
         default_factory=dict
     )  # why the scheduler finds no node -> GPU pods that wait for that reason
+    alerts: FiringAlerts | None = None  # None: nobody asked, since policy names none
     warnings: tuple[str, ...] = ()
 
     def node(self, name: str) -> Node | None:
@@ -878,6 +912,7 @@ class NodeRecord:
     last_case: str = ""
     evidence_floor: datetime | None = None  # events before it were repaired, or a person ended them
     attempts: int = 0  # repairs in the policy's look-back
+    attempts_by_class: Mapping[FailureClass, int] = field(default_factory=dict)  # the same, split
     repairs: Mapping[Action, int] = field(default_factory=dict)  # the same ones, by rung
     last_ended_at: datetime | None = None
     overridden_at: datetime | None = None  # when a person last took the node back

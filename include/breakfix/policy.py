@@ -7,7 +7,6 @@ edits the default. Parsing is pure: text in, frozen Policy out. Whoever reads th
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,7 +14,6 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -40,6 +38,10 @@ from breakfix.model import (
 from breakfix.policy_approvals import Approvals as Approvals  # noqa: PLC0414 - of its words
 from breakfix.policy_canary import CanaryRules
 from breakfix.policy_drain import Drain as Drain  # noqa: PLC0414 - part of this module's words
+from breakfix.policy_limits import Limits as Limits  # noqa: PLC0414
+from breakfix.policy_limits import Maintenance as Maintenance  # noqa: PLC0414
+from breakfix.policy_limits import PodMatch as PodMatch  # noqa: PLC0414
+from breakfix.policy_limits import Share as Share  # noqa: PLC0414
 from breakfix.policy_recovery import Mirror, Recovery
 from breakfix.policy_validation import ValidationRules
 
@@ -323,81 +325,6 @@ class ClassRule(_Rule):
             if height < highest or (height == highest and here <= repairs.get(action, 0)):
                 behind = index + 1
         return behind
-
-
-class Share(_Rule):
-    """At most so many nodes: the smaller of a share of the scope and an absolute number."""
-
-    share: float = Field(1.0, ge=0.0, le=1.0)
-    nodes: int = Field(1_000_000, ge=0)
-
-    def of(self, size: int) -> int:
-        """Nodes allowed out of `size`; a share rounds DOWN, but a non-zero share allows one of two
-        or more.
-        """
-        by_share = math.floor(size * self.share + 1e-9)
-        if by_share == 0 and self.share > 0 and size > 1:
-            by_share = 1
-        return min(by_share, self.nodes)
-
-
-class PodMatch(_Rule):
-    """Pods by namespace and labels; an empty field matches everything."""
-
-    namespace: str = ""
-    labels: Mapping[str, str] = Field(default_factory=dict)
-
-
-class Maintenance(_Rule):
-    """A window in which people work on nodes: automation leaves those nodes alone.
-
-    `nodes`, `scope` (e.g. rack: r7) and `labels` must all match; none of them given: all nodes.
-    """
-
-    start: AwareDatetime = Field(alias="from")
-    end: AwareDatetime = Field(alias="to")
-    reason: str = Field(min_length=1)
-    nodes: tuple[str, ...] = ()
-    scope: Mapping[ScopeKind, str] = Field(default_factory=dict)
-    labels: Mapping[str, str] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _ends_after_it_began(self) -> Maintenance:
-        if self.end <= self.start:
-            msg = f"maintenance {self.reason!r} ends before it begins"
-            raise ValueError(msg)
-        return self
-
-
-class Limits(_Rule):
-    """What holds under all circumstances. Every number counts the worse of ledger and cluster."""
-
-    out: Mapping[ScopeKind, Share]
-    headroom_gpus: int = Field(0, ge=0, description="GPUs per SKU and pool that must stay free")
-    max_attempts: int = Field(2, ge=1, description="Repairs of a node within `attempts_window`")
-    attempts_window_s: Seconds = Field(604800.0, alias="attempts_window")
-    cooldown_s: Seconds = Field(600.0, alias="cooldown")
-    override_hold_s: Seconds = Field(86400.0, alias="override_hold")
-    max_runs: int = Field(12, ge=1, description="Runs of one case before it escalates")
-    exclusion_labels: Mapping[str, str] = Field(default_factory=dict)
-    hands_off_labels: Mapping[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="Label -> values with which another owner has the node"
-    )
-    hands_off_annotations: tuple[str, ...] = ()
-    hands_off_taints: tuple[str, ...] = Field(
-        (), description="Keys of taints with which another owner has the node"
-    )
-    hands_off_conditions: Mapping[str, str] = Field(
-        default_factory=dict, description="Condition -> status that announces maintenance"
-    )
-    hands_off_times: tuple[str, ...] = Field(
-        (), description="Labels or annotations that tell when maintenance begins"
-    )
-    maintenance_before_s: Seconds = Field(1800.0, alias="maintenance_before")
-    maintenance_after_s: Seconds = Field(14400.0, alias="maintenance_after")
-    maintenance: tuple[Maintenance, ...] = Field((), description="Windows that people announce")
-    protected_node_labels: tuple[str, ...] = ()
-    protected_pods: tuple[PodMatch, ...] = ()
 
 
 class CommonCause(_Rule):

@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from breakfix.brakes import Breaker, BreakerRule, Emergency, Lift, Storms
 from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.model import (
     Action,
@@ -228,11 +229,18 @@ class Cluster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many nodes may be out in a scope, and who is out by the cluster's word."""
+    """How many nodes may be out in a scope, and who is out by the cluster's word.
+
+    `lifted`: the maximum while an emergency lifts it (None: none may). `breaker`: the scope's
+    breaker by policy.
+    """
 
     scope: Scope
     maximum: int
     out_now: frozenset[str]  # nodes cordoned or NotReady, the candidate itself left out
+    lifted: int | None = None
+    breaker: BreakerRule | None = None
+    may_lift_breaker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +275,7 @@ class Figures:
     reviews: int  # items that are open
     incidents: int
     head: tuple[int, str]  # of the audit chain
+    circuits: Mapping[str, str] = field(default_factory=dict)  # dependency -> state
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +367,10 @@ class Ledger(Protocol):
         and QUARANTINED, anything else is refused (CASE_OPEN; HELD when a person holds it). While
         the kill switch is on, everything is refused (HALTED). A refused node opens no case; the
         same refusal again is not audited again.
+
+        The breaker of each limit is decided here too, under the same locks: one that is open
+        refuses, and a node that would be one too many opens it (BREAKER). An admission that no
+        person asked for strikes its scopes. An emergency counts as it is at this instant.
         """
         ...
 
@@ -629,6 +642,60 @@ class Ledger(Protocol):
         ...
 
     def advices(self, *, open_only: bool = True) -> Sequence[ChangeAdvice]: ...
+
+    # -- storms
+    def storms(self, *, since: datetime) -> Storms:
+        """All breakers that ever opened, the strikes after `since`, and who is ill."""
+        ...
+
+    def watch_storms(
+        self,
+        rules: Mapping[Scope, BreakerRule],
+        sick: Mapping[str, Sequence[Scope]],
+        well: frozenset[str],
+        *,
+        actor: str,
+        now: datetime,
+    ) -> Sequence[Breaker]:
+        """What a sweep saw: nodes that are ill, with their scopes, and nodes that surely are not.
+
+        A node that is newly ill strikes each of its scopes. Breakers open by `rules`, and close
+        once their scope was stable for its time; those that did either are returned. Audited.
+        """
+        ...
+
+    def reset_breaker(self, scope: Scope, *, actor: str, reason: str, now: datetime) -> Breaker:
+        """A person closes a breaker: what struck before does not count any more. Audited.
+
+        Raises LedgerError when the scope's breaker never opened.
+        """
+        ...
+
+    # -- emergency
+    def ask_emergency(
+        self,
+        lifts: frozenset[Lift],
+        *,
+        lasts_s: float,
+        requester: str,
+        approver: str,
+        reason: str,
+        answer_by: datetime,
+        now: datetime,
+    ) -> Emergency:
+        """Ask for limits to be lifted. Raises Refused while another is asked for or in force."""
+        ...
+
+    def approve_emergency(self, *, approver: str, now: datetime) -> Emergency:
+        """In force from now on. Raises Refused: nothing is asked, too late, or another person."""
+        ...
+
+    def end_emergency(self, *, actor: str, reason: str, now: datetime) -> Emergency | None:
+        """End, or withdraw, what is in force or asked; None when there is nothing."""
+        ...
+
+    def emergencies(self, *, limit: int = 10) -> Sequence[Emergency]:
+        """Newest first, those that ended included."""
 
     def figures(self) -> Figures:
         """What the metrics tell, of one instant."""

@@ -11,8 +11,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Wait
+from breakfix.resilience.batching import BatchError
 from breakfix_airflow import services
-from breakfix_airflow.batching import Batcher, Clockwork, Look, LoopTime
+from breakfix_airflow.batching import Batcher, Look
 
 #: Airflow 3.3 fails a task that is resumed before its scheduler has seen the first half end.
 QUIET_S = 6.0
@@ -33,13 +34,9 @@ class CaseTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: why the stage runs again (`over` or `deadline`)."""
         wait = Wait.from_json(self.wait)
-        await self.time().sleep(QUIET_S)
+        await asyncio.sleep(QUIET_S)
         reason = await batcher().until_over(wait)
         yield TriggerEvent({"reason": reason, "kind": str(wait.kind)})  # type: ignore[no-untyped-call]
-
-    def time(self) -> Clockwork:
-        """The time the quiet start is counted by; a seam for tests."""
-        return LoopTime()
 
 
 def batcher() -> Batcher:
@@ -52,20 +49,29 @@ def batcher() -> Batcher:
 
 
 class Watch:
-    """Looks at the cluster for all waits. A failure makes it build its services anew."""
+    """Looks at the cluster for all waits. A failure makes it build its services anew.
+
+    A look that was given up goes on in its thread until its own timeouts end it; until then no
+    other one is begun.
+    """
 
     def __init__(self) -> None:
         self._services: Services | None = None
+        self._looking: asyncio.Future[Look] | None = None
 
     async def __call__(self, waits: Sequence[Wait]) -> Look:
         """Raises what the ports raise, and SettingsError."""
+        if self._looking is not None and not self._looking.done():
+            raise BatchError("the look before this one is not back yet", is_transient=True)
         try:
             if self._services is None:
                 connections = await services.aread_connections()
                 self._services = await asyncio.to_thread(
                     services.build, connections, needs_ledger=False
                 )
-            return await asyncio.to_thread(_look, self._services, waits)
+            thread = asyncio.to_thread(_look, self._services, waits)
+            self._looking = asyncio.ensure_future(thread)
+            return await asyncio.shield(self._looking)
         except Exception:
             self._services = None
             raise

@@ -57,6 +57,7 @@ def test_all_dags_load(bag):
         "reconcile_cases",
         "change_canary",
         "learning_report",
+        "halt",
     }
 
 
@@ -72,7 +73,7 @@ def test_parsing_imports_nothing_heavy():
         "import airflow.sdk, airflow.providers.standard.operators.hitl\n"
         "import airflow.providers.standard.operators.empty\n"
         "before = set(sys.modules)\n"
-        "names = 'fleet_sweep node_case reconcile_cases change_canary learning_report'\n"
+        "names = 'fleet_sweep node_case reconcile_cases change_canary learning_report halt'\n"
         "for name in names.split():\n"
         "    spec = u.spec_from_file_location(name, f'dags/{name}.py')\n"
         "    spec.loader.exec_module(u.module_from_spec(spec))\n"
@@ -139,7 +140,7 @@ def test_no_task_is_a_teardown_or_has_a_callback(bag):
 
 
 @pytest.mark.parametrize(
-    "name", ["fleet_sweep", "reconcile_cases", "change_canary", "learning_report"]
+    "name", ["fleet_sweep", "reconcile_cases", "change_canary", "learning_report", "halt"]
 )
 def test_what_is_scheduled_runs_alone_and_never_catches_up(bag, name):
     dag = bag.dags[name]

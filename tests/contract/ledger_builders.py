@@ -85,7 +85,7 @@ def events(ledger):
     return [e.event for e in ledger.audit_entries()]
 
 
-def ask(ledger, case, *, now=None, expires_at=None, plan_hash="p"):
+def ask(ledger, case, *, now=None, expires_at=None, plan_hash="p", needed=1):
     return ledger.ask(
         case.id,
         case.fence,
@@ -93,6 +93,7 @@ def ask(ledger, case, *, now=None, expires_at=None, plan_hash="p"):
         plan_hash=plan_hash,
         expires_at=expires_at or later(100),
         now=now or later(1),
+        needed=needed,
     )
 
 

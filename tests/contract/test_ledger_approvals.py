@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
-from breakfix.errors import Refused
+from breakfix.approve import settle
+from breakfix.errors import Refused, StaleFence
 from breakfix.model import (
+    Answer,
+    CaseEnd,
     Decision,
     HaltLevel,
+    Purpose,
     RefusalReason,
     Scope,
     ScopeKind,
+    Settlement,
 )
+from breakfix.policy_approvals import Approvals
 from tests.contract.ledger_builders import (
     NOW,
     admit,
@@ -80,6 +89,155 @@ def test_a_refusal_stands_even_when_its_time_is_over(ledger):
     ask(ledger, case)
     no = decide(ledger, case, Decision.REFUSED)
     assert ask(ledger, case, now=later(900)) == no
+
+
+# --------------------------------------------------------------------------- every answer
+
+
+def an_answer(who, *, is_yes=True, at=5, **changes):
+    return Answer(who, is_yes, "cli", later(at), **changes)
+
+
+def answer(ledger, case, *answers, now=None, needed=1, fence=None, is_begun=False):
+    """Answer the question about plan `p` by the real rules, with two approvers."""
+
+    def judge(locked, asked, given):
+        policy = SimpleNamespace(approvals=Approvals(approvers=("ann", "bob")))
+        return settle(
+            asked,
+            given,
+            policy,
+            requester=locked.requester,
+            now=now or later(6),
+            needed=needed,
+            is_begun=is_begun,
+        )
+
+    return ledger.answer(
+        case.id,
+        case.fence if fence is None else fence,
+        Purpose.REPAIR,
+        answers,
+        plan_hash="p",
+        settle=judge,
+        now=now or later(6),
+    )
+
+
+def test_two_yeses_are_kept_until_they_are_enough(ledger):
+    case = admit(ledger, "n1")
+    ask(ledger, case, needed=2)
+    first = answer(ledger, case, an_answer("ann"))
+    assert (first.approval.decision, first.yes, first.objections) == (
+        Decision.PENDING,
+        ("ann",),
+        ("",),
+    )
+    second = answer(ledger, case, an_answer("bob", note="fine"))
+    assert (second.approval.decision, second.approval.approver) == (Decision.ALLOWED, "ann, bob")
+    assert [(g.answer.approver, g.objection) for g in ledger.answers(case.id)] == [
+        ("ann", ""),
+        ("bob", ""),
+    ]
+
+
+def test_the_same_answer_is_recorded_once_and_one_that_did_not_count_with_its_reason(ledger):
+    case = admit(ledger, "n1")
+    ask(ledger, case, needed=2)
+    given = [an_answer("ann"), an_answer("mallory", note="x" * 5000), an_answer("")]
+    again = [answer(ledger, case, *given) for _ in range(3)]
+    assert again[0].objections == again[2].objections
+    assert [(g.answer.approver, g.objection) for g in ledger.answers(case.id)] == [
+        ("ann", ""),
+        ("mallory", "not an approver by policy"),
+        ("", "the answer has no identity"),
+    ]
+    kept = [e for e in ledger.audit_entries() if e.event == "approval.answered"]
+    assert [e.detail["counts"] for e in kept] == [True, False, False]
+    assert ledger.verify_audit()[1] == ""
+
+
+def test_what_did_not_count_never_will(ledger):
+    case = admit(ledger, "n1")
+    ask(ledger, case)
+    assert answer(ledger, case, an_answer("mallory")).approval.decision is Decision.PENDING
+
+    def everybody_counts(locked, asked, given):
+        assert not given
+        return Settlement(Decision.PENDING)
+
+    key = (case.id, 1, Purpose.REPAIR)
+    known = ledger.answer(*key, [], plan_hash="p", settle=everybody_counts, now=later(7))
+    assert known.approval.decision is Decision.PENDING
+
+
+def test_the_database_says_under_which_role_an_answer_was_written(ledger):
+    case = admit(ledger, "n1")
+    ask(ledger, case)
+    answer(ledger, case, an_answer("ann"))
+    (given,) = ledger.answers(case.id)
+    assert given.role == ledger.role != ""
+
+
+def test_a_no_takes_a_yes_back_only_where_the_rules_say_so(ledger):
+    case = admit(ledger, "n1")
+    ask(ledger, case)
+    answer(ledger, case, an_answer("ann"))
+    no = an_answer("bob", is_yes=False, at=7)
+    stands = answer(ledger, case, no, now=later(8), is_begun=True)
+    assert (stands.approval.decision, stands.objections) == (
+        Decision.ALLOWED,
+        ("the question was allowed before",),
+    )
+    again = an_answer("bob", is_yes=False, at=9)
+    back = answer(ledger, case, again, now=later(10))
+    assert (back.approval.decision, back.approval.approver) == (Decision.REFUSED, "bob")
+    last = answer(ledger, case, an_answer("ann", at=11), now=later(12))
+    assert last.approval == back.approval
+
+
+def test_an_open_question_about_a_repair_follows_its_case_with_its_answers(ledger):
+    case = admit(ledger, "n1")
+    first = ask(ledger, case, needed=2)
+    answer(ledger, case, an_answer("ann"))
+    taken = ledger.take_over(case.id, 1, actor="a", reason="r", now=later(10))
+    again = ask(ledger, taken, now=later(11), expires_at=later(900), needed=2)
+    assert again == replace(first, fence=2)
+    done = answer(ledger, taken, an_answer("bob", at=12), now=later(13))
+    assert done.approval.decision is Decision.ALLOWED
+    assert len(ledger.approvals(case.id)) == 1
+    with pytest.raises(StaleFence):
+        answer(ledger, taken, an_answer("bob", at=14), fence=1)
+
+
+def test_a_question_learns_that_it_takes_more_people(ledger):
+    case = admit(ledger, "n1")
+    ask(ledger, case)
+    answer(ledger, case, an_answer("mallory"))
+    assert ask(ledger, case, needed=2).needed == 2
+    assert ask(ledger, case, needed=1).needed == 2
+    answer(ledger, case, an_answer("ann"), an_answer("bob"))
+    assert ledger.approvals(case.id)[-1].decision is Decision.ALLOWED
+
+
+def test_a_yes_of_one_is_none_where_two_are_wanted_now(ledger):
+    case = admit(ledger, "n1")
+    ask(ledger, case)
+    answer(ledger, case, an_answer("ann"))
+    again = ask(ledger, case, now=later(8), needed=2)
+    assert (again.decision, again.needed) == (Decision.PENDING, 2)
+    assert [a.decision for a in ledger.approvals(case.id)] == [Decision.ALLOWED, Decision.PENDING]
+
+
+def test_open_questions_are_those_of_open_cases_about_their_plan(ledger):
+    cases = [admit(ledger, f"n{i}") for i in range(4)]
+    for case in cases:
+        ask(ledger, case, plan_hash=case.plan_hash)
+    ask(ledger, cases[0])
+    ledger.end_case(cases[1].id, 1, CaseEnd.ABORTED, actor="a", reason="r", now=later(3))
+    ledger.take_over(cases[2].id, 1, actor="a", reason="r", now=later(3))
+    decide(ledger, cases[3], Decision.ALLOWED, plan_hash=cases[3].plan_hash)
+    assert [q.case_id for q in ledger.questions()] == [cases[0].id]
 
 
 # --------------------------------------------------------------------------- switch and audit

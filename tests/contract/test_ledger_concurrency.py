@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from breakfix.approve import settle
 from breakfix.errors import StaleFence
-from breakfix.model import Case, CaseEnd, Decision, HaltLevel, Purpose, Scope, ScopeKind
+from breakfix.model import Answer, Case, CaseEnd, Decision, HaltLevel, Purpose, Scope, ScopeKind
+from breakfix.policy_approvals import Approvals
 from breakfix.ports import Limit
 from tests.contract.ledger_builders import NOW, admit, an_intent, decide, later, limits, together
 
@@ -133,6 +136,42 @@ def test_of_two_answers_the_first_stands_for_both(open_ledger):
         [lambda: answer(one, Decision.ALLOWED, "ann"), lambda: answer(two, Decision.REFUSED, "bob")]
     )
     assert first == second == one.approvals(case.id)[0]
+
+
+def by_rule(policy):
+    def judge(case, asked, answers):
+        return settle(asked, answers, policy, requester="sweep", now=later(3), is_begun=False)
+
+    return judge
+
+
+@pytest.mark.parametrize("says_no", [False, True], ids=["all say yes", "one of them says no"])
+def test_many_answers_at_one_moment_are_all_kept_and_none_is_overlooked(open_ledger, says_no):
+    people = [f"p{i}" for i in range(6)]
+    policy = SimpleNamespace(approvals=Approvals(approvers=tuple(people)))
+    ledgers = [open_ledger() for _ in people]
+    case = admit(ledgers[0], "n1")
+    key = (case.id, 1, Purpose.REPAIR)
+    ledgers[0].ask(*key, plan_hash="p", expires_at=later(99), now=later(1), needed=2)
+
+    def answer(ledger, who):
+        is_yes = not (says_no and who == "p3")
+        given = [Answer(who, is_yes, "cli", later(2))]
+        return ledger.answer(*key, given, plan_hash="p", settle=by_rule(policy), now=later(3))
+
+    results = together([lambda a=a: answer(*a) for a in zip(ledgers, people, strict=True)])
+    (approval,) = ledgers[0].approvals(case.id)
+    kept = ledgers[0].answers(case.id)
+    assert sorted(g.answer.approver for g in kept) == people
+    assert not [r for r in results if isinstance(r, Exception)]
+    if says_no:
+        assert (approval.decision, approval.approver) == (Decision.REFUSED, "p3")
+    else:
+        assert approval.decision is Decision.ALLOWED
+        assert sum(r.approval.decision is Decision.PENDING for r in results) == 1
+    decided = [e for e in ledgers[0].audit_entries() if e.event == "approval.decided"]
+    assert len(decided) in {1, 2} if says_no else len(decided) == 1
+    assert ledgers[0].verify_audit()[1] == ""
 
 
 def test_eight_writers_make_one_whole_chain(open_ledger):

@@ -11,7 +11,16 @@ import pytest
 
 from breakfix import record
 from breakfix.adapters.ledger import audit
-from tests.contract.ledger_builders import NOW, admit, connect, later, to_validating
+from breakfix.model import Decision
+from tests.contract.ledger_builders import (
+    NOW,
+    admit,
+    ask,
+    connect,
+    decide,
+    later,
+    to_validating,
+)
 
 
 @pytest.fixture
@@ -162,3 +171,36 @@ def test_the_audit_is_read_by_pages_without_holding_it_all(open_ledger, monkeypa
     assert ledger.verify_audit() == (30, "")
     assert len(list(record.audit_lines(ledger))) == 30
     assert len(list(record.audit_lines(ledger, after=20))) == 10
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE breakfix.approval_answers SET approver='bob'",
+        "UPDATE breakfix.approval_answers SET objection=''",
+        "DELETE FROM breakfix.approval_answers",
+        "TRUNCATE breakfix.approval_answers",
+    ],
+)
+def test_the_database_itself_refuses_to_change_an_answer(open_ledger, ledger_url, statement):
+    ledger = open_ledger()
+    case = admit(ledger, "n1")
+    ask(ledger, case)
+    decide(ledger, case, Decision.ALLOWED)
+    with connect(ledger_url) as connection, pytest.raises(psycopg.Error, match="append-only"):
+        connection.execute(statement)
+
+
+def test_an_answer_written_as_another_role_names_the_one_that_is_connected(open_ledger, ledger_url):
+    ledger = open_ledger()
+    case = admit(ledger, "n1")
+    ask(ledger, case)
+    forged = (
+        "INSERT INTO breakfix.approval_answers (approval_id, cluster, case_id, purpose, asked_at,"
+        " approver, is_yes, channel, at, plan_hash, note, objection, role)"
+        " SELECT id, cluster, case_id, purpose, asked_at, 'ann', true, 'cli', asked_at, '', '',"
+        " '', 'ann_own' FROM breakfix.approvals"
+    )
+    with connect(ledger_url) as connection:
+        connection.execute(forged)
+    assert {g.role for g in ledger.answers(case.id)} == {ledger.role}

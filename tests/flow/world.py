@@ -38,6 +38,8 @@ limits:
   out: {fleet: {share: 0.5}, pool: {nodes: 9}, sku: {nodes: 9}, rack: {nodes: 1}}
   cooldown: 0s
   max_runs: 4
+  breaker:  # tests of storms set it
+    most: {fleet: {at_least: 99}, pool: {at_least: 99}, sku: {at_least: 99}, rack: {at_least: 99}}
 drain: {timeout: 5m, poll: 5s, evictions_in_flight: 1, overdue: escalate, replaced: {within: 0s}}
 timing:
   approval_repair: 30m
@@ -98,6 +100,7 @@ class Telemetry:
     def __init__(self, policy, cluster):
         self._cluster, self.xids, self.silent, self.is_down = cluster, [], set(), False
         self.untied = set()  # nodes that no second source names
+        self.firing = []  # labels of alerts
         self.operator = {}  # node -> what the operator's metrics say of it
         self.counters = []  # (when, node, metric, GPU, value): so from then on
         plain = [s for s in policy.signals if not s.is_kubernetes]
@@ -119,6 +122,8 @@ class Telemetry:
         """The questions of their own: what ties the metrics to their nodes, the operator's word."""
         if self.is_down:
             raise MetricsError("connection refused")
+        if promql.startswith("ALERTS"):
+            return QueryResult(tuple(Sample(labels, 1.0) for labels in self.firing))
         if "gpu_operator_node" in promql:
             said = [(n, v) for n, v in self.operator.items() if f'"{n}"' in promql]
             return QueryResult(tuple(Sample({"node": n}, v) for n, v in said))

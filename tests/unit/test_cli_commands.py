@@ -178,7 +178,7 @@ def test_a_life_of_a_drain_by_hand(run, on_fleet, ledger, tmp_path, monkeypatch)
     (case,) = read(run("case", "list", "-o", "json"))
     assert (case["node"], case["action"], case["is_open"]) == ("r1-n01", Action.DRAIN_ONLY, True)
     shown = read(run("case", "show", case["id"], "-o", "json"))
-    assert shown.keys() == {"case", "steps", "approvals", "why", "labels"}
+    assert shown.keys() == {"case", "steps", "approvals", "answers", "why", "labels"}
     assert read(run("case", "hold", case["id"], "-o", "json"))["case"]["held_by"]
     assert not read(run("case", "unhold", case["id"], "-o", "json"))["case"]["held_by"]
     assert run("case", "show", case["id"])[0] == 0

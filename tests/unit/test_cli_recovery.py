@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from breakfix.act.marks import CASE, TAINT
@@ -10,6 +12,7 @@ from breakfix.model import CaseEnd, FailureClass, Taint
 from breakfix.ports import NodePatch
 from breakfix.settings import load_settings
 from breakfix.wiring import build_cluster, build_services
+from tests.contract.ledger_builders import connect
 from tests.unit import test_cli_commands as commands
 from tests.unit.test_cli_commands import read
 
@@ -137,3 +140,42 @@ def test_a_since_that_says_no_moment_is_a_mistake_of_usage(run, on_fleet, ledger
     code, _, err = run("undo", "--since", text)
     assert code == 2
     assert text in err
+
+
+def cut_off_the_tail(url, *, after):
+    """As somebody with the database's own rights may: the entries, and the head with them."""
+    with connect(url) as connection:
+        connection.execute("ALTER TABLE breakfix.audit DISABLE TRIGGER USER")
+        connection.execute("DELETE FROM breakfix.audit WHERE seq > %s", [after])
+        connection.execute(
+            "UPDATE breakfix.audit_heads SET seq=%s,"
+            " hash=(SELECT hash FROM breakfix.audit WHERE seq=%s)",
+            [after, after],
+        )
+
+
+def test_a_tail_that_was_cut_off_is_found_by_the_head_that_was_published(
+    run, cluster, ledger, database, quarantined
+):
+    said = run("metrics")[1]
+    values = dict(re.findall(r"^breakfix_audit_head_(\w+) (\S+)$", said, re.MULTILINE))
+    seq, prefix = int(float(values["seq"])), int(float(values["hash_prefix"]))
+    head = f"{seq}:{prefix:012x}"
+    assert run("audit", "verify", "--head", head)[0] == 0
+    cut_off_the_tail(database, after=seq - 2)
+    assert ledger.verify_audit() == (seq - 2, "")  # by itself it looks whole
+    code, _, err = run("audit", "verify")  # the cluster remembers
+    assert (code, "older copy" in err) == (5, True)
+    code, _, err = run("audit", "verify", "--head", head)  # so does Prometheus
+    assert (code, "older copy" in err) == (5, True)
+    code, _, err = run("case", "abort", quarantined)
+    assert (code, "does not have audit entry" in err) == (3, True)
+    assert cluster.node(NODE).is_unschedulable
+    assert "breakfix_ledger_owns_cluster 0.0" in run("metrics")[1]
+
+
+@pytest.mark.parametrize("head", ["", "12", "x:abcdef12", "12:zz", "12:abc"])
+def test_a_head_that_is_none_is_a_mistake_of_usage(run, cluster, head):
+    code, _, err = run("audit", "verify", "--head", head or ":")
+    assert code == 2
+    assert "SEQ:HASH" in err

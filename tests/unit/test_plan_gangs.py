@@ -61,6 +61,45 @@ def labelled(**labels: str) -> Pod:
             ("StatefulSet", "ml", "db"),
             id="the replicas of a StatefulSet",
         ),
+        pytest.param(
+            pod("p", annotations={"kueue.x-k8s.io/workload": "job-trainer-1a2b3"}),
+            ("Kueue workload", "ml", "job-trainer-1a2b3"),
+            id="a workload that Kueue admitted as a whole",
+        ),
+        pytest.param(
+            pod(
+                "p",
+                labels={"jobset.sigs.k8s.io/jobset-name": "llama"},
+                annotations={"kueue.x-k8s.io/workload": "jobset-llama-1a2b3"},
+            ),
+            ("JobSet", "ml", "llama"),
+            id="a JobSet under Kueue, by the name that people know",
+        ),
+        pytest.param(
+            pod("p", labels={"volcano.sh/job-name": "vj"}),
+            ("Volcano job", "ml", "vj"),
+            id="a Volcano job",
+        ),
+        pytest.param(
+            pod("p", labels={"pod-group.scheduling.sigs.k8s.io": "old"}),
+            ("pod group", "ml", "old"),
+            id="a pod group of an older scheduler",
+        ),
+        pytest.param(
+            pod("p", annotations={"pod-group-name": "pg-kai"}),
+            ("pod group", "ml", "pg-kai"),
+            id="a pod group of KAI",
+        ),
+        pytest.param(
+            pod("p", labels={"grove.io/podgang": "serve-0"}),
+            ("PodGang", "ml", "serve-0"),
+            id="a PodGang of Grove",
+        ),
+        pytest.param(
+            pod("p", owners=(Owner("PyTorchJob", "bert", "u4"),)),
+            ("PyTorchJob", "ml", "bert"),
+            id="a PyTorchJob by its owner alone",
+        ),
         pytest.param(pod("p"), ("Job", "ml", "trainer"), id="the pods of a Job"),
         pytest.param(labelled(app="web"), None, id="a Deployment's pod serves alone"),
         pytest.param(pod("p", owners=()), None, id="a bare pod"),
@@ -98,7 +137,7 @@ def impact(pods: list[Pod], **approvals: Any) -> tuple[Impact, bool]:
 
 def test_the_cost_of_a_node_is_the_whole_group_it_serves() -> None:
     cost, _ = impact([pod("a", "n1"), pod("b", "n2"), pod("c", "n3")])
-    assert (cost.pods_evicted, cost.gpus_stopped) == (1, 24)
+    assert (cost.pods_evicted, cost.gpus_stopped, cost.gang_gpus) == (1, 24, 24)
     assert cost.gangs == ("Job ml/trainer (3 pods, 24 GPUs on 3 nodes)",)
 
 
@@ -118,6 +157,12 @@ def test_a_group_on_the_node_alone_is_just_its_pods() -> None:
 def test_a_large_gang_is_asked_about_whatever_the_mode(gpus: int, allowed: int, asks: bool) -> None:
     _, needs_approval = impact([pod("a", "n1", 8), pod("b", "n2", gpus)], gang_gpus=allowed)
     assert needs_approval is asks
+
+
+def test_what_serves_alone_beside_a_small_gang_is_no_part_of_it() -> None:
+    alone = pod("alone", "n1", 6, owners=(Owner("ReplicaSet", "rs", "u2"),))
+    cost, needs_approval = impact([pod("a", "n1", 2), pod("b", "n2", 2), alone], gang_gpus=4)
+    assert (cost.gpus_stopped, cost.gang_gpus, needs_approval) == (10, 4, False)
 
 
 def test_pods_that_stay_stop_no_gang() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from breakfix.model import (
     Owner,
     RefusalReason,
     ScopeKind,
+    Taint,
+    Toleration,
 )
 from breakfix.policy import Share
 from tests.fakes_cluster import make_node, make_pod
@@ -32,6 +35,7 @@ from tests.unit.plan_world import (
     verdict,
 )
 
+TABLE = (Path(__file__).resolve().parents[2] / "docs/policy.md").read_text("utf-8").splitlines()
 NOT_READY = (Condition("Ready", "False"),)
 WEB = {"matchLabels": {"app": "web"}}
 
@@ -412,3 +416,203 @@ def test_every_refusal_has_a_sentence_and_names_what_was_wanted():
         FailureClass.GPU_OFF_BUS,
         Action.REBOOT_NODE,
     )
+
+
+# --------------------------------------------------------------------------- how limits round
+
+
+@pytest.mark.parametrize(
+    ("share", "allowed"),
+    [
+        pytest.param({"share": 0.1}, (0, 1, 1, 1, 2), id="a tenth"),
+        pytest.param({"share": 0.2}, (0, 1, 1, 2, 5), id="a fifth"),
+        pytest.param({"nodes": 1}, (1, 1, 1, 1, 1), id="one"),
+        pytest.param({"nodes": 0}, (0, 0, 0, 0, 0), id="none"),
+        pytest.param({"share": 0.2, "nodes": 3}, (0, 1, 1, 2, 3), id="the smaller of both"),
+        pytest.param({"in_service": 2}, (0, 0, 1, 8, 23), id="two stay in service"),
+        pytest.param({"in_service_share": 0.5}, (0, 1, 1, 5, 12), id="half stays, rounded up"),
+        pytest.param({"share": 0.2, "in_service": 9}, (0, 0, 0, 1, 5), id="a share and a floor"),
+    ],
+)
+def test_the_table_of_the_handbook(share, allowed):
+    made = Share(**share)
+    assert tuple(made.of(size) for size in (1, 2, 3, 10, 25)) == allowed
+    row = next(x for x in TABLE if x.startswith(f"| `{words(share)}` |"))
+    assert row == f"| `{words(share)}` | " + " | ".join(map(str, allowed)) + " |"
+
+
+def words(share):
+    return "{" + ", ".join(f"{k}: {v:g}" for k, v in share.items()) + "}"
+
+
+# --------------------------------------------------------------------------- attempts, cooldown
+
+
+@pytest.mark.parametrize(
+    ("attempts", "minutes", "answer"),
+    [
+        pytest.param(1, 9, "cooldown", id="after one repair ten minutes"),
+        pytest.param(1, 10, "admitted", id="and no more"),
+        pytest.param(2, 19, "cooldown", id="after two twenty"),
+        pytest.param(2, 20, "admitted", id="and no more than these"),
+        pytest.param(4, 79, "cooldown", id="after four eighty"),
+        pytest.param(60, 24 * 60 - 1, "cooldown", id="never longer than a day"),
+        pytest.param(60, 24 * 60, "admitted", id="but a day"),
+    ],
+)
+def test_the_cooldown_grows_with_the_repairs(attempts, minutes, answer):
+    ended = NOW - timedelta(minutes=minutes)
+    made = plan(records=[record("n0", last_ended_at=ended, attempts=attempts)])
+    assert said(made) == answer
+
+
+@pytest.mark.parametrize(
+    ("by_class", "action"),
+    [
+        pytest.param({FailureClass.GPU_OFF_BUS: 1}, Action.REBOOT_NODE, id="once of this class"),
+        pytest.param({FailureClass.GPU_OFF_BUS: 2}, Action.HOLD_FOR_HARDWARE, id="twice of it"),
+        pytest.param({FailureClass.GSP: 2}, Action.REBOOT_NODE, id="twice of another"),
+        pytest.param(
+            {FailureClass.GSP: 3, FailureClass.DISK: 1}, Action.HOLD_FOR_HARDWARE, id="four in all"
+        ),
+    ],
+)
+def test_attempts_are_counted_for_the_node_and_for_the_class(by_class, action):
+    rules = policy(max_attempts=4, max_attempts_of_class=2, cooldown="0s")
+    known = record("n0", attempts=sum(by_class.values()), attempts_by_class=by_class)
+    assert plan(records=[known], rules=rules).intents[0].action is action
+
+
+# --------------------------------------------------------------------------- modes, pools
+
+
+def with_mode(mode):
+    raw = policy().model_dump(mode="json", by_alias=True)
+    raw["classes"]["gpu_off_bus"]["mode"] = mode
+    return type(policy()).model_validate(raw)
+
+
+@pytest.mark.parametrize(
+    ("mode", "answer"),
+    [
+        ("off", "mode_off"),
+        ("recommend", "mode_recommend"),
+        ("approve", "admitted"),
+        ("auto", "admitted"),
+    ],
+)
+def test_the_mode_of_a_class(mode, answer):
+    assert said(plan(rules=with_mode(mode))) == answer
+
+
+def test_the_default_policy_does_nothing_disruptive_unasked():
+    modes = {rule.mode for rule in policy().classes.values()}
+    assert modes <= {"off", "recommend", "approve"}
+
+
+def test_a_protected_pool_is_never_a_target():
+    assert said(plan(rules=policy(protected_pools=["train"]))) == "protected"
+    assert said(plan(rules=policy(protected_pools=["serve"]))) == "admitted"
+
+
+# --------------------------------------------------------------------------- does each pod fit
+
+
+def taint(effect="NoSchedule"):
+    return (Taint("team", effect, "a"),)
+
+
+BIG = gpu_pod("big", "n0", 4)
+ONES = [gpu_pod(f"one-{i}", f"n{i}", 5) for i in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "some", "answer"),
+    [
+        pytest.param(fleet(3), [BIG, ONES[0]], "admitted", id="one node has room for it"),
+        pytest.param(fleet(3), [BIG, *ONES], "headroom", id="six are free, on no node four"),
+        pytest.param(
+            [TWO[0], replace(TWO[1], taints=taint())], [BIG], "headroom", id="a taint keeps it off"
+        ),
+        pytest.param(
+            [TWO[0], replace(TWO[1], taints=taint("PreferNoSchedule"))],
+            [BIG],
+            "admitted",
+            id="one that only prefers does not",
+        ),
+        pytest.param(
+            [TWO[0], replace(TWO[1], taints=taint())],
+            [replace(BIG, tolerations=(Toleration("team", "Equal", "a"),))],
+            "admitted",
+            id="it tolerates the taint",
+        ),
+        pytest.param(
+            [TWO[0], replace(TWO[1], taints=taint())],
+            [replace(BIG, tolerations=(Toleration("team", "Equal", "b"),))],
+            "headroom",
+            id="it tolerates another value",
+        ),
+        pytest.param(
+            [TWO[0], replace(TWO[1], taints=taint())],
+            [replace(BIG, tolerations=(Toleration(operator="Exists"),))],
+            "admitted",
+            id="it tolerates everything",
+        ),
+        pytest.param(
+            TWO, [replace(BIG, node_selector={"zone": "z"})], "headroom", id="its selector does"
+        ),
+        pytest.param(
+            TWO,
+            [
+                replace(
+                    BIG,
+                    node_terms=(
+                        {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["z"]}]},
+                    ),
+                )
+            ],
+            "headroom",
+            id="its affinity does",
+        ),
+        pytest.param(
+            TWO,
+            [
+                replace(
+                    BIG,
+                    node_terms=(
+                        {
+                            "matchFields": [
+                                {"key": "metadata.name", "operator": "In", "values": ["n1"]}
+                            ]
+                        },
+                    ),
+                )
+            ],
+            "admitted",
+            id="its affinity names the other node",
+        ),
+        pytest.param(
+            TWO, [replace(BIG, gpus=0, claims=1)], "headroom", id="claims are not counted"
+        ),
+    ],
+)
+def test_a_pod_that_moves_must_fit_on_one_node(nodes, some, answer):
+    made = plan(nodes=nodes, pods=some)
+    assert said(made) == answer
+    if answer == "headroom":
+        assert "work/big" in made.refusals[0].text
+
+
+def test_a_site_may_ignore_claims_and_the_queue():
+    claims = [replace(BIG, gpus=0, claims=1)]
+    assert said(plan(nodes=TWO, pods=claims, rules=policy(headroom_claims="ignore"))) == "admitted"
+    queue = [gpu_pod("p", "", 9, phase="Pending")]
+    assert said(plan(nodes=TWO, pods=queue)) == "headroom"
+    assert said(plan(nodes=TWO, pods=queue, rules=policy(headroom_pending=False))) == "admitted"
+
+
+def test_the_rest_of_a_gang_frees_what_it_wants_again():
+    gang = {"jobset.sigs.k8s.io/jobset-name": "train"}
+    job = [gpu_pod(f"w{i}", f"n{i}", 8, labels=gang) for i in range(2)]
+    assert said(plan(nodes=fleet(3), pods=job)) == "admitted"
+    assert said(plan(nodes=fleet(2), pods=job)) == "headroom"

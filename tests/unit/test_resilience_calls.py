@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from breakfix.resilience.batching import Batch, BatchError
 from breakfix.resilience.rate import RateLimit
 from breakfix.resilience.retry import LONGEST_RETRY_AFTER_S, retried, retry_after_s
+from tests.virtual_time import VirtualLoop
+from tests.virtual_time import run as run_virtually
 
 
 class Busy(Exception):
@@ -155,9 +157,11 @@ class Doubler:
         self.batches: list[list[int]] = []
         self.short_by = 0
         self.hangs = False
+        self.is_called = asyncio.Event()
 
     async def __call__(self, numbers: Sequence[int]) -> list[int | Exception]:
         self.batches.append(list(numbers))
+        self.is_called.set()
         if self.hangs:
             await asyncio.Event().wait()
         if any(n < 0 for n in numbers):
@@ -238,3 +242,47 @@ def test_what_is_queued_at_the_end_is_still_asked_and_nothing_after() -> None:
     answer, late = asyncio.run(run())
     assert answer == 8
     assert isinstance(late, BatchError)
+
+
+def test_callers_of_a_call_that_is_cancelled_are_told() -> None:
+    async def run() -> BaseException:
+        doubler = Doubler()
+        doubler.hangs = True
+        asked = batch(doubler)
+        caller = asyncio.create_task(asked.ask(1))
+        await doubler.is_called.wait()
+        for task in asked._running:
+            task.cancel()
+        (error,) = await asyncio.gather(caller, return_exceptions=True)
+        assert isinstance(error, BaseException)
+        return error
+
+    error = asyncio.run(run())
+    assert isinstance(error, BatchError)
+    assert "cancelled" in str(error)
+
+
+def test_an_answer_that_is_no_list_fails_all_and_hangs_nobody() -> None:
+    async def nothing(_: Sequence[int]) -> None: ...
+
+    async def run() -> list[int | BaseException]:
+        broken: Batch[int, int] = Batch(nothing, wait_s=0.0, timeout_s=5.0)  # type: ignore[arg-type]
+        return await gathered(broken, 1, 2)
+
+    assert [type(e) for e in asyncio.run(run())] == [TypeError, TypeError]
+
+
+def test_without_a_size_only_time_makes_a_batch_and_each_may_have_another() -> None:
+    async def main(loop: VirtualLoop) -> tuple[list[list[int]], list[float]]:
+        doubler, waits, at = Doubler(), iter([5.0, 30.0]), []
+        asked: Batch[int, int] = Batch(doubler, wait_s=lambda: next(waits), timeout_s=5.0)
+
+        async def ask(number: int, after_s: float) -> None:
+            await asyncio.sleep(after_s)
+            await asked.ask(number)
+            at.append(loop.time())
+
+        await asyncio.gather(ask(1, 0.0), ask(2, 4.0), ask(3, 6.0), ask(4, 35.0))
+        return doubler.batches, at
+
+    assert run_virtually(main) == ([[1, 2], [3, 4]], [5.0, 5.0, 36.0, 36.0])

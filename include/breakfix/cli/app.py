@@ -7,12 +7,16 @@ import typer
 from breakfix.cli import (
     approvals,
     audit,
+    breaker,
     canary,
     cases,
     changes,
     circuits,
     drain,
+    emergency,
     judge,
+    limits,
+    metrics,
     policy,
     recovery,
     replay,
@@ -44,7 +48,11 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(setup.app, name="ledger")
 app.command("replay")(replay.replay)
+app.command("metrics")(metrics.metrics)
 app.command("report")(report.report)
+app.command("limits")(limits.limits)
+app.add_typer(breaker.app, name="breaker")
+app.add_typer(emergency.app, name="emergency")
 app.command("circuits")(circuits.circuits)
 app.command("halt")(switch.halt)
 app.command("resume")(switch.resume)

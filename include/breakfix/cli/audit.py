@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -17,19 +18,27 @@ from breakfix.record import verify as audit_is_whole
 from breakfix.settings import load_settings
 from breakfix.wiring import build_cluster, build_ledger
 
+_HASH = re.compile(r"[0-9a-f]{8,64}")
+
 app = typer.Typer(help="The audit log: append-only and hash-chained.", no_args_is_help=True)
 
 
 @app.command("verify")
-def verify(output: Output = Format.TABLE) -> None:
+def verify(
+    *,
+    head: Annotated[
+        str, typer.Option("--head", help="SEQ:HASH seen before; its first digits will do.")
+    ] = "",
+    output: Output = Format.TABLE,
+) -> None:
     """Check the whole chain; exit 5 when an entry was changed, removed or slipped in.
 
-    With BREAKFIX_KUBECONFIG also against the head that the cluster remembers: a tail that was cut
-    off, or an older backup, is found too.
+    With BREAKFIX_KUBECONFIG also against the head that the cluster remembers, with `--head` against
+    one of a metric or a note: a tail that was cut off, or an older backup, is found too.
     """
     settings = load_settings()
-    known = None
-    if settings.kubeconfig:
+    known = _head(head) if head else None
+    if settings.kubeconfig and known is None:
         known = marked_head(build_cluster(settings), settings.namespace)
     check = audit_is_whole(build_ledger(settings), known)
     if output is Format.JSON:
@@ -42,13 +51,20 @@ def verify(output: Output = Format.TABLE) -> None:
             }
         )
     elif check.is_whole:
-        compared = "and goes on from the head that the cluster saw"
+        compared = "and goes on from the head that was seen before"
         end = (
             compared if known else "(not compared with the cluster: no BREAKFIX_KUBECONFIG or mark)"
         )
         say(f"audit log is sound: {check.entries} entries, none changed or missing, {end}")
     if not check.is_whole:
         raise typer.Exit(complain(f"audit log is NOT sound: {check.fault}", ExitCode.UNSOUND))
+
+
+def _head(text: str) -> tuple[int, str]:
+    seq, _, digest = text.partition(":")
+    if not seq.isdigit() or not _HASH.fullmatch(digest):
+        raise SettingsError(f"--head {text!r} is not SEQ:HASH, e.g. 1204:9f86d081884c")
+    return int(seq), digest
 
 
 @app.command("export")

@@ -20,7 +20,7 @@ from breakfix.flow.case import abort_case
 from breakfix.flow.drain_endings import resume_case
 from breakfix.flow.taking_back import force_return, return_case
 from breakfix.learn import truth_of_case
-from breakfix.model import Approval, Case, FailureClass, Label, Step
+from breakfix.model import Approval, Case, FailureClass, GivenAnswer, Label, Step
 from breakfix.ports import Ledger
 from breakfix.settings import load_settings
 from breakfix.wiring import build_ledger, build_services, load_policy
@@ -81,6 +81,7 @@ def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABL
     why = why_json(explain(verdict, policy)) if verdict else None
     if output is Format.JSON:
         shown = {"case": case_json(case), "steps": steps, "approvals": approvals}
+        shown["answers"] = ledger.answers(case_id)
         print_json({**shown, "why": why, "labels": said_of_it})
         return
     _print_case(case)
@@ -89,6 +90,7 @@ def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABL
         print_findings("findings it was opened on", case.detail["findings"])
     _print_steps(steps)
     _print_approvals(approvals)
+    _print_answers(ledger.answers(case_id))
     truth = truth_of_case(case, said_of_it[-1] if said_of_it else None)
     say(f"label: {truth.label or 'none'} ({truth.source}): {truth.why}")
     for labelling in said_of_it:
@@ -129,6 +131,27 @@ def _print_approvals(approvals: Sequence[Approval]) -> None:
         (
             (a.purpose, a.decision, a.approver, a.channel, f"{a.asked_at:%H:%M:%S}", a.note)
             for a in approvals
+        ),
+    )
+
+
+def _print_answers(given: Sequence[GivenAnswer]) -> None:
+    if not given:
+        return
+    print_table(
+        "answers",
+        ("about", "by", "said", "through", "at", "counts", "note"),
+        (
+            (
+                g.purpose,
+                g.answer.approver,
+                "yes" if g.answer.is_yes else "no",
+                g.answer.channel,
+                f"{g.answer.at:%m-%d %H:%M:%S}",
+                f"no: {g.objection}" if g.objection else "yes",
+                g.answer.note,
+            )
+            for g in given
         ),
     )
 

@@ -18,6 +18,7 @@ from breakfix.decide.report import judgement_json
 from breakfix.errors import SettingsError
 from breakfix.evidence import answer_to
 from breakfix.flow.assessment import Assessment, assess
+from breakfix.flow.limits_report import emergency_json
 from breakfix.flow.services import Services
 from breakfix.model import Labelling
 from breakfix.settings import load_settings
@@ -190,11 +191,15 @@ def plan_json(assessment: Assessment, services: Services) -> dict[str, Any]:
         row["hash"] = intent.hash
     made["hash"] = assessment.plan.hash
     made["policy"] = {"version": services.policy.version, "hash": services.policy.hash}
+    made["emergency"] = emergency_json(assessment.brakes.emergency, assessment.observation.at)
     return made
 
 
 def _print_plan(assessment: Assessment) -> None:
     made = assessment.plan
+    emergency = emergency_json(assessment.brakes.emergency, assessment.observation.at)
+    if emergency:
+        say(f"EMERGENCY {emergency['state']}: {emergency['text']}")
     print_table(
         f"would be taken out (plan {made.hash[:12]})",
         ("node", "class", "conf.", "action", "approval", "pods", "GPUs stop", "GPUs free", "why"),

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from breakfix.act.guard import halt_level
+from breakfix.brakes import NO_BRAKES, Brakes
 from breakfix.cohorts import ChangeAdvice
 from breakfix.decide import judge
 from breakfix.decide.canary import hold_changes
 from breakfix.decide.soak import heed_soaks
 from breakfix.flow.lemons import lemons_among
+from breakfix.flow.looking import brakes_of
 from breakfix.flow.providers import available
 from breakfix.flow.services import Services
 from breakfix.model import DISRUPTIVE, Case, HaltLevel, Judgement, NodeRecord, Observation, Plan
@@ -30,6 +32,7 @@ class Assessment:
     observation: Observation
     judgement: Judgement
     plan: Plan
+    brakes: Brakes = NO_BRAKES
 
 
 def assess(services: Services, *, at: datetime | None = None) -> Assessment:
@@ -40,6 +43,7 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
     """
     now = at or services.clock.now()
     records, cases, halt = remembered(services)
+    brakes = brakes_of(services, now)
     observation = observe(
         services.metrics,
         services.cluster,
@@ -64,10 +68,11 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
         halt=halt,
         confirmed=confirmed_nodes(services.metrics, observation, services.policy, accused),
         now=now,
+        brakes=brakes,
         lemons=lemons_among(services, accused),
         available=available(services),
     )
-    return Assessment(observation, judgement, plan)
+    return Assessment(observation, judgement, plan, brakes)
 
 
 def remembered(services: Services) -> tuple[Mapping[str, NodeRecord], tuple[Case, ...], HaltLevel]:
@@ -98,6 +103,7 @@ def world_of(services: Services, assessment: Assessment) -> World:
         records=records,
         cases=cases,
         halt=halt,
+        brakes=assessment.brakes,
     )
 
 

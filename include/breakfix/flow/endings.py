@@ -48,6 +48,7 @@ _FOR_PEOPLE = frozenset(
         RefusalReason.POD_REFUSED,
         RefusalReason.PROTECTED,
         RefusalReason.MODE_RECOMMEND,
+        RefusalReason.MODE_OFF,
         RefusalReason.UNSUPPORTED,
     }
 )
@@ -66,6 +67,9 @@ _MAY_PASS = frozenset(
         RefusalReason.BUDGET,
     }
 )
+#: Those of them that pass only with the calendar, or when a storm is over: the case has patience.
+_PATIENT = frozenset({RefusalReason.WINDOW, RefusalReason.ALERT, RefusalReason.BREAKER})
+_PATIENT_POLL_S = 60.0
 #: Refusals that stop the run and leave the case to whoever lifts them.
 _NOT_NOW = frozenset(
     {
@@ -91,6 +95,8 @@ def refused(services: Services, case: Case, stage: Stage, refusal: Refused) -> G
             return _node_changed(services, case, stage, text)
         case reason if reason in _MAY_PASS:
             return _wait_or_escalate(services, case, stage, text)
+        case reason if reason in _PATIENT:
+            return _wait_or_escalate(services, case, stage, text, is_patient=True)
         case reason if reason in _FOR_PEOPLE:
             return escalation(services, case, stage, text)
     return Go(Stage.SETTLE_RUN, f"{refusal.reason}: {text}")
@@ -127,10 +133,18 @@ def _refusal_step(services: Services, case: Case, name: str, text: str) -> None:
     services.book.finish_step(case.id, case.fence, name, StepStatus.FAILED, detail=detail, now=now)
 
 
-def _wait_or_escalate(services: Services, case: Case, stage: Stage, text: str) -> Go | Wait:
-    """A hold that may pass ends at the drain's deadline, counted from when it was first met."""
+def _wait_or_escalate(
+    services: Services, case: Case, stage: Stage, text: str, *, is_patient: bool = False
+) -> Go | Wait:
+    """A hold that may pass ends at the drain's deadline, counted from when it was first met; one
+    that the calendar or a storm may lift, at the end of policy's `limits.hold_longest`.
+    """
     name, now = f"hold.{stage}.{case.fence}", services.clock.now()
-    until = now + timedelta(seconds=services.policy.drain.timeout_s)
+    wait_s, poll_s = services.policy.drain.timeout_s, services.policy.drain.poll_s
+    if is_patient:
+        name += ".patient"
+        wait_s, poll_s = services.policy.limits.hold_longest_s, _PATIENT_POLL_S
+    until = now + timedelta(seconds=wait_s)
     step, _ = services.book.begin_step(
         case.id,
         case.fence,
@@ -144,7 +158,7 @@ def _wait_or_escalate(services: Services, case: Case, stage: Stage, text: str) -
             case.id, case.fence, name, StepStatus.FAILED, detail={"text": text}, now=now
         )
         return Go(Stage.ESCALATE, text)
-    again = now + timedelta(seconds=services.policy.drain.poll_s)
+    again = now + timedelta(seconds=poll_s)
     return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=again)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from breakfix.act import steps
 from breakfix.act.guard import Acting, Beside, Expected
 from breakfix.act.repair import known_boot_id
 from breakfix.errors import Refused
@@ -107,9 +108,16 @@ def _limit_broken(
         case.action,
         services.clock.now(),
         is_by_person=bool(case.detail.get("is_by_hand")),
+        is_begun=drain_is_begun(services, case),
     )
     world = look(services) if beside is None else beside.world(lambda: look(services))
     return first_refusal(candidate, world, guards)
+
+
+def drain_is_begun(services: Services, case: Case) -> bool:
+    """Whether pods were asked to go already, in the round that the case is in."""
+    known = services.book.steps(case.id)
+    return steps.step_named(known, f"{steps.DRAIN}-{steps.current_round(known)}") is not None
 
 
 def _reason_gone(services: Services, case: Case, node: Node) -> str:

@@ -15,6 +15,7 @@ from breakfix.act.quarantine import clear_marks
 from breakfix.decide.soak import soak_of
 from breakfix.errors import BreakfixError, Refused
 from breakfix.flow.assessment import Assessment, assess, world_of
+from breakfix.flow.brakes import watch_storms
 from breakfix.flow.case import put_in_quarantine
 from breakfix.flow.drain_endings import give_back_recovered
 from breakfix.flow.guarding import SideBySide
@@ -56,6 +57,7 @@ def sweep(services: Services, *, actor: str = ACTOR) -> SweepResult:
     assessment = assess(services)
     now = services.clock.now()
     sweep_id = ledger.record_sweep(assessment.judgement, assessment.plan, actor=actor, now=now)
+    watch_storms(services, assessment, actor=actor)
     soak_returned(services, assessment, actor=ACTOR)
     give_back_recovered(services, assessment.judgement, actor=ACTOR)
     ended = tuple(_end_watches(services, assessment))

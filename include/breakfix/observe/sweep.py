@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from breakfix.model import Observation
+from breakfix.observe.alerts import read_alerts
 from breakfix.observe.facts import read_facts
 from breakfix.observe.floors import reread_since
 from breakfix.observe.kubernetes_signals import KubernetesView, read_kubernetes, view_of
@@ -56,6 +57,7 @@ def observe(
         coverage=gathered.coverage,
         facts=facts,
         waiting=waiting_reasons(view.pods),
+        alerts=read_alerts(metrics, policy, at=at),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 

@@ -7,10 +7,11 @@ arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from breakfix.brakes import Lift, open_text, over_most
 from breakfix.hands_off import hands_off, is_cordoned_by_others
 from breakfix.model import (
     REPAIRS,
@@ -18,6 +19,7 @@ from breakfix.model import (
     FailureClass,
     HaltLevel,
     Node,
+    NodeRecord,
     Pod,
     PodAction,
     Refusal,
@@ -25,19 +27,24 @@ from breakfix.model import (
     Scope,
     ScopeKind,
 )
-from breakfix.plan.world import World, budgets_of
-from breakfix.policy import PodMatch
+from breakfix.plan.world import World
+from breakfix.policy import Limits, PodMatch
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A node somebody wants out of service, and why."""
+    """A node somebody wants out of service, and why.
+
+    `is_begun`: it is ours and its drain has begun, so that what would only have kept it from being
+    taken does not leave it half done.
+    """
 
     node: Node
     failure_class: FailureClass
     action: Action
     now: datetime
     is_by_person: bool = False
+    is_begun: bool = False
 
     def refused(self, reason: RefusalReason, text: str, scope: Scope | None = None) -> Refusal:
         return Refusal(self.node.name, reason, text, self.failure_class, self.action, scope)
@@ -62,6 +69,9 @@ def recommended_only(candidate: Candidate, world: World) -> Refusal | None:
     mode = world.policy.class_rule(candidate.failure_class).mode
     if candidate.is_by_person or mode in ("approve", "auto"):
         return None
+    if mode == "off":
+        text = f"policy turns {candidate.failure_class} off: seen, and neither done nor recommended"
+        return candidate.refused(RefusalReason.MODE_OFF, text)
     text = f"policy mode of {candidate.failure_class} is {mode}: recommended, not done"
     return candidate.refused(RefusalReason.MODE_RECOMMEND, text)
 
@@ -85,6 +95,9 @@ def protected(candidate: Candidate, world: World) -> Refusal | None:
     for label in limits.protected_node_labels:
         if label in candidate.node.labels:
             return candidate.refused(RefusalReason.PROTECTED, f"the node carries label {label}")
+    if candidate.node.pool in limits.protected_pools:
+        text = f"pool {candidate.node.pool or '(none)'} is protected"
+        return candidate.refused(RefusalReason.PROTECTED, text)
     for pod in world.pods_on.get(candidate.node.name, ()):
         if not pod.is_finished and any(_matches(m, pod) for m in limits.protected_pods):
             text = f"the node runs protected pod {pod.namespace}/{pod.name}"
@@ -157,18 +170,74 @@ def cooling_down(candidate: Candidate, world: World) -> Refusal | None:
     record = world.records.get(candidate.node.name)
     if candidate.is_by_person or candidate.node.name in world.cases:
         return None
-    if record is None or record.last_ended_at is None:
+    if record is None or record.last_ended_at is None or world.is_lifted(Lift.COOLDOWN):
         return None
-    until = record.last_ended_at + timedelta(seconds=world.policy.limits.cooldown_s)
+    wait_s = cooldown_of(record, world.policy.limits)
+    until = record.last_ended_at + timedelta(seconds=wait_s)
     if candidate.now >= until:
         return None
-    return candidate.refused(RefusalReason.COOLDOWN, f"cooling down until {until:%H:%M:%S} UTC")
+    text = f"cooling down until {until:%Y-%m-%d %H:%M:%S} UTC"
+    if record.attempts > 1:
+        text += f": {record.attempts} repairs, {wait_s / 60:g} min"
+    return candidate.refused(RefusalReason.COOLDOWN, text)
+
+
+def cooldown_of(record: NodeRecord, limits: Limits) -> float:
+    """Seconds between two cases of a node: longer with each repair after the first."""
+    grown = limits.cooldown_s * limits.cooldown_factor ** max(0, min(record.attempts, 64) - 1)
+    return min(grown, max(limits.cooldown_longest_s, limits.cooldown_s))
+
+
+def outside_windows(candidate: Candidate, world: World) -> Refusal | None:
+    """The calendar: hours in which no node is taken out. What was begun is not left half done."""
+    if candidate.is_begun or world.is_lifted(Lift.WINDOWS):
+        return None
+    closed = world.closed_for(candidate.node)
+    return None if closed is None else candidate.refused(RefusalReason.WINDOW, closed.text)
+
+
+def alert_fires(candidate: Candidate, world: World) -> Refusal | None:
+    """An alert that policy names holds disruption: the fleet's, or that of the nodes it names."""
+    if not world.policy.limits.alerts.block or world.is_lifted(Lift.ALERTS):
+        return None
+    if _is_empty(candidate, world):
+        return None
+    why = world.alerts.hold(candidate.node)
+    return candidate.refused(RefusalReason.ALERT, why) if why else None
+
+
+def _is_empty(candidate: Candidate, world: World) -> bool:
+    """Begun, and nothing is left to move: what comes now disturbs nobody and gives GPUs back."""
+    return candidate.is_begun and not world.moving(candidate.node.name)
+
+
+def storm(candidate: Candidate, world: World) -> Refusal | None:
+    """Too many nodes fell ill or were taken out in a short time: the breaker is open, or this one
+    would open it. It holds new disruption alone; no recovery asks here.
+    """
+    if world.is_lifted(Lift.BREAKER) or _is_empty(candidate, world):
+        return None
+    storms, now = world.brakes.storms, world.observation.at
+    for scope in candidate.node.scopes():
+        rule = world.breaker_rule(scope)
+        if rule is None:
+            continue
+        breaker = storms.breaker(scope)
+        if breaker.is_open:
+            text = open_text(rule, breaker, storms.last_strike(scope))
+            return candidate.refused(RefusalReason.BREAKER, text, scope)
+        struck = {candidate.node.name} | storms.nodes(rule, now) | world.newly_struck(scope)
+        over = "" if candidate.is_begun else over_most(rule, len(struck))
+        if over:
+            text = f"this would open the breaker: {over}"
+            return candidate.refused(RefusalReason.BREAKER, text, scope)
+    return None
 
 
 def scopes_full(candidate: Candidate, world: World) -> Refusal | None:
     """So many nodes of a rack, pool, SKU, fabric domain or of the fleet may be out at a time."""
     for scope in candidate.node.scopes():
-        out, maximum = world.out_besides(candidate.node.name, scope), world.maximum(scope)
+        out, maximum = world.out_besides(candidate.node.name, scope), world.allowed_out(scope)
         if len(out) + 1 > maximum:
             reason = RefusalReason.SCOPE_FULL
             if scope.kind is ScopeKind.FLEET:
@@ -180,16 +249,33 @@ def scopes_full(candidate: Candidate, world: World) -> Refusal | None:
 
 
 def no_headroom(candidate: Candidate, world: World) -> Refusal | None:
-    """Running and pending pods must find their GPUs on what stays schedulable, per SKU and pool."""
-    free = free_gpus_after(candidate.node, world)
-    wanted = world.policy.limits.headroom_gpus
-    if free >= wanted:
+    """Running and pending pods must find their GPUs on what stays schedulable, per SKU and pool;
+    each pod that has to move, on one node that it may run on.
+    """
+    if world.is_lifted(Lift.HEADROOM):
         return None
-    text = (
-        f"without it {candidate.node.sku or 'its SKU'} in pool {candidate.node.pool or '-'} "
-        f"would have {free} free GPUs; {wanted} must stay free"
-    )
-    return candidate.refused(RefusalReason.HEADROOM, text)
+    node, limits = candidate.node, world.policy.limits
+    where = f"{node.sku or 'its SKU'} in pool {node.pool or '-'}"
+    free = free_gpus_after(node, world)
+    if free < limits.headroom_gpus:
+        text = f"without it {where} would have {free} free GPUs; {limits.headroom_gpus} must stay"
+        return candidate.refused(RefusalReason.HEADROOM, f"{text} free")
+    moving = world.moving(node.name)
+    claimed = next((p for p in moving if p.claims), None)
+    if claimed is not None and limits.headroom_claims == "hold":
+        text = f"cannot tell: pod {claimed.namespace}/{claimed.name} holds devices by claims (DRA)"
+        return candidate.refused(RefusalReason.HEADROOM, text)
+    misfit = world.headroom.misfit(node, [p for p in moving if p.gpus])
+    if misfit is None:
+        return None
+    pod, most = misfit
+    text = f"pod {pod.namespace}/{pod.name} wants {pod.gpus} GPUs on one node of {where}"
+    return candidate.refused(RefusalReason.HEADROOM, f"{text}; the most that one has is {most}")
+
+
+def no_headroom_to_move(candidate: Candidate, world: World) -> Refusal | None:
+    """The same before an act: a node from which nothing has to move takes nobody's GPUs."""
+    return no_headroom(candidate, world) if world.moving(candidate.node.name) else None
 
 
 def free_gpus_after(node: Node, world: World) -> int:
@@ -198,40 +284,10 @@ def free_gpus_after(node: Node, world: World) -> int:
 
     What must move: the pods of this node, and of those that others are emptying or that are not
     Ready. Negative: that many GPUs short. GPUs of finished pods are free; a pod that is going has
-    its successor among the pending.
+    its successor among the pending. A gang whose other pods start anew frees what it then wants,
+    so only its pods here count.
     """
-    group = [n for n in world.fleet if n.sku == node.sku and n.pool == node.pool]
-    stays = [
-        n
-        for n in group
-        if n.name != node.name and n.name not in world.taken and n.name not in world.out
-    ]
-    leaves = [n for n in group if n.name == node.name or world.is_leaving(n)]
-    free = sum(n.gpus_allocatable - _gpus_in_use(n.name, world) for n in stays)
-    to_place = sum(_gpus_to_move(n.name, world) for n in leaves)
-    pending = sum(p.gpus for p in world.pods_on.get("", ()) if _could_want(p, group))
-    return free - to_place - pending
-
-
-def _gpus_in_use(node: str, world: World) -> int:
-    return sum(p.gpus for p in world.pods_on.get(node, ()) if not p.is_finished)
-
-
-def _gpus_to_move(node: str, world: World) -> int:
-    going = {p.uid for p in world.pods_on.get(node, ()) if p.is_terminating}
-    return sum(
-        d.gpus
-        for d in world.pods_to_drain(node)
-        if d.action is PodAction.EVICT and d.uid not in going
-    )
-
-
-def _could_want(pod: Pod, group: Sequence[Node]) -> bool:
-    """A pending pod counts where its nodeSelector lets it onto a node of the group."""
-    if pod.is_finished or not pod.gpus:
-        return False
-    wanted = pod.node_selector.items()
-    return any(all(n.labels.get(k) == v for k, v in wanted) for n in group)
+    return world.headroom.free_after(node)
 
 
 def pod_refused(candidate: Candidate, world: World) -> Refusal | None:
@@ -252,9 +308,8 @@ def budget_blocks(candidate: Candidate, world: World) -> Refusal | None:
     One that allows some, but fewer than the node has, lets a drain go on pod by pod. Pods that are
     not ready, finished or terminating bypass budgets, as in the API server.
     """
-    budgets = world.observation.budgets
     for pod in _pods_leaving(candidate.node.name, world):
-        for budget in budgets_of(pod, budgets):
+        for budget in world.budgets_of(pod):
             used = world.budget_used.get((budget.namespace, budget.name), 0)
             if not budget.is_observed or budget.allowed - used <= 0:
                 text = (
@@ -283,9 +338,9 @@ def _pods_leaving(node: str, world: World) -> list[Pod]:
 def promise(node: Node, world: World) -> None:
     """Note that the plan takes this node: later candidates see it out, and its budgets used."""
     for pod in _pods_leaving(node.name, world):
-        for budget in budgets_of(pod, world.observation.budgets):
+        for budget in world.budgets_of(pod):
             world.budget_used[(budget.namespace, budget.name)] += 1
-    world.taken.add(node.name)
+    world.take(node)
 
 
 #: In the order in which they are asked; the first that says no is the one that is recorded.
@@ -300,6 +355,9 @@ GUARDS: tuple[Guard, ...] = (
     given_back,
     unconfirmed,
     cooling_down,
+    outside_windows,
+    alert_fires,
+    storm,
     scopes_full,
     no_headroom,
     pod_refused,
@@ -314,7 +372,11 @@ ACT_GUARDS: tuple[Guard, ...] = (
     protected,
     excluded,
     other_owner,
+    outside_windows,
+    alert_fires,
+    storm,
     scopes_full,
+    no_headroom_to_move,
 )
 
 #: Before the node is ours: somebody may have cordoned it since the admission.
@@ -328,7 +390,12 @@ def first_refusal(
     return next((r for guard in guards if (r := guard(candidate, world)) is not None), None)
 
 
-def attempts_left(world: World, node: str) -> bool:
-    """Whether policy allows one more repair of this node in its window."""
-    record = world.records.get(node)
-    return record is None or record.attempts < world.policy.limits.max_attempts
+def attempts_left(world: World, node: str, failure_class: FailureClass) -> bool:
+    """Whether policy allows one more repair of this node, and of this class on it, in its
+    window.
+    """
+    record, limits = world.records.get(node), world.policy.limits
+    if record is None:
+        return True
+    of_class = record.attempts_by_class.get(failure_class, 0)
+    return record.attempts < limits.max_attempts and of_class < limits.max_attempts_of_class

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from breakfix.brakes import LIFT_OF, Brakes, Lift
 from breakfix.model import (
     DISRUPTIVE,
     REPAIRS,
@@ -53,6 +54,7 @@ def make_plan(
     halt: HaltLevel,
     confirmed: Mapping[str, str],
     now: datetime,
+    brakes: Brakes | None = None,
     lemons: Mapping[str, str] | None = None,
     available: frozenset[Action] = REPAIRS,
 ) -> Plan:
@@ -72,6 +74,8 @@ def make_plan(
         cases=cases,
         halt=halt,
         confirmed=confirmed,
+        brakes=brakes,
+        sick=newly_sick(sick_nodes(observation, judgement), brakes),
         available=available,
         lemons=lemons,
     )
@@ -88,6 +92,29 @@ def make_plan(
         elif outcome is not None:
             refusals.append(outcome)
     return Plan(now, policy.hash, tuple(intents), tuple(refusals), judgement.incidents)
+
+
+def sick_nodes(observation: Observation, judgement: Judgement) -> frozenset[str]:
+    """Nodes that count as fallen ill: a verdict wants them out, or an incident or NotReady has
+    them.
+    """
+    wanted = {v.node for v in judgement.verdicts if v.recommended_action in DISRUPTIVE}
+    for incident in judgement.incidents:
+        wanted.update(incident.nodes)
+    fleet = {v.node for v in judgement.verdicts}
+    wanted |= {n.name for n in observation.nodes if not n.is_ready}
+    return frozenset(wanted & fleet)
+
+
+def well_nodes(observation: Observation, judgement: Judgement) -> frozenset[str]:
+    """Nodes that are surely not ill: judged with nothing unknown, and nothing wants them out."""
+    known = {v.node for v in judgement.verdicts if not v.unknown}
+    return frozenset(known - sick_nodes(observation, judgement))
+
+
+def newly_sick(sick: frozenset[str], brakes: Brakes | None) -> frozenset[str]:
+    """Those of which the ledger does not know yet; one that was ill before counts when it was."""
+    return sick - (brakes.storms.sick if brakes else frozenset())
 
 
 def _is_busy(node: str, world: World) -> bool:
@@ -111,7 +138,7 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
     attempt = next_attempt(node.name, world)
     action = verdict.recommended_action
     reason, lemon = verdict.reason, world.lemons.get(node.name, "")
-    if lemon or not attempts_left(world, node.name):
+    if lemon or not attempts_left(world, node.name, failure_class):
         record = world.records.get(node.name)
         repairs = record.repairs if record is not None else {}
         action = world.policy.class_rule(failure_class).hardware(repairs)
@@ -192,12 +219,20 @@ def impact_of(node: Node, world: World) -> Impact:
 
 
 def limits_of(node: Node, world: World) -> list[Limit]:
-    """What the ledger must hold while it admits this node: every scope, its maximum, and who is
-    out.
+    """What the ledger must hold while it admits this node: every scope, its maximum, who is out,
+    the maximum while an emergency lifts it, and the breaker.
     """
+    may_lift = world.policy.limits.emergency.may_lift
     return [
-        Limit(s, world.maximum(s), frozenset(world.out & world.members[s]) - {node.name})
-        for s in node.scopes()
+        Limit(
+            scope,
+            world.maximum(scope),
+            frozenset(world.out & world.members[scope]) - {node.name},
+            lifted=world.lifted_maximum(scope) if LIFT_OF[scope.kind] in may_lift else None,
+            breaker=world.breaker_rule(scope),
+            may_lift_breaker=Lift.BREAKER in may_lift,
+        )
+        for scope in node.scopes()
     ]
 
 

@@ -5,9 +5,10 @@ promised.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from breakfix.brakes import LIFT_OF, NO_BRAKES, Brakes, BreakerRule, Lift
 from breakfix.model import (
     REPAIRS,
     Action,
@@ -19,12 +20,17 @@ from breakfix.model import (
     NodeState,
     Observation,
     Pod,
+    PodAction,
     PodDecision,
     Scope,
+    ScopeKind,
 )
+from breakfix.plan.alerts import AlertHolds, alert_holds
 from breakfix.plan.drain_ladder import decide_drain
 from breakfix.plan.gangs import Gang, GangKey, gang_of, gangs_by_key
+from breakfix.plan.headroom import Headroom
 from breakfix.plan.selectors import selects
+from breakfix.plan.windows import Closed, closed, of_node
 from breakfix.policy import Policy
 
 #: Label of the pods that repair and validate: ours, and no workload.
@@ -49,12 +55,19 @@ class World:
     members: Mapping[Scope, frozenset[str]]
     confirmed: Mapping[str, str]  # node -> the second source that its metrics are its own
     out: frozenset[str]  # by the cluster's word or the ledger's, whichever is worse
+    out_of: dict[Scope, set[str]]  # the same by scope, with what the plan has taken
+    brakes: Brakes = NO_BRAKES
+    sick: Mapping[Scope, frozenset[str]] = field(default_factory=dict)  # by this judgement
     available: frozenset[Action] = REPAIRS  # the repairs that somebody is there to do
     lemons: Mapping[str, str] = field(default_factory=dict)  # node -> why it is one
     taken: set[str] = field(default_factory=set)
     budget_used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     drains: dict[str, list[PodDecision]] = field(default_factory=dict)  # worked out once a node
     gangs: Mapping[GangKey, Gang] | None = None  # worked out when the first node is a candidate
+    calendar: dict[tuple[int, ...], Closed | None] = field(default_factory=dict)
+    _holds: AlertHolds | None = None
+    _headroom: Headroom | None = None
+    _budgets: dict[str, list[Budget]] | None = None
 
     def pods_to_drain(self, node: str) -> list[PodDecision]:
         """What a drain of the node would do with each of its pods, by policy; our own pods stay."""
@@ -82,15 +95,106 @@ class World:
 
     def out_besides(self, node: str, scope: Scope) -> frozenset[str]:
         """Who is out of that scope, or promised to be, the node itself left out."""
-        return ((self.out | self.taken) & self.members[scope]) - {node}
+        return frozenset(self.out_of.get(scope, ())) - {node}
 
     def maximum(self, scope: Scope) -> int:
-        """Nodes that may be out of the scope at a time. A scope that policy does not limit allows
-        all.
+        """Nodes that may be out of the scope at a time, as policy has it. A scope that policy does
+        not limit allows all.
         """
         share = self.policy.limits.out.get(scope.kind)
         size = len(self.members[scope])
         return size if share is None else share.of(size)
+
+    def lifted_maximum(self, scope: Scope) -> int:
+        """The same while an emergency lifts the scope's limit: the fleet keeps a last one."""
+        size = len(self.members[scope])
+        most = self.policy.limits.emergency.fleet.of(size)
+        return max(self.maximum(scope), most) if scope.kind is ScopeKind.FLEET else size
+
+    def allowed_out(self, scope: Scope) -> int:
+        """The maximum that holds now, emergency heeded."""
+        is_lifted = self.is_lifted(LIFT_OF[scope.kind])
+        return self.lifted_maximum(scope) if is_lifted else self.maximum(scope)
+
+    def is_lifted(self, lift: Lift) -> bool:
+        """Whether an emergency that is in force lifts it, and policy lets it be lifted."""
+        emergency = self.brakes.emergency
+        if emergency is None or not emergency.is_in_force(self.observation.at):
+            return False
+        return lift in emergency.lifts & self.policy.limits.emergency.may_lift
+
+    def breaker_rule(self, scope: Scope) -> BreakerRule | None:
+        """The breaker of a scope by policy; None where there is none."""
+        breaker = self.policy.limits.breaker
+        trip = breaker.most.get(scope.kind)
+        if trip is None:
+            return None
+        most = trip.of(len(self.members[scope]))
+        return BreakerRule(scope, most, breaker.window_s, breaker.cool_down_s)
+
+    def newly_struck(self, scope: Scope) -> frozenset[str]:
+        """Nodes of the scope that this plan takes, or whose illness this judgement has found."""
+        return self.sick.get(scope, frozenset()) | (self.taken & self.members[scope])
+
+    def closed_for(self, node: Node) -> Closed | None:
+        """What the calendar says to taking this node out now; worked out once for its like."""
+        windows = self.policy.limits.windows
+        mine = of_node(node, windows)
+        if mine not in self.calendar:
+            self.calendar[mine] = closed([windows[i] for i in mine], self.observation.at)
+        return self.calendar[mine]
+
+    @property
+    def alerts(self) -> AlertHolds:
+        """What the firing alerts hold."""
+        if self._holds is None:
+            rules, names = self.policy.limits.alerts, self.policy.names.node
+            self._holds = alert_holds(self.observation.alerts, rules, names)
+        return self._holds
+
+    @property
+    def headroom(self) -> Headroom:
+        """GPUs that would stay free."""
+        if self._headroom is None:
+            is_counted = self.policy.limits.headroom_pending
+            self._headroom = Headroom(
+                self.fleet,
+                self.pods_on.get("", ()) if is_counted else (),
+                in_use=self._gpus_in_use,
+                to_move=lambda n: sum(p.gpus for p in self.moving(n)),
+                is_out=lambda n: n.name in self.taken or n.name in self.out,
+                is_leaving=self.is_leaving,
+            )
+        return self._headroom
+
+    def _gpus_in_use(self, node: str) -> int:
+        return sum(p.gpus for p in self.pods_on.get(node, ()) if not p.is_finished)
+
+    def moving(self, node: str) -> list[Pod]:
+        """Pods that a drain would evict and that then want a place; one that is going already has
+        its successor among the pending.
+        """
+        evicted = {d.uid for d in self.pods_to_drain(node) if d.action is PodAction.EVICT}
+        return [
+            p
+            for p in self.pods_on.get(node, ())
+            if p.uid in evicted and not p.is_terminating and not p.is_finished
+        ]
+
+    def budgets_of(self, pod: Pod) -> list[Budget]:
+        """The budgets that protect a pod (usually none or one)."""
+        if self._budgets is None:
+            self._budgets = defaultdict(list)
+            for budget in self.observation.budgets:
+                self._budgets[budget.namespace].append(budget)
+        return budgets_of(pod, self._budgets.get(pod.namespace, ()))
+
+    def take(self, node: Node) -> None:
+        """The plan takes the node: every count from here on has it."""
+        self.headroom.take(node)
+        self.taken.add(node.name)
+        for scope in node.scopes():
+            self.out_of.setdefault(scope, set()).add(node.name)
 
 
 #: Ledger states in which a node is out of service whatever the cluster shows.
@@ -106,23 +210,22 @@ def build_world(
     cases: Sequence[Case],
     halt: HaltLevel,
     confirmed: Mapping[str, str] | None = None,
+    brakes: Brakes | None = None,
+    sick: Collection[str] = (),
     available: frozenset[Action] = REPAIRS,
     lemons: Mapping[str, str] | None = None,
 ) -> World:
     """Index one observation. `fleet_names` are the GPU nodes: only they count in scopes and
-    shares.
+    shares. `sick`: nodes that this very judgement finds ill, for the breaker.
     """
     fleet = tuple(n for n in observation.nodes if n.name in fleet_names)
     pods_on: dict[str, list[Pod]] = defaultdict(list)
     for pod in observation.pods:
         pods_on[pod.node].append(pod)
-    members: dict[Scope, set[str]] = defaultdict(set)
-    for node in fleet:
-        for scope in node.scopes():
-            members[scope].add(node.name)
     open_cases = {c.node: c for c in cases if c.is_open}
     ledger_out = {n for n, c in open_cases.items() if c.state in _OUT_STATES}
     ledger_out |= {r.node for r in records.values() if r.state in _OUT_STATES}
+    out = frozenset({n.name for n in fleet if n.is_out} | ledger_out)
     return World(
         observation=observation,
         policy=policy,
@@ -132,14 +235,28 @@ def build_world(
         fleet=fleet,
         by_name={n.name: n for n in observation.nodes},
         pods_on=pods_on,
-        members={s: frozenset(m) for s, m in members.items()},
+        members={s: frozenset(m) for s, m in _by_scope(fleet).items()},
         confirmed=confirmed or {},
+        out=out,
+        out_of=_by_scope(n for n in fleet if n.name in out),
+        brakes=brakes or NO_BRAKES,
+        sick={
+            scope: frozenset(names)
+            for scope, names in _by_scope(n for n in fleet if n.name in sick).items()
+        },
         available=available,
         lemons=lemons or {},
-        out=frozenset({n.name for n in fleet if n.is_out} | ledger_out),
     )
 
 
+def _by_scope(nodes: Iterable[Node]) -> dict[Scope, set[str]]:
+    members: dict[Scope, set[str]] = defaultdict(set)
+    for node in nodes:
+        for scope in node.scopes():
+            members[scope].add(node.name)
+    return members
+
+
 def budgets_of(pod: Pod, budgets: Sequence[Budget]) -> list[Budget]:
-    """The budgets that protect a pod (usually none or one)."""
+    """The budgets among these that protect a pod."""
     return [b for b in budgets if b.namespace == pod.namespace and selects(b.selector, pod.labels)]

@@ -26,6 +26,9 @@ class _Asked(Generic[Q, A]):
 class Batch(Generic[Q, A]):
     """Gathers requests up to `size`, or for `wait_s` seconds after the first, and runs one call.
 
+    So there is at most one call in `wait_s` seconds, or one for each `size` requests. `wait_s` may
+    be a function that is asked anew for each batch; no `size`: only time makes a batch.
+
     `call` gets the requests in order and returns an answer for each; an Exception in place of an
     answer is that caller's alone. A call that fails as a whole, or returns too few, fails those it
     left without. A caller that is cancelled leaves the others alone. Of one event loop.
@@ -35,8 +38,8 @@ class Batch(Generic[Q, A]):
         self,
         call: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]],
         *,
-        size: int,
-        wait_s: float,
+        size: int | None = None,
+        wait_s: float | Callable[[], float],
         timeout_s: float,
     ) -> None:
         self._call = call
@@ -55,10 +58,11 @@ class Batch(Generic[Q, A]):
         loop = asyncio.get_running_loop()
         asked: _Asked[Q, A] = _Asked(request, loop.create_future())
         self._queue.append(asked)
-        if len(self._queue) >= self._size:
+        if self._size is not None and len(self._queue) >= self._size:
             self._flush()
         elif self._timer is None:
-            self._timer = loop.call_later(self._wait_s, self._flush)
+            wait_s = self._wait_s() if callable(self._wait_s) else self._wait_s
+            self._timer = loop.call_later(wait_s, self._flush)
         return await asked.answer
 
     async def close(self) -> None:
@@ -84,15 +88,19 @@ class Batch(Generic[Q, A]):
         missing: Exception = BatchError("the batch gave no answer to this request")
         try:
             call = self._call([asked.request for asked in wanted])
-            answers = await asyncio.wait_for(call, self._timeout_s)
+            answers = tuple(await asyncio.wait_for(call, self._timeout_s))
+        except asyncio.CancelledError:
+            missing = BatchError("the batch was cancelled", is_transient=True)
+            raise
         except TimeoutError:
             missing = BatchError(
                 f"the batch took longer than {self._timeout_s:g} s", is_transient=True
             )
         except Exception as e:  # noqa: BLE001 the batch's error is each caller's
             missing = e
-        for i, asked in enumerate(wanted):
-            _tell(asked.answer, answers[i] if i < len(answers) else missing)
+        finally:
+            for i, asked in enumerate(wanted):
+                _tell(asked.answer, answers[i] if i < len(answers) else missing)
 
 
 def _tell(answer: asyncio.Future[A], said: A | Exception) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from breakfix.model import Budget, Condition, Event, Node, Owner, Pod, Taint
+from breakfix.model import Budget, Condition, Event, Node, Owner, Pod, Taint, Toleration
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +111,38 @@ class _Volume(_Struct):
     empty_dir: _EmptyDir | None = None
 
 
+class KToleration(_Struct):
+    """spec.tolerations[]."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+class _Terms(_Struct):
+    node_selector_terms: list[dict[str, Any]] | None = None
+
+
+class _NodeAffinity(_Struct):
+    required: _Terms | None = msgspec.field(
+        default=None, name="requiredDuringSchedulingIgnoredDuringExecution"
+    )
+
+
+class _Affinity(_Struct):
+    node_affinity: _NodeAffinity | None = None
+
+
 class _PodSpec(_Struct):
     node_name: str = ""
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
     volumes: list[_Volume] | None = None
     node_selector: dict[str, str] | None = None
+    affinity: _Affinity | None = None
+    tolerations: list[KToleration] | None = None
+    resource_claims: list[msgspec.Raw] | None = None
     termination_grace_period_seconds: int | None = None
 
 
@@ -297,6 +323,12 @@ def to_pod(it: KPod, gpu_resource: str) -> Pod:
         has_memory_empty_dir=any(_is_memory(m) for m in media),
         grace_s=spec.termination_grace_period_seconds,
         node_selector=spec.node_selector or {},
+        node_terms=_node_terms(spec),
+        tolerations=tuple(
+            Toleration(t.key, t.operator or "Equal", t.value, t.effect)
+            for t in spec.tolerations or ()
+        ),
+        claims=len(spec.resource_claims or ()),
         created_at=meta.creation_timestamp,
         reason=status.reason,
         changed_at=max((t for c in conditions if (t := c.last_transition_time)), default=None),
@@ -309,6 +341,13 @@ def to_pod(it: KPod, gpu_resource: str) -> Pod:
         stops_by=meta.deletion_timestamp,
         init_waiting=_unfinished_init(status.init_container_statuses or ()),
     )
+
+
+def _node_terms(spec: _PodSpec) -> tuple[Mapping[str, Any], ...]:
+    """The required node affinity; a preference holds nothing."""
+    affinity = spec.affinity.node_affinity if spec.affinity else None
+    required = affinity.required if affinity else None
+    return tuple(required.node_selector_terms or ()) if required else ()
 
 
 def _unfinished_init(statuses: Iterable[_ContainerStatus]) -> str:

@@ -8,9 +8,10 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from breakfix.adapters.ledger import audit, cases, halts, rules
+from breakfix.adapters.ledger import audit, cases, emergencies, halts, rules, storms
 from breakfix.adapters.ledger.sweep_rules import QUIET, refusal_key
 from breakfix.adapters.ledger.tables import leases, refusals, scopes
+from breakfix.brakes import Emergency
 from breakfix.model import Case, Intent, Refusal, Scope
 from breakfix.ports import Limit
 
@@ -26,19 +27,23 @@ def admit(
     requester: str,
     now: datetime,
 ) -> Case | Refusal:
-    """One transaction. Locks are taken in one order everywhere: switch, scopes, case, audit."""
+    """One transaction. Locks are taken in one order everywhere: switch, emergency, scopes, case,
+    audit.
+    """
     halt = halts.level(connection, cluster, lock=True)
-    _lock_scopes(connection, cluster, {*intent.scopes, *(limit.scope for limit in limits)})
+    emergency = emergencies.in_force(connection, cluster, now=now)
+    lock_scopes(connection, cluster, {*intent.scopes, *(limit.scope for limit in limits)})
     current = cases.load_open(connection, cluster, intent.node)
     no = rules.refuse_by_state(intent, current, halt)
-    no = no or _refuse_by_limits(connection, cluster, intent, limits)
+    no = no or _refuse_by_breakers(connection, cluster, intent, limits, emergency, now=now)
+    no = no or _refuse_by_limits(connection, cluster, intent, limits, emergency)
     if no is not None:
         _record_refusal(connection, cluster, no, requester=requester, now=now)
         return no
     return _open(connection, cluster, intent, current, requester=requester, now=now)
 
 
-def _lock_scopes(connection: Connection, cluster: str, wanted: Iterable[Scope]) -> None:
+def lock_scopes(connection: Connection, cluster: str, wanted: Iterable[Scope]) -> None:
     """Make the rows that are missing, then lock all, sorted, so that two planners never cross."""
     rows = [
         {"cluster": cluster, "kind": kind, "value": value}
@@ -56,12 +61,35 @@ def _lock_scopes(connection: Connection, cluster: str, wanted: Iterable[Scope]) 
     )
 
 
+def _refuse_by_breakers(
+    connection: Connection,
+    cluster: str,
+    intent: Intent,
+    limits: Sequence[Limit],
+    emergency: Emergency | None,
+    *,
+    now: datetime,
+) -> Refusal | None:
+    for limit in sorted(limits, key=lambda limit: str(limit.scope)):
+        rule = rules.heeded_breaker(limit, emergency)
+        if rule is None:
+            continue
+        why = storms.refuse(connection, cluster, intent.node, rule, now=now)
+        if why:
+            return rules.refuse_by_breaker(intent, limit, why)
+    return None
+
+
 def _refuse_by_limits(
-    connection: Connection, cluster: str, intent: Intent, limits: Sequence[Limit]
+    connection: Connection,
+    cluster: str,
+    intent: Intent,
+    limits: Sequence[Limit],
+    emergency: Emergency | None,
 ) -> Refusal | None:
     for limit in sorted(limits, key=lambda limit: str(limit.scope)):
         leased = _leased(connection, cluster, limit.scope)
-        no = rules.refuse_by_limit(intent, limit, leased)
+        no = rules.refuse_by_limit(intent, limit, leased, emergency)
         if no is not None:
             return no
     return None
@@ -92,6 +120,8 @@ def _open(
         case = rules.readmitted(current, intent, requester=requester, now=now)
         cases.save(connection, current, case)
     cases.take(connection, case, now=now)
+    if not intent.is_by_hand:  # a person's own drains are no storm
+        storms.strike(connection, cluster, {case.node: case.scopes}, now=now)
     _forget_refusals(connection, cluster, intent.node)
     event = "case.readmitted" if current else "case.admitted"
     detail = {"intent": intent, "fence": case.fence, "scopes_leased": [str(s) for s in case.scopes]}

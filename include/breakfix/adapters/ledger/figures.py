@@ -12,6 +12,7 @@ from breakfix.adapters.ledger.sweeps import SOURCE
 from breakfix.adapters.ledger.tables import (
     approvals,
     cases,
+    circuits,
     incidents,
     leases,
     refusals,
@@ -36,6 +37,7 @@ def figures(connection: Connection, cluster: str) -> Figures:
         reviews=_open(connection, cluster, reviews),
         incidents=_open(connection, cluster, incidents),
         head=audit.head(connection, cluster),
+        circuits=_circuits(connection, cluster),
     )
 
 
@@ -86,6 +88,11 @@ def _questions(connection: Connection, cluster: str) -> tuple[OpenQuestion, ...]
         .order_by(ask.asked_at, ask.case_id)
     )
     return tuple(OpenQuestion(*row) for row in connection.execute(query))
+
+
+def _circuits(connection: Connection, cluster: str) -> Mapping[str, str]:
+    query = select(circuits.c.name, circuits.c.state).where(circuits.c.cluster == cluster)
+    return {row.name: str(row.state) for row in connection.execute(query)}
 
 
 def _open(connection: Connection, cluster: str, table: Table) -> int:

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from breakfix.adapters.ledger import cases as case_rows
-from breakfix.adapters.ledger.rules import REPAIR_STEP, repairs_by_rung
+from breakfix.adapters.ledger.rules import REPAIR_STEP, attempts_by_class, repairs_by_rung
 from breakfix.adapters.ledger.sweep_rules import ANSWERED, node_record
 from breakfix.adapters.ledger.tables import cases, node_states, steps
-from breakfix.model import CaseEnd, NodeRecord
+from breakfix.model import CaseEnd, FailureClass, NodeRecord
 
 
 def records(
@@ -24,12 +24,12 @@ def records(
     swept = _swept(connection, cluster)
     last = _last_cases(connection, cluster)
     history = _history(connection, cluster)
-    repairs = _repairs(connection, cluster, repairs_since)
+    repairs, classes = _repairs(connection, cluster, repairs_since)
     return {
         node: node_record(
             node,
             swept=swept.get(node),
-            attempts=len({(case, attempt) for case, attempt, _ in repairs.get(node, ())}),
+            attempts_by_class=attempts_by_class(repairs.get(node, ()), classes),
             repairs=repairs_by_rung(repairs.get(node, ())),
             **last.get(node, {"last": None}),
             **history.get(node, {}),
@@ -77,10 +77,12 @@ def _history(connection: Connection, cluster: str) -> dict[str, dict[str, Any]]:
 
 def _repairs(
     connection: Connection, cluster: str, since: datetime
-) -> dict[str, set[tuple[str, int, str]]]:
-    """Steps of repairs begun after `since`, as (case, attempt, name), by node."""
+) -> tuple[dict[str, set[tuple[str, int, str]]], dict[str, FailureClass]]:
+    """Steps of repairs begun after `since`, as (case, attempt, name), by node; and the class of
+    each case.
+    """
     query = (
-        select(cases.c.node, steps.c.case_id, steps.c.attempt, steps.c.name)
+        select(cases.c.node, cases.c.failure_class, steps.c.case_id, steps.c.attempt, steps.c.name)
         .join(cases, (cases.c.cluster == steps.c.cluster) & (cases.c.id == steps.c.case_id))
         .where(
             steps.c.cluster == cluster,
@@ -89,6 +91,8 @@ def _repairs(
         )
     )
     found: dict[str, set[tuple[str, int, str]]] = defaultdict(set)
+    classes: dict[str, FailureClass] = {}
     for row in connection.execute(query):
         found[row.node].add((row.case_id, row.attempt, row.name))
-    return found
+        classes[row.case_id] = row.failure_class
+    return found, classes

@@ -16,6 +16,7 @@ from breakfix.adapters.ledger import (
     approvals,
     audit,
     cases,
+    emergencies,
     figures,
     given_answers,
     halts,
@@ -27,6 +28,8 @@ from breakfix.adapters.ledger import (
     reviews,
     rules,
     steps,
+    storm_watch,
+    storms,
     sweeps,
 )
 from breakfix.adapters.ledger.cases import Change
@@ -34,6 +37,7 @@ from breakfix.adapters.ledger.circuits import LedgerCircuits
 from breakfix.adapters.ledger.engine import Database, make_engine
 from breakfix.adapters.ledger.review_rules import Said
 from breakfix.adapters.ledger.tables import meta
+from breakfix.brakes import Breaker, BreakerRule, Emergency, Lift, Storms
 from breakfix.cohorts import Advice, ChangeAdvice
 from breakfix.model import (
     Answer,
@@ -53,6 +57,7 @@ from breakfix.model import (
     Plan,
     Purpose,
     Refusal,
+    Scope,
     Step,
     StepStatus,
 )
@@ -377,6 +382,58 @@ class PostgresLedger:
 
     def reports(self, *, limit: int = 30) -> Sequence[Mapping[str, Any]]:
         return self._db.run(lambda c: learning_reports.newest(c, self.cluster, limit=limit))
+
+    # ---------------------------------------------------------------- storms
+
+    def storms(self, *, since: datetime) -> Storms:
+        return self._db.run_snapshot(lambda c: storms.read(c, self.cluster, since=since))
+
+    def watch_storms(
+        self,
+        rules: Mapping[Scope, BreakerRule],
+        sick: Mapping[str, Sequence[Scope]],
+        well: frozenset[str],
+        *,
+        actor: str,
+        now: datetime,
+    ) -> Sequence[Breaker]:
+        return self._db.run(
+            lambda c: storm_watch.watch(c, self.cluster, rules, sick, well, actor=actor, now=now)
+        )
+
+    def reset_breaker(self, scope: Scope, *, actor: str, reason: str, now: datetime) -> Breaker:
+        return self._db.run(
+            lambda c: storm_watch.reset(c, self.cluster, scope, actor=actor, reason=reason, now=now)
+        )
+
+    # ---------------------------------------------------------------- emergency
+
+    def ask_emergency(
+        self,
+        lifts: frozenset[Lift],
+        *,
+        lasts_s: float,
+        requester: str,
+        approver: str,
+        reason: str,
+        answer_by: datetime,
+        now: datetime,
+    ) -> Emergency:
+        asked = Emergency(0, lifts, lasts_s, requester, approver, reason, now, answer_by)
+        return self._db.run(lambda c: emergencies.ask(c, self.cluster, asked))
+
+    def approve_emergency(self, *, approver: str, now: datetime) -> Emergency:
+        return self._db.run(
+            lambda c: emergencies.approve(c, self.cluster, approver=approver, now=now)
+        )
+
+    def end_emergency(self, *, actor: str, reason: str, now: datetime) -> Emergency | None:
+        return self._db.run(
+            lambda c: emergencies.end(c, self.cluster, actor=actor, reason=reason, now=now)
+        )
+
+    def emergencies(self, *, limit: int = 10) -> Sequence[Emergency]:
+        return self._db.run(lambda c: emergencies.history(c, self.cluster, limit=limit))
 
     def figures(self) -> Figures:
         return self._db.run_snapshot(lambda c: figures.figures(c, self.cluster))

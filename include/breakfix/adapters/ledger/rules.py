@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from breakfix.adapters.ledger.chain import plain
+from breakfix.brakes import LIFT_OF, BreakerRule, Emergency, Lift
 from breakfix.errors import IllegalTransition, LedgerError, Refused, StaleFence
 from breakfix.model import (
     REPAIRS,
@@ -21,6 +22,7 @@ from breakfix.model import (
     Action,
     Case,
     CaseEnd,
+    FailureClass,
     HaltLevel,
     Intent,
     NodeState,
@@ -84,17 +86,23 @@ def refuse_by_state(intent: Intent, current: Case | None, halt: HaltLevel) -> Re
     return None
 
 
-def refuse_by_limit(intent: Intent, limit: Limit, leased: Mapping[str, str]) -> Refusal | None:
+def refuse_by_limit(
+    intent: Intent, limit: Limit, leased: Mapping[str, str], emergency: Emergency | None = None
+) -> Refusal | None:
     """Refused when the scope has no room. `leased`: node -> case that holds a slot of the scope.
 
-    Counts nodes once, whether the ledger, the cluster or both say that they are out.
+    Counts nodes once, whether the ledger, the cluster or both say that they are out. `emergency`:
+    the one that is in force at this instant.
     """
     out = (frozenset(leased) | limit.out_now) - {intent.node}
-    if len(out) + 1 <= limit.maximum:
+    maximum = limit.maximum
+    if emergency and limit.lifted is not None and LIFT_OF[limit.scope.kind] in emergency.lifts:
+        maximum = max(maximum, limit.lifted)
+    if len(out) + 1 <= maximum:
         return None
     is_fleet = limit.scope.kind is ScopeKind.FLEET
     reason = RefusalReason.FLEET_SHARE if is_fleet else RefusalReason.SCOPE_FULL
-    text = f"{limit.scope} allows {limit.maximum} out; out now: {_holders(sorted(out), leased)}"
+    text = f"{limit.scope} allows {maximum} out; out now: {_holders(sorted(out), leased)}"
     return refusal(intent, reason, text, scope=limit.scope)
 
 
@@ -107,6 +115,57 @@ def _holders(out: Sequence[str], leased: Mapping[str, str]) -> str:
     ]
     more = f" and {len(out) - _NAMED} more" if len(out) > _NAMED else ""
     return ", ".join(named) + more
+
+
+def heeded_breaker(limit: Limit, emergency: Emergency | None) -> BreakerRule | None:
+    """The breaker that this limit asks; None where there is none, or an emergency lifts it."""
+    is_lifted = emergency is not None and Lift.BREAKER in emergency.lifts
+    return None if is_lifted and limit.may_lift_breaker else limit.breaker
+
+
+def refuse_by_breaker(intent: Intent, limit: Limit, why: str) -> Refusal:
+    """Refused by the breaker of a scope."""
+    return refusal(intent, RefusalReason.BREAKER, why, scope=limit.scope)
+
+
+# --------------------------------------------------------------------------- emergencies
+
+
+def check_emergency_free(last: Emergency | None, now: datetime) -> None:
+    """Raise Refused while one is asked for or in force: one at a time, so that all see the same."""
+    if last is not None and (last.is_in_force(now) or last.is_asked(now)):
+        state = "in force" if last.is_in_force(now) else "asked for"
+        msg = f"an emergency is {state} already ({last}): end it first"
+        raise Refused(RefusalReason.NOT_APPROVED, msg)
+
+
+def approvable(last: Emergency | None, approver: str, now: datetime) -> Emergency:
+    """The emergency that this person may approve now. Raises Refused."""
+    if last is None or not last.is_asked(now):
+        msg = "no emergency waits for a yes: none was asked for, or its time is over"
+        raise Refused(RefusalReason.NOT_APPROVED, msg)
+    if approver == last.requester:
+        raise Refused(RefusalReason.NOT_APPROVED, "requester and approver are the same person")
+    if approver != last.approver:
+        msg = f"{approver or 'nobody'} was not asked: {last.approver} was"
+        raise Refused(RefusalReason.NOT_APPROVED, msg)
+    return last
+
+
+def told_emergency(it: Emergency, why: str) -> dict[str, Any]:
+    """What the audit keeps of an emergency."""
+    return {
+        "lifts": sorted(it.lifts),
+        "requester": it.requester,
+        "approver": it.approver,
+        "reason": it.reason,
+        "lasts_s": it.lasts_s,
+        "until": it.until,
+        **({"why": why} if why else {}),
+    }
+
+
+# --------------------------------------------------------------------------- the case
 
 
 def opened(intent: Intent, *, case_id: str, cluster: str, requester: str, now: datetime) -> Case:
@@ -327,6 +386,17 @@ def repairs_by_rung(names: Iterable[tuple[str, int, str]]) -> dict[Action, int]:
     tried = {(case, attempt, name.split("-")[1]) for case, attempt, name in names if "-" in name}
     counts = Counter(action for _, _, action in tried)
     return {action: counts[action] for action in REPAIRS if counts[action]}
+
+
+def attempts_by_class(
+    names: Iterable[tuple[str, int, str]], classes: Mapping[str, FailureClass]
+) -> dict[FailureClass, int]:
+    """How many repairs each failure class had: one a case and attempt, however many steps it took.
+
+    `classes`: of each case, as it is now.
+    """
+    attempts = {(case, attempt) for case, attempt, _ in names}
+    return dict(Counter(classes[case] for case, _ in attempts))
 
 
 def finished(

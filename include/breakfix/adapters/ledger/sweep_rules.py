@@ -12,6 +12,7 @@ from breakfix.model import (
     Action,
     Case,
     CaseEnd,
+    FailureClass,
     Incident,
     Judgement,
     NodeRecord,
@@ -75,7 +76,7 @@ def node_record(
     evidence_floor: datetime | None = None,
     last_ended_at: datetime | None = None,
     overridden_at: datetime | None = None,
-    attempts: int = 0,
+    attempts_by_class: Mapping[FailureClass, int] | None = None,
     repairs: Mapping[Action, int] | None = None,
 ) -> NodeRecord:
     """What is known of a node: an open or escalated case says its state, else the sweep."""
@@ -95,7 +96,8 @@ def node_record(
         since=since,
         last_case=last.id if last else "",
         evidence_floor=evidence_floor,
-        attempts=attempts,
+        attempts=sum((attempts_by_class or {}).values()),
+        attempts_by_class=attempts_by_class or {},
         repairs=repairs or {},
         last_ended_at=last_ended_at,
         overridden_at=overridden_at,

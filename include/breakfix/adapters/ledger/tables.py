@@ -167,6 +167,49 @@ halts = Table(
     _must("at", Instant),
 )
 
+#: When a node last struck a scope: it was taken out, or fell ill (`is_sick` until it is well).
+strikes = Table(
+    "strikes",
+    metadata,
+    _key("cluster"),
+    _key("kind"),
+    _key("value"),
+    _key("node"),
+    _must("at", Instant),
+    _must("is_sick", Boolean),
+)
+
+#: The breaker of a scope that ever opened; `opened_at` while it is open.
+breakers = Table(
+    "breakers",
+    metadata,
+    _key("cluster"),
+    _key("kind"),
+    _key("value"),
+    _may("opened_at", Instant),
+    _must("reason"),
+    _may("counts_from", Instant),
+    _must("reset_by"),
+)
+
+emergencies = Table(
+    "emergencies",
+    metadata,
+    _number(),
+    _must("cluster"),
+    _must("lifts", Json),
+    _must("lasts_s", Float(53)),
+    _must("requester"),
+    _must("approver"),
+    _must("reason"),
+    _must("asked_at", Instant),
+    _must("answer_by", Instant),
+    _may("approved_at", Instant),
+    _may("until", Instant),
+    _may("ended_at", Instant),
+    _must("ended_by"),
+)
+
 #: The last entry of each cluster's chain: its row lock puts the appends in one order.
 audit_heads = Table(
     "audit_heads", metadata, _key("cluster"), _must("seq", BigInteger), _must("hash", Text)
