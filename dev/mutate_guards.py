@@ -21,8 +21,9 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -310,11 +311,39 @@ def warm_up() -> None:
 
 
 def hunt_all(wanted: Sequence[str], *, jobs: int, budget_s: float) -> Iterator[Result]:
-    """The results in order; each hunt in a process of its own."""
+    """The results as they come; each hunt in a process of its own, which it may spoil."""
     warm_up()
-    context = mp.get_context("fork")
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=None) as pool:
-        yield from pool.map(hunt, wanted, [budget_s] * len(wanted))
+    fork = mp.get_context("fork")
+    waiting = list(wanted)
+    running: dict[Any, tuple[BaseProcess, str]] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            name = waiting.pop(0)
+            ours, theirs = fork.Pipe()
+            process: BaseProcess = fork.Process(target=_hunt_and_tell, args=(theirs, name, budget_s))
+            process.start()
+            theirs.close()
+            running[ours] = (process, name)
+        ready = wait(list(running), timeout=60 * budget_s)
+        for end in ready or list(running):
+            process, name = running.pop(end)
+            yield _result(end, process, name)
+
+
+def _hunt_and_tell(end: Any, name: str, budget_s: float) -> None:
+    end.send(hunt(name, budget_s))
+
+
+def _result(end: Any, process: BaseProcess, name: str) -> Result:
+    """What it sent; a process that hangs or dies has noticed nothing."""
+    try:
+        sent: Result = end.recv() if end.poll() else Result(name, "", "it hangs", "", 0, 0.0)
+    except EOFError:
+        sent = Result(name, "", "it died", "", 0, 0.0)
+    finally:
+        process.kill()
+        process.join()
+    return sent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

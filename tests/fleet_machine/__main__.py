@@ -11,6 +11,11 @@ from collections import Counter
 from tests.fleet_machine.machine import Machine, Violated
 
 
+def say(text):
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=2000, help="in all")
@@ -31,12 +36,15 @@ def main() -> int:
             broken[e.rule] += 1
             first.setdefault(e.rule, str(e))
             if not args.keep_going:
+                say(str(e))
                 return 1
         done, seed = done + machine.steps, seed + 1
         did += machine.did
-    for _rule, _text in first.items():
-        pass
-    time.process_time() - began
+    for rule, text in first.items():
+        say(f"== {rule}\n{text}\n")
+    took = time.process_time() - began
+    say(f"{done} steps, {seed - args.seed} lives, {took:.0f} s CPU; broken: {dict(broken)}")
+    say(", ".join(f"{k} {n}" for k, n in sorted(did.items())))
     return 1 if broken else 0
 
 

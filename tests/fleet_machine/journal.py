@@ -88,6 +88,7 @@ class Task:
     budgets: tuple = ()
     cases: dict[str, Case] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
+    remembered: Any = None  # cases, records and halts as they were when the signals were asked
     owner: Any = None  # the ConfigMap that names the ledger
     telemetry: Any = None  # a picture of it when the signals were last asked
     untied: frozenset[str] = frozenset()  # nodes whose metrics nothing tied to them when asked
@@ -190,6 +191,7 @@ class Journal:
     def _read_metrics(self, task, method):
         raw = self.raw["metrics"]
         if method == "query_many":
+            task.remembered = (dict(task.cases), dict(task.records), dict(task.halts))
             task.telemetry = (tuple(raw.xids), frozenset(raw.silent), raw.is_down, self.clock.now())
         elif method == "query":
             task.untied = frozenset(raw.untied | raw.silent)

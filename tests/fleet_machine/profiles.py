@@ -185,9 +185,14 @@ LOOKS = {
     ),
     "plans": Profile(
         _few(
-            *("exclude", "include", "control_plane", "airflow_moves", "policy_edit"),
-            *("other_owner", "other_owner_leaves", "halt", "unhalt", "uncordon"),
+            *("airflow_moves", "halt", "unhalt", "uncordon"),
             **_BREAK,
+            exclude=2,
+            include=1.5,
+            control_plane=1,
+            policy_edit=1.5,
+            other_owner=2,
+            other_owner_leaves=1.5,
             dry_run=12,
             bare_pod=3,
             work_ends=4,

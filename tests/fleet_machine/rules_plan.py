@@ -30,6 +30,25 @@ class Proposal:
         return next(n for n in self.task.fleet if n.name == self.intent.node)
 
     @property
+    def _remembered(self):
+        """What a sweep knew of the ledger when it planned; it may have read more since."""
+        t = self.task
+        is_sweep = t.remembered is not None and not self.is_by_person
+        return t.remembered if is_sweep else (t.cases, t.records, t.halts)
+
+    @property
+    def cases(self):
+        return self._remembered[0]
+
+    @property
+    def records(self):
+        return self._remembered[1]
+
+    @property
+    def halts(self):
+        return self._remembered[2]
+
+    @property
     def fleet(self):
         return [n for n in self.task.fleet if truth.is_gpu_node(n)]
 
@@ -41,7 +60,7 @@ class Proposal:
         return [p for p in self.task.pods.values() if p.node == name]
 
     def case(self):
-        open_cases = [c for c in self.task.cases.values() if c.is_open]
+        open_cases = [c for c in self.cases.values() if c.is_open]
         return next((c for c in open_cases if c.node == self.node.name), None)
 
 
@@ -53,7 +72,7 @@ def _goes(pod):
 
 
 def no_plan_under_halt(world, p):
-    levels = set(p.task.halts.values()) - {HaltLevel.NONE}
+    levels = set(p.halts.values()) - {HaltLevel.NONE}
     return f"the switch is at {min(levels)}" if levels else ""
 
 
@@ -102,8 +121,8 @@ def no_plan_too_soon(world, p):
 def no_plan_beyond_a_limit(world, p):
     """Those proposed before it count, too."""
     out = {n.name for n in p.fleet if truth.is_out(n)} | p.earlier
-    out |= {c.node for c in p.task.cases.values() if c.is_open and c.state in truth.OUT}
-    out |= {r.node for r in p.task.records.values() if r.state is NodeState.ESCALATED}
+    out |= {c.node for c in p.cases.values() if c.is_open and c.state in truth.OUT}
+    out |= {r.node for r in p.records.values() if r.state is NodeState.ESCALATED}
     for kind, value in truth.kinds_of(p.node):
         members = {n.name for n in p.fleet if (kind, value) in truth.kinds_of(n)}
         others = (out & members) - {p.node.name}
@@ -116,8 +135,8 @@ def no_plan_beyond_a_limit(world, p):
 def no_plan_without_headroom(world, p):
     """What runs on it, and what waits, must fit on what stays (of its SKU and pool)."""
     group = [n for n in p.fleet if (n.sku, n.pool) == (p.node.sku, p.node.pool)]
-    busy = {c.node for c in p.task.cases.values() if c.is_open and c.state in truth.OUT}
-    escalated = {r.node for r in p.task.records.values() if r.state is NodeState.ESCALATED}
+    busy = {c.node for c in p.cases.values() if c.is_open and c.state in truth.OUT}
+    escalated = {r.node for r in p.records.values() if r.state is NodeState.ESCALATED}
     gone = p.earlier | busy | escalated | {p.node.name}
     stays = [n for n in group if n.name not in gone and not truth.is_out(n)]
     leaves = [
@@ -154,7 +173,7 @@ def no_plan_for_a_busy_node(world, p):
     case = p.case()
     if case is not None and (p.is_by_person or case.state is not NodeState.RETURNING):
         return f"its case is {case.state}"
-    record = p.task.records.get(p.node.name)
+    record = p.records.get(p.node.name)
     return "it is escalated" if record and record.state is NodeState.ESCALATED else ""
 
 

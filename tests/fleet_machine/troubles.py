@@ -20,8 +20,27 @@ def some_node(m, rng, wanted=lambda node: True):
     return rng.choice(names) if names else None
 
 
+def victim(m, rng):
+    """Rather a node with which something else is going on: there the guards are asked."""
+    truths = m.world.truth
+
+    def is_special(node):
+        return bool(
+            truth.is_excluded(node)
+            or truth.hands_on(node)
+            or truth.CONTROL_PLANE in node.labels
+            or node.name in truths.cordon
+            or node.name in truths.taken_back
+            or node.name in truths.ended
+            or node.name in m.world.metrics.untied
+        )
+
+    special = some_node(m, rng, is_special)
+    return special if special and rng.random() < 0.4 else some_node(m, rng)
+
+
 def _break(m, rng, xid):
-    name = some_node(m, rng)
+    name = victim(m, rng)
     if name is None:
         return None
     m.world.break_node(name, xid)
@@ -37,8 +56,8 @@ def double_bit_error(m, rng):
 
 
 def gpus_short(m, rng):
-    name = some_node(m, rng, lambda n: n.gpus_allocatable == GPUS)
-    if name is None:
+    name = victim(m, rng)
+    if name is None or m.world.node(name).gpus_allocatable < GPUS:
         return None
     m.world.cluster.change_node(name, gpus_allocatable=GPUS - 1)
     return f"{name} offers {GPUS - 1} GPUs"
