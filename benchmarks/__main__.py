@@ -16,6 +16,7 @@ from benchmarks.cases import (
     measure_acting,
     measure_command,
     measure_decide,
+    measure_drain,
     measure_every_signal,
     measure_fill,
     measure_kubernetes,
@@ -47,6 +48,7 @@ def measure(nodes: int, rounds: int, folder: Path) -> Results:
         measure_command(results, target, processes, folder, rounds)
         measure_kubernetes(results, nodes, processes, rounds)
         measure_acting(results, nodes, processes, folder, min(rounds, 2))
+        measure_drain(results, processes, folder)
     measure_decide(results, nodes)
     return results
 

@@ -1,8 +1,9 @@
 """The simulated fleet's Kubernetes API with so many nodes, and nothing else that takes its time.
 
-    python -m benchmarks.acting_server NODES KUBECONFIG
+    python -m benchmarks.acting_server NODES KUBECONFIG [PODS]
 
-Two pods with GPUs on each node. It is ready once the kubeconfig is there.
+Two pods with GPUs on each node; or so many, and kubelets that let them go. It is ready once the
+kubeconfig is there.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from typing import Any
 from benchmarks.fleet import Fleet, fleet_now
 from benchmarks.kube_server import node_json
 from simfleet.kube import SimKube
+from simfleet.kube.live import LiveSettings
 
 PODS_PER_NODE = 2
+_SPEED = 20.0  # of kubelets: pods stop in a twentieth of a second
 
 
-def pod_json(node: str, i: int) -> dict[str, Any]:
-    """A running pod with half of the node's GPUs."""
+def pod_json(node: str, i: int, gpus: int) -> dict[str, Any]:
+    """A running pod with so many of the node's GPUs."""
     container = {
         "name": "main",
         "image": "registry.example/job:1",
-        "resources": {"requests": {"nvidia.com/gpu": "4"}, "limits": {"nvidia.com/gpu": "4"}},
+        "resources": {k: {"nvidia.com/gpu": str(gpus)} for k in ("requests", "limits")},
     }
     return {
         "metadata": {
@@ -32,7 +35,13 @@ def pod_json(node: str, i: int) -> dict[str, Any]:
             "namespace": "default",
             "labels": {"app": f"job-{i}"},
             "ownerReferences": [
-                {"apiVersion": "batch/v1", "kind": "Job", "name": node, "uid": node}
+                {
+                    "apiVersion": "batch/v1",
+                    "kind": "Job",
+                    "name": node,
+                    "uid": node,
+                    "controller": True,
+                }
             ],
         },
         "spec": {"nodeName": node, "containers": [container]},
@@ -52,12 +61,15 @@ def main() -> None:
     """Serve until we are ended."""
     fleet = fleet_now(int(sys.argv[1]))
     nodes = [served_node(fleet, i) for i in range(fleet.size)]
-    with SimKube(nodes=nodes) as kube:
+    pods = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    settings = LiveSettings(frozenset({"kubelet"}))
+    with SimKube(nodes=nodes, live=bool(pods), settings=settings, speed=_SPEED) as kube:
 
         def fill() -> None:
             for node in nodes:
-                for i in range(PODS_PER_NODE):
-                    kube.store.create("Pod", pod_json(node["metadata"]["name"], i))
+                gpus = 0 if pods else 8 // PODS_PER_NODE
+                for i in range(pods or PODS_PER_NODE):
+                    kube.store.create("Pod", pod_json(node["metadata"]["name"], i, gpus))
 
         kube.call(fill)
         made = Path(sys.argv[2])

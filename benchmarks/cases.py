@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks import acting_case, kube_case, sweep_case
+from benchmarks import acting_case, drain_case, kube_case, sweep_case
 from benchmarks.measure import ROOT, Run, run_case, run_command
 from benchmarks.results import Results
 from benchmarks.rules import default_policy
@@ -124,6 +124,31 @@ def measure_acting(
             assert done.told == {**wanted, "refused": 0, "audit_faults": 0}, done.told
             results.acting.append(done)
             say(f"quarantine {i + 1}/{rounds}: {fleet // 2} nodes in {done.wall_s:.1f} s")
+
+
+def measure_drain(results: Results, processes: Processes, folder: Path) -> None:
+    """Some nodes drained at once, at a rate that all of them share."""
+    count = drain_case.NODES
+    kubeconfig = folder / "drain.yaml"
+    with PrivatePostgres(folder / "drain-postgres", processes) as postgres:
+        command = [sys.executable, "-m", "benchmarks.acting_server"]
+        child = processes.start(
+            Command(
+                "nodes-for-drain",
+                [*command, str(4 * count), str(kubeconfig), str(drain_case.PODS_PER_NODE)],
+                env={**os.environ, "PYTHONPATH": f"{ROOT / 'include'}{os.pathsep}{ROOT}"},
+                cwd=ROOT,
+            )
+        )
+        processes.wait(kubeconfig.exists, what="nodes", timeout_s=_START_S, child=child)
+        url = postgres.url(postgres.create_database()).replace("+psycopg", "")
+        arguments = [str(kubeconfig), url, str(count), str(child.process.pid)]
+        done = run_case("benchmarks.drain_case", arguments)
+        processes.end(child)
+    pods = count * drain_case.PODS_PER_NODE
+    assert (done.told["evicted"], done.told["left"]) == (pods, 0), done.told
+    results.drain.append(done)
+    say(f"drain: {pods} pods of {count} nodes in {done.wall_s:.1f} s")
 
 
 def measure_decide(results: Results, nodes: int) -> None:

@@ -21,6 +21,7 @@ _WORDS = {
     "official": "official client, typed, 500 a page",
     "help": "`breakfix judge --help`: the start",
     "acting": "admission and quarantine",
+    "drain": "drain, until no pod is left",
     "judge": "`breakfix judge -o json`: all signals, nodes listed",
 }
 _OURS = {"product": "the product's adapter, 500 a page"}
@@ -67,6 +68,7 @@ def render(results: Results, rounds: int, *, took_s: float) -> str:
             _decide(results),
             _kubernetes(results),
             _acting(results),
+            _drain(results),
             _LIMITS,
         ]
     )
@@ -193,6 +195,18 @@ def _acting(results: Results) -> str:
     return "\n".join(
         ["## Taking nodes out\n", _wrap(text), "", *_costs({"acting": results.acting}), ""]
     )
+
+
+def _drain(results: Results) -> str:
+    if not results.drain:
+        return ""
+    told = results.drain[0].told
+    text = (
+        f"{told['evicted']} pods of four nodes, all four drained at once, at"
+        f" {told['per_s']:g} evictions a second for the cluster. Each eviction follows a check"
+        " that is no older than a tenth of a second, and is on record before and after."
+    )
+    return "\n".join(["## Draining\n", _wrap(text), "", *_costs({"drain": results.drain}), ""])
 
 
 def _costs(

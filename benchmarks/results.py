@@ -44,6 +44,7 @@ class Results:
     decide: dict[tuple[int, str], Run] = field(default_factory=dict)  # (nodes, which) -> run
     command: dict[str, list[Run]] = field(default_factory=dict)
     acting: list[Run] = field(default_factory=list)
+    drain: list[Run] = field(default_factory=list)
 
     def floors(self) -> list[Floor]:
         """All of them; ratios of the fastest rounds, which the machine disturbed least."""
@@ -97,6 +98,14 @@ class Results:
                     at_least=True,
                 )
                 for run in sorted(self.acting, key=lambda run: run.wall_s)[:1]
+            ),
+            *(
+                Floor(
+                    f"wall time of draining {run.told['evicted']} pods, over what the rate allows",
+                    run.wall_s / (run.told["evicted"] / run.told["per_s"]),
+                    1.1,
+                )
+                for run in self.drain
             ),
         ]
 

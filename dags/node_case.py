@@ -42,7 +42,8 @@ points to the next. Tasks that are not pointed to are skipped: pink is normal.
 | `settle_...` | `approve_..._second` | the tier wants two people; one has said yes |
 | `settle_..._second` | `settle_run` | nobody new has said yes: the next run asks again |
 | `drain` | a repair | nothing left on the node that a drain takes |
-| `drain` | `escalate` | a pod may not go, the deadline came, or it is held for hardware |
+| `drain` | `escalate` | a pod may not go, it is held for hardware, or overdue and policy says so |
+| `drain` | `settle_run` | on hold: overdue, or a successor fails elsewhere; or given back |
 | a repair, any check or run of the validation | `next_rung` | it failed, or proved nothing |
 | `next_rung` | `settle_run` | the case climbed: its next run asks for the next rung of the ladder |
 | `next_rung` | `escalate` | no rung is left or allowed, or it cannot be told what was done |
@@ -196,7 +197,8 @@ with DAG(
         drain = StageOperator(
             stage=Stage.DRAIN,
             pool=DRAIN_POOL,
-            doc_md="Evicts pod by pod as disruption budgets allow, until the policy's deadline.",
+            doc_md="Brings each pod to leave by its ladder (policy `drain`), until the policy's"
+            " deadline; then waits until the pods' successors are Ready elsewhere.",
         )
     with TaskGroup("repair", prefix_group_id=False, tooltip="One repair, dispatched once"):
         repairs = [

@@ -5,7 +5,7 @@ Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -25,6 +25,7 @@ class BlockerKind(StrEnum):
     STUCK = "stuck_terminating"  # its grace has ended, and it is there
     GRACE = "long_grace"  # it may take longer to stop than the drain has
     SPENT = "ladder_spent"  # the time of its last rung is over
+    RETURNS = "comes_back"  # its controller puts a new one on the node, whatever we put there
     API = "api"  # the API server does not answer, or asks for time
 
 
@@ -51,6 +52,7 @@ class Standing:
     is_spent: bool = False  # its last rung is over, too
     is_its_turn: bool = True
     is_acknowledged: bool = False
+    comes_back: bool = False  # evicting it once more would only hurt its service
 
     @property
     def id(self) -> str:
@@ -60,7 +62,8 @@ class Standing:
     def is_taken_now(self) -> bool:
         """Whether this rung removes the pod itself, and nobody has begun to yet."""
         is_taking = self.do in (RungKind.EVICT, RungKind.DELETE)
-        return is_taking and self.is_its_turn and not self.pod.is_terminating
+        is_due = is_taking and self.is_its_turn and not self.comes_back
+        return is_due and not self.pod.is_terminating
 
     def says(self) -> str:
         """What happens to the pod now, for people."""
@@ -68,6 +71,8 @@ class Standing:
         if self.pod.is_terminating:
             by = f", may take until {self.pod.stops_by:%H:%M:%S}" if self.pod.stops_by else ""
             return f"terminating{by}"
+        if self.comes_back:
+            return "comes back, left alone"
         if not self.is_its_turn:
             return f"waits for its turn (order {self.decision.order})"
         match self.do:
@@ -88,11 +93,13 @@ def standings(
     now: datetime,
     checkpoint: Checkpoint,
     case_id: str,
+    tolerant: Collection[str] = (),
 ) -> tuple[Standing, ...]:
     """Where each pod that must leave stands `now`, those of the current turn having begun at
     `since`.
 
-    A finished pod is evicted at once, whatever its ladder: nothing runs in it any more.
+    A finished pod is evicted at once, whatever its ladder: nothing runs in it any more. `tolerant`:
+    uids of controllers whose pods come back however often they are evicted.
     """
     pairs = list(leaving)
     turn = turn_of(pairs)
@@ -103,6 +110,8 @@ def standings(
         if decision.order != turn:
             first = decision.ladder[0].do if decision.ladder else RungKind.EVICT
             return Standing(decision, pod, first, is_its_turn=False)
+        if pod.controller is not None and pod.controller.uid in tolerant:
+            return Standing(decision, pod, RungKind.EVICT, comes_back=True)
         is_saved = pod.annotations.get(checkpoint.acknowledged) == case_id
         began = max(since, pod.created_at or since)
         return _climbed(decision, pod, began, now, is_acknowledged=is_saved)
@@ -154,6 +163,13 @@ def holdup(
     """Why a pod does not leave by itself; None while all is well with it."""
     if standing.pod.is_terminating:
         return _terminating(standing, now, deadline, stuck_after_s, is_node_ready=is_node_ready)
+    if standing.comes_back:
+        who = standing.pod.controller
+        text = (
+            f"{who.kind if who else 'its controller'} puts a new pod here each time: it tolerates"
+            " the cordon, so it is left alone"
+        )
+        return Blocker(standing.id, BlockerKind.RETURNS, text, needs_person=True)
     if standing.is_spent:
         text = f"still there after the last rung of its ladder ({standing.decision.climbs})"
         return Blocker(standing.id, BlockerKind.SPENT, text, needs_person=True)

@@ -301,6 +301,7 @@ class Node:
     gpus_allocatable: int = 0
     gpus_capacity: int = 0
     created_at: datetime | None = None
+    system_uuid: str = ""  # of the machine, as its firmware has it
     pool: str = ""
     rack: str = ""
     sku: str = ""

@@ -749,6 +749,7 @@ class RepairRequest:
     node: Node
     boot_id: str
     gpus: tuple[str, ...] = ()  # none named: all of them
+    is_replay: bool = False  # it may have been sent before
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -4,8 +4,10 @@ instead.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -71,6 +73,32 @@ class Settings(BaseSettings):
         24, ge=1, le=64, description="Nodes that one sweep quarantines at the same time"
     )
 
+    repair_providers: str = Field(
+        "",
+        description="Who does a rung that no pod does: a JSON map of rung to `redfish` or a"
+        " webhook's URL",
+    )
+    webhook_secret: str = Field("", repr=False, description="Signs requests to webhooks")
+    webhook_timeout_s: float = Field(10.0, gt=0, le=60)
+    redfish_hosts: str = Field(
+        "", description="BMCs that may be spoken to: names, .suffixes, networks, with commas"
+    )
+    redfish_addresses: str = Field(
+        "", description="JSON map of node to its BMC's address, beside the annotation"
+    )
+    redfish_annotation: str = Field("breakfix.dev/bmc", min_length=1)
+    redfish_user: str = ""
+    redfish_password: str = Field("", repr=False)
+    redfish_auth: Literal["session", "basic"] = "session"
+    redfish_ca: str = Field("", description="Path of the CA that signed the BMCs' certificates")
+    redfish_timeout_s: float = Field(10.0, gt=0, le=60)
+
+    @field_validator("repair_providers", "redfish_addresses")
+    @classmethod
+    def _is_map(cls, value: str) -> str:
+        words_of_map(value)
+        return value
+
     @field_validator("prometheus_url", "airflow_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
@@ -97,7 +125,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
-    @field_validator("kubeconfig", "policy")
+    @field_validator("kubeconfig", "policy", "redfish_ca")
     @classmethod
     def _exists(cls, value: str) -> str:
         if value and not Path(value).expanduser().is_file():
@@ -113,6 +141,21 @@ class Settings(BaseSettings):
                 hint = f" ({field.description})" if field.description else ""
                 msg = f"BREAKFIX_{name.upper()} is not set{hint}"
                 raise SettingsError(msg)
+
+
+def words_of_map(text: str) -> Mapping[str, str]:
+    """A JSON map of words to words; nothing of an empty text. Raises ValueError."""
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as e:
+        msg = f"is no JSON: {e}"
+        raise ValueError(msg) from None
+    if not isinstance(value, dict) or not all(isinstance(v, str) and v for v in value.values()):
+        msg = 'must be a JSON map of words, as {"power_cycle": "redfish"}'
+        raise ValueError(msg)
+    return {str(k): v for k, v in value.items()}
 
 
 def load_settings(**overrides: Any) -> Settings:

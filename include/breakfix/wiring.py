@@ -8,18 +8,22 @@ from importlib import resources
 from pathlib import Path
 from typing import NoReturn, cast
 
+from breakfix.act.pod_repairs import POD_ACTIONS
 from breakfix.adapters.clock import SystemClock
 from breakfix.adapters.kubernetes import FleetLabels, KubernetesCluster, connect
 from breakfix.adapters.ledger import PostgresLedger
 from breakfix.adapters.notifier import LogNotifier
 from breakfix.adapters.policy_file import Loaded, PolicyFile
 from breakfix.adapters.prometheus import PrometheusMetrics
+from breakfix.adapters.repairs.building import build_providers
 from breakfix.errors import SettingsError
 from breakfix.flow.services import Services
+from breakfix.model import Action
 from breakfix.policy import Policy, parse_policy
 from breakfix.ports import Cluster, Metrics, QueryResult
 from breakfix.resilience.breaker import CircuitStore
 from breakfix.resilience.circuits import CircuitsInMemory, SharedCircuits
+from breakfix.resilience.rate import RateLimit
 from breakfix.settings import Settings
 
 
@@ -67,6 +71,11 @@ def build_cluster(settings: Settings, circuits: CircuitStore | None = None) -> K
         gpu_resource=settings.gpu_resource,
         circuits=circuits,
     )
+
+
+def rungs_of(settings: Settings) -> frozenset[Action]:
+    """The repairs that somebody is there to do under these settings. Raises SettingsError."""
+    return POD_ACTIONS | frozenset(build_providers(settings, now=float))
 
 
 def build_ledger(settings: Settings, policy: Policy | None = None) -> PostgresLedger:
@@ -119,10 +128,14 @@ def build_services(
         ledger=ledger,
         policies=_following(file, ledger) if file is not None else None,
         policy_note=loaded.note,
+        providers=build_providers(settings, now=lambda: SystemClock().now().timestamp()),
         circuits=circuits,
     )
 
 
+#: What one process asks of Prometheus: two sweeps at once, then a sweep in some seconds. A bound on
+#: what goes wild, not on what is meant.
+QUERIES_PER_S, QUERIES_AT_ONCE = 50.0, 600
 #: What stands behind a breaker. Drivers of repairs add their own targets.
 DEPENDENCIES = ("kubernetes", "prometheus", "airflow")
 
@@ -150,7 +163,10 @@ def _following(file: PolicyFile, ledger: PostgresLedger | None) -> Callable[[], 
 def _metrics(settings: Settings, circuits: CircuitStore) -> Metrics:
     if settings.prometheus_url:
         return PrometheusMetrics(
-            settings.prometheus_url, timeout_s=settings.prometheus_timeout_s, circuits=circuits
+            settings.prometheus_url,
+            timeout_s=settings.prometheus_timeout_s,
+            circuits=circuits,
+            rate=RateLimit(QUERIES_PER_S, burst=QUERIES_AT_ONCE),
         )
     return _NoMetrics(settings)
 

@@ -102,7 +102,7 @@ def tell(built: Services, node: str, failure_class: FailureClass) -> str:
         else f"would be refused: {wish.reason}: {wish.text}"
     ]
     lines += [
-        f"  {pod.action:7} {pod.namespace}/{pod.name}: {pod.reason}"
+        f"  {pod.climbs or pod.action:7} {pod.namespace}/{pod.name}: {pod.reason}"
         for pod in pods_of(built.cluster, built.policy, [node])[node]
     ]
     return "\n".join(lines)

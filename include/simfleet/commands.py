@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from simfleet import diag
+from simfleet import bandwidth, diag
 from simfleet.coreutils import FOREVER_S, WORDS
 from simfleet.faults import Repair
 from simfleet.kube.machines import Execution
@@ -72,6 +72,8 @@ class _Run:
         self._programs: dict[str, Callable[[list[str]], Outcome]] = {
             "nvidia-smi": self._nvidia_smi,
             "dcgmi": self._dcgmi,
+            "all_reduce_perf": self._all_reduce,
+            "nvbandwidth": self._nvbandwidth,
             "systemctl": self._systemctl,
             "shutdown": self._shutdown,
             "reboot": lambda _args: self._reboots(),
@@ -168,6 +170,9 @@ class _Run:
         if any(fault.kind.hangs_dcgm for fault in machine.faults):
             text = diag.runtime_error("Unable to connect to the host engine: timeout")
             return Outcome(diag.EXIT_NO_HOST_ENGINE, text, machine.world.takes("diag_1"))
+        broken = next((f.kind.diag_exit for f in machine.faults if f.kind.diag_exit), 0)
+        if broken:
+            return Outcome(broken, diag.runtime_error("Unable to run diagnostic"))
         self._finish()  # what came before it in the same script has happened
         now = machine.world.now()
         if now < machine.diag_until:
@@ -177,6 +182,17 @@ class _Run:
         machine.diag_until = now + took_s
         code, text = diag.run_diag(machine, level, self.uid)
         return Outcome(code, text + "\n", took_s)
+
+    def _all_reduce(self, args: list[str]) -> Outcome:
+        count = _option(args, "-g", "--ngpus") or "1"
+        code, text = bandwidth.all_reduce_perf(self.machine, int(count) if count.isdigit() else 1)
+        return Outcome(code, text, self.machine.world.takes("all_reduce"))
+
+    def _nvbandwidth(self, args: list[str]) -> Outcome:
+        names = args[args.index("-t") + 1 :] if "-t" in args else []
+        tests = [name for name in names if not name.startswith("-")]
+        code, text = bandwidth.nvbandwidth(self.machine, tests)
+        return Outcome(code, text, self.machine.world.takes("nvbandwidth"))
 
     def _reboots(self) -> Outcome:
         self.effects.append(self.machine.reboot)

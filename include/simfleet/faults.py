@@ -29,6 +29,13 @@ class Scope(StrEnum):
     RACK = "rack"
 
 
+class Link(StrEnum):
+    """What a fault can slow down."""
+
+    NVLINK = "nvlink"
+    PCIE = "pcie"
+
+
 class Repair(StrEnum):
     """What can be done to a machine."""
 
@@ -100,6 +107,9 @@ class FaultKind:
     holds_boot: bool = False
     hangs_dcgm: bool = False
     once: bool = False  # a repair does not bring its symptoms back
+    slows: tuple[Link, float] | None = None  # which links, to which share of their bandwidth
+    diag_exit: int = 0  # what every diagnostic ends with, without running
+    blocks_init: str = ""  # init container of the operator's validator that never completes
 
 
 @dataclass(slots=True, eq=False)
@@ -160,6 +170,7 @@ REMAP_FAILED = Finding(
 )
 COUNT_SHORT = Finding(1, "software", 20, 5, 8, "NVML and /dev disagree on the number of GPUs")
 MISMATCH = Finding(2, "memory", 58, 2, 10, "A memory mismatch was detected on GPU {gpu}")
+LINK_NOISE = Finding(2, "pcie", 117, 1, 11, "GPU {gpu} replays more PCIe packets than usual")
 GSP_XID = Finding(2, "memory", 101, 4, 5, "Detected XID 119 on GPU {gpu}")
 
 _GPU_KINDS = (
@@ -191,6 +202,12 @@ _GPU_KINDS = (
               NO_REPAIR, symptoms.app_xid13, once=True),
     FaultKind("app_xid31", "the application's page fault", Scope.GPU,
               NO_REPAIR, symptoms.app_xid31, once=True),
+    FaultKind("slow_nvlink", "NVLink at 60 %, and nothing else shows it", Scope.GPU,
+              REBOOT_ONLY, symptoms.nothing_yet, slows=(Link.NVLINK, 0.6)),
+    FaultKind("slow_pcie", "half of the PCIe lanes, and nothing else shows it", Scope.GPU,
+              REBOOT_ONLY, symptoms.nothing_yet, slows=(Link.PCIE, 0.5)),
+    FaultKind("noisy_link", "a PCIe link that a diagnostic only remarks on", Scope.GPU,
+              NO_REPAIR, symptoms.nothing_yet, finding=LINK_NOISE),
 )  # fmt: skip
 _NODE_KINDS = (
     FaultKind("not_ready", "the kubelet is dead", Scope.NODE,
@@ -207,6 +224,12 @@ _NODE_KINDS = (
               finding=GSP_XID),
     FaultKind("reboot_hangs", "the next reboot never ends", Scope.NODE,
               NO_REPAIR, symptoms.nothing_yet, symptoms.powered_again, holds_boot=True),
+    FaultKind("diag_busy", "another diagnostic runs", Scope.NODE,
+              NO_REPAIR, symptoms.nothing_yet, diag_exit=217),
+    FaultKind("diag_missing", "the image has no diagnostic binary", Scope.NODE,
+              NO_REPAIR, symptoms.nothing_yet, diag_exit=204),
+    FaultKind("toolkit_broken", "the container toolkit fails at its next start", Scope.NODE,
+              NO_REPAIR, symptoms.nothing_yet, blocks_init="toolkit-validation"),
 )  # fmt: skip
 _RACK_KINDS = (
     FaultKind("bad_driver_rollout", "bad_driver on every node of the rack", Scope.RACK,

@@ -94,6 +94,9 @@ class FleetConfig(_Config):
     seed: int = 0
     speed: float = Field(default=1.0, gt=0, description="divides durations of repairs and checks")
     dcgm_fields: Literal["default", "full"] = "full"
+    operator_validator: bool = Field(
+        default=False, description="the GPU operator's validator runs on every GPU node"
+    )
     racks: tuple[RackConfig, ...] = Field(min_length=1)
     workloads: tuple[WorkloadConfig, ...] = ()
 

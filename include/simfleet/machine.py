@@ -11,12 +11,21 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from simfleet.commands import run_pod
-from simfleet.faults import ActiveFault, FaultKind, FaultOptions, Repair, Scope, fault_named
+from simfleet.faults import (
+    ActiveFault,
+    FaultKind,
+    FaultOptions,
+    Link,
+    Repair,
+    Scope,
+    fault_named,
+)
 from simfleet.gpu import Gpu, make_gpu
 from simfleet.hardware import GpuPod, NodeSpec
 from simfleet.kube.machines import Execution
 from simfleet.world import World
 
+VALIDATOR_APP = "nvidia-operator-validator"
 # The k8s device plugin (v0.20) marks a device unhealthy on any XID but these, and never takes
 # that back until it restarts.
 XIDS_PLUGIN_IGNORES = frozenset({13, 31, 43, 45, 68, 109})
@@ -70,6 +79,20 @@ class SimMachine:
         if self.who_runs is not None:
             self.place(self.who_runs())
         return run_pod(self, pod)
+
+    def slowed(self, link: Link, gpu: int | None = None) -> float:
+        """The share of its bandwidth that a link has: of one GPU's, or of the slowest one's."""
+        kinds = (f.kind.slows for f in self.faults if gpu is None or f.gpu in {gpu, None})
+        return min((slow[1] for slow in kinds if slow and slow[0] is link), default=1.0)
+
+    def init_blocked(self, pod: dict[str, Any]) -> str:
+        """The init container of the GPU operator's validator that does not complete now."""
+        if (pod["metadata"].get("labels") or {}).get("app") != VALIDATOR_APP:
+            return ""
+        blocked = next((f.kind.blocks_init for f in self.faults if f.kind.blocks_init), "")
+        if blocked or self.allocatable_gpus():
+            return blocked
+        return "plugin-validation"
 
     # ---- who holds which GPU
 

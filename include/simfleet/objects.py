@@ -14,6 +14,8 @@ GPU_RESOURCE = "nvidia.com/gpu"
 OPERATOR_NAMESPACE = "gpu-operator"
 EXPORTER = "nvidia-dcgm-exporter"
 PLUGIN = "nvidia-device-plugin-daemonset"
+VALIDATOR = "nvidia-operator-validator"
+VALIDATOR_IMAGE = "nvcr.io/nvidia/cloud-native/gpu-operator-validator:v25.10.0"
 PLUGIN_IMAGE = "nvcr.io/nvidia/k8s-device-plugin:v0.20.0"
 EXPORTER_IMAGE = "nvcr.io/nvidia/k8s/dcgm-exporter:4.6.0-4.8.3"
 KUBELET_VERSION = "v1.36.2"
@@ -136,8 +138,20 @@ def fleet_objects(config: FleetConfig) -> Iterator[tuple[str, Obj]]:
         "DaemonSet",
         _daemon_set(EXPORTER, EXPORTER, "nvcr.io/nvidia/k8s/dcgm-exporter:4.6.0-4.8.3"),
     )
+    if config.operator_validator:
+        yield "DaemonSet", _validator()
     for work in config.workloads:
         yield from _workload(work)
+
+
+def _validator() -> Obj:
+    """The GPU operator's: its init containers validate one layer each, then it only sleeps."""
+    made = _daemon_set(VALIDATOR, "sleep", VALIDATOR_IMAGE)
+    made["spec"]["template"]["spec"]["initContainers"] = [
+        {"name": f"{layer}-validation", "image": VALIDATOR_IMAGE, "command": ["nvidia-validator"]}
+        for layer in ("driver", "toolkit", "cuda", "plugin")
+    ]
+    return made
 
 
 def _daemon_set(name: str, program: str, image: str) -> Obj:

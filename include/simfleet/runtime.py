@@ -17,8 +17,10 @@ from typing import Any
 import yaml
 from aiohttp import web
 
+from simfleet.bmc import Bmcs
 from simfleet.clock import Clock
 from simfleet.control import control_routes
+from simfleet.hooks import Hooks
 from simfleet.kube import (
     ADMIN_TOKEN,
     READ_ONLY,
@@ -118,6 +120,7 @@ class Simulation:
         )
         self.live = Live(self.store, machines=self.fleet.machines, settings=settings)
         self.api.read_log = self.live.kubelet.log_of
+        self.bmcs, self.hooks = Bmcs(self.fleet), Hooks(self.fleet)
         self.app = self._application(rules)
         self.url = self.tls_url = self.certificate = ""
         self._runner: web.AppRunner | None = None
@@ -127,6 +130,7 @@ class Simulation:
         app = web.Application(client_max_size=8 * 1024 * 1024)
         app.add_routes(scrape_routes(self.fleet))
         app.add_routes(control_routes(self.fleet, self.player, rules, self.kubeconfig_of))
+        app.add_routes([*self.bmcs.routes(), *self.hooks.routes()])
         app.router.add_route("*", "/{path:.*}", self.api.handle)
         return app
 

@@ -26,6 +26,8 @@ NOMINAL_S = MappingProxyType(
         "diag_2": 120.0,
         "diag_3": 750.0,
         "diag_4": 5400.0,
+        "all_reduce": 30.0,
+        "nvbandwidth": 60.0,
         "command": 1.0,
     }
 )

@@ -20,6 +20,7 @@ from breakfix.adapters.prometheus import PrometheusMetrics
 from breakfix.errors import AirflowError, CircuitOpen, ClusterError, MetricsError, NotFound
 from breakfix.resilience.breaker import Circuit, CircuitState, urgent
 from breakfix.resilience.circuits import CircuitsInMemory
+from breakfix.resilience.rate import RateLimit
 from breakfix_airflow.api import AirflowApi
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -183,6 +184,26 @@ def test_an_open_circuit_of_prometheus_is_an_error_of_metrics(circuits: Circuits
     with metrics, pytest.raises(CircuitOpen) as e:
         metrics.query("up", at=AT)
     assert isinstance(e.value, MetricsError)
+
+
+def test_queries_that_nobody_could_ask_in_time_say_nothing_of_prometheus(
+    server: Server, circuits: CircuitsInMemory
+) -> None:
+    circuits.save("prometheus", Circuit(failures=4, version=1), over=0)
+    metrics = PrometheusMetrics(server.url, timeout_s=0.0, circuits=circuits)
+    with metrics, pytest.raises(MetricsError, match="deadline"):
+        metrics.query("up", at=AT)
+    assert server.seen == 0
+    assert circuits.load("prometheus").failures == 4
+
+
+def test_a_flood_of_queries_is_spread_and_ends_at_its_deadline(server: Server) -> None:
+    server.body = VECTOR
+    rate = RateLimit(0.001, burst=3)
+    with PrometheusMetrics(server.url, timeout_s=5.0, rate=rate) as metrics:
+        answers = metrics.query_many({str(i): f"q{i}" for i in range(10)}, at=AT)
+    assert server.seen == 3
+    assert sum(isinstance(a, str) and "deadline" in a for a in answers.values()) == 7
 
 
 # ------------------------------------------------------------------ Airflow

@@ -13,6 +13,7 @@ import yaml
 from breakfix.cli.app import app
 from breakfix.cli.output import ExitCode
 from breakfix.policy import Learning, Lemon, Limits, Policy, Timing, parse_policy
+from breakfix.policy_validation import ValidationRules
 from breakfix.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +63,7 @@ def test_every_exit_code_is_documented():
 
 
 @pytest.mark.parametrize(
-    "model", [Policy, Limits, Timing, Learning, Lemon], ids=lambda m: m.__name__
+    "model", [Policy, Limits, Timing, ValidationRules, Learning, Lemon], ids=lambda m: m.__name__
 )
 def test_every_policy_key_is_documented(model):
     text = (ROOT / "docs/policy.md").read_text(encoding="utf-8")

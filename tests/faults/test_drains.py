@@ -286,6 +286,32 @@ def test_f25_an_evicted_pod_comes_back_under_its_name():
     assert world.case().end is CaseEnd.RETURNED
 
 
+def test_f25_a_pod_that_tolerates_everything_comes_back_each_time():
+    """The successor of each evicted pod lands on the node again: it tolerates cordon and taint.
+
+    Lost: nothing; after three times it is not evicted any more, and a person is told.
+    """
+    world = FlowWorld(overlay=HOLD)
+    world.cluster.add_pod("agent-0", "a1")
+    world.break_node("a1")
+    names = iter(f"agent-{i}" for i in range(1, 99))
+    real = world.cluster.evict
+
+    def evict(*args, **options):
+        answer = real(*args, **options)
+        later = world.clock.now() + timedelta(seconds=1)
+        world.cluster.add_pod(next(names), "a1", created_at=later)
+        return answer
+
+    world.cluster.evict = evict
+    world.drive(is_held(world))
+    assert drain(world).detail["evicted"] == 4
+    (blocked,) = drain(world).detail["blocked"]
+    assert (blocked["kind"], blocked["needs_person"]) == ("comes_back", True)
+    assert any("needs a person" in subject for subject, _ in world.notifier.told)
+    assert not world.ran
+
+
 def test_f25_a_pod_vanishes_before_its_eviction():
     """A pod is gone between the look and its eviction.
 

@@ -13,6 +13,7 @@ from breakfix.errors import LedgerError, SettingsError
 from breakfix.flow.assessment import assess
 from breakfix.flow.change_canary import accept_change, advise_on_changes
 from breakfix.flow.services import Services
+from breakfix.flow.soak import soak_returned
 from breakfix.flow.sweep import sweep
 from breakfix.model import CaseEnd, NodeState, RefusalReason
 from breakfix.observe.promql import fact_query
@@ -403,3 +404,22 @@ def test_a_soak_that_cannot_be_read_holds_nothing_up():
     world.drive(world.ended())
     assert world.case().end is CaseEnd.RETURNED
     assert "timed out" in world.why()
+
+
+def test_many_nodes_under_watch_ask_what_their_peers_did_once():
+    world = returning(World(SOAK))
+    asked, served = [], world.served.query_many
+
+    def counting(queries, *, at):
+        asked.extend((q, at) for q in queries.values() if "http_requests" in q)
+        return served(queries, at=at)
+
+    world.served.query_many = counting
+    assessment = assess(world.services)
+    case = world.case()
+    others = [replace(case, id=f"c{i}", node=f"a{i}") for i in range(2, 6)]
+    world.ledger._cases |= {c.id: c for c in others}
+    world.clock.sleep(1800)
+    assert soak_returned(world.services, assessment, actor="sweep") == 1 + len(others)
+    assert asked
+    assert len(asked) == len(set(asked))

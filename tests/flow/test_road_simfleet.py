@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from breakfix.adapters.ledger import migrate
-from breakfix.model import CaseEnd, RefusalReason
+from breakfix.model import CaseEnd, RefusalReason, StepStatus
 from breakfix.settings import load_settings
 from breakfix.wiring import build_services
 from simfleet.fleet import FleetConfig
@@ -27,6 +27,7 @@ FASTER = {
 FLEET = FleetConfig.model_validate(
     {
         "speed": 60,
+        "operator_validator": True,
         "racks": [
             {"name": "r1", "pool": "p1", "sku": "h100", "nodes": 3},
             {"name": "r2", "pool": "p2", "sku": "a100", "nodes": 3},
@@ -41,6 +42,10 @@ FLEET = FleetConfig.model_validate(
             }
         ],
     }
+)
+CHECKS = (
+    *("check_gpus", "check_operator", "diag_r1", "diag_r2", "nccl", "nvbandwidth"),
+    "check_signals",
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -66,6 +71,8 @@ def services(fleet, tmp_path, postgres_url, start_prometheus):
             database_url=postgres_url,
             policy=str(tmp_path / "policy.yaml"),
             cluster_name="sim",
+            nccl_image="sim/nccl-tests:1",
+            nvbandwidth_image="sim/nvbandwidth:1",
         ),
         needs_ledger=True,
     )
@@ -122,4 +129,7 @@ def test_an_xid_79_and_a_budget_that_opens_both_end_in_service(fleet, services):
     for node in services.cluster.nodes():
         assert not node.is_unschedulable
         assert not [k for k in (*node.labels, *node.annotations) if k.startswith("breakfix.dev/c")]
+    for case in services.book.cases():
+        done = {s.name: s.status for s in services.book.steps(case.id)}
+        assert {done[f"{check}-1"] for check in CHECKS} == {StepStatus.VERIFIED}
     assert services.book.verify_audit()[1] == ""

@@ -9,9 +9,10 @@ import pytest
 from breakfix.flow.case import run_stage
 from breakfix.flow.gates import remedy_asked
 from breakfix.flow.load_checks import diag_levels
+from breakfix.flow.look_over import look_over
 from breakfix.flow.proof import proof_at_this_fence
 from breakfix.flow.stages import Stage
-from breakfix.model import CaseEnd, NodeState, Purpose, StepStatus
+from breakfix.model import CaseEnd, NodeState, Outcome, Purpose, StepStatus
 from breakfix.verify import Remedy
 from tests.flow.world import FlowWorld
 
@@ -328,3 +329,68 @@ def test_signals_must_stay_clear_after_the_load_too():
     world.break_node("a1", 95)  # what the load brought to light
     world.drive(lambda: world.steps().get("check_signals-1") is FAILED)
     assert world.case().end is not CaseEnd.RETURNED
+
+
+# --------------------------------------------------------------------------- at any time
+
+
+def results(world, node="a1"):
+    return {g.name: g.outcome for g in look_over(world.services, node)}
+
+
+def test_any_node_can_be_looked_over_without_a_case_or_a_write():
+    world = FlowWorld()
+    found = results(world)
+    assert found.pop("operator") is None
+    assert set(found.values()) == {Outcome.FIXED}
+    assert not world.cluster.writes()
+    assert not world.ledger.cases()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "name", "outcome"),
+    [
+        pytest.param(
+            lambda w: w.cluster.change_node("a1", gpus_allocatable=7),
+            "gpus",
+            Outcome.NOT_FIXED,
+            id="a GPU too few",
+        ),
+        pytest.param(lambda w: w.break_node("a1"), "signals", Outcome.NOT_FIXED, id="an XID"),
+        pytest.param(
+            lambda w: w.metrics.silent.add("a1"), "signals", Outcome.CANNOT_TELL, id="silence"
+        ),
+        pytest.param(
+            lambda w: w.add_validator("a1", is_ready=False),
+            "operator",
+            Outcome.CANNOT_TELL,
+            id="a validator that waits",
+        ),
+        pytest.param(
+            lambda w: w.cluster.fail("daemon_sets"),
+            "operator",
+            Outcome.CANNOT_TELL,
+            id="an API that does not answer",
+        ),
+        pytest.param(
+            lambda w: setattr(w.metrics, "is_down", True),
+            "counters",
+            Outcome.CANNOT_TELL,
+            id="no Prometheus",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_node_is_told_check_by_check(break_it, name, outcome):
+    world = FlowWorld()
+    break_it(world)
+    assert results(world)[name] is outcome
+
+
+def test_a_case_is_heeded_when_its_node_is_looked_over():
+    world = FlowWorld()
+    dbe(world, 7)
+    world.break_node("a1", 95)
+    world.drive(world.at_stage(Stage.RUN_DIAG))
+    assert results(world)["counters"] is Outcome.FIXED
+    dbe(world, 8)
+    assert results(world)["counters"] is Outcome.NOT_FIXED

@@ -392,3 +392,24 @@ def test_circuits_shows_what_is_left_alone_and_what_is_not(run, ledger, monkeypa
     code, out, _ = run("circuits")
     assert code == 0
     assert "2099-01-01 00:00:00 UTC" in out
+
+
+def test_validate_says_what_is_not_proven_and_starts_nothing(run, on_fleet):
+    code, out, _ = run("validate", "r1-n01", "-o", "json")
+    told = json.loads(out)
+    results = {c["check"]: c["result"] for c in told["checks"]}
+    assert (code, told["is_passed"]) == (5, False)
+    assert results == {
+        "ready": "passed",
+        "gpus": "passed",
+        "operator": "not run",
+        "signals": "cannot tell",
+        "counters": "passed",
+    }
+    assert "r1-n01" in run("validate", "r1-n01")[1]
+
+
+def test_validate_of_a_node_that_is_not_there_is_wrong_usage(run, on_fleet):
+    code, out, complaint = run("validate", "nowhere")
+    assert (code, out) == (2, "")
+    assert "nowhere" in complaint

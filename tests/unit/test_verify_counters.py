@@ -33,6 +33,10 @@ def rule(**changes):
         pytest.param({"0": 7}, {"0": 0}, {}, FIXED, id="a new part counts from 0"),
         pytest.param({"0": 7, "1": 0}, {"0": 7}, {}, CANNOT_TELL, id="a GPU is silent now"),
         pytest.param({"0": 7}, {"0": 7, "1": 0}, {}, FIXED, id="a new GPU without any"),
+        pytest.param({"0": 7, "1": 0}, {"0": 7, "2": 0}, {}, FIXED, id="a replaced GPU"),
+        pytest.param(
+            {"0": 7, "1": 0}, {"0": 7, "2": 5}, {}, CANNOT_TELL, id="a replaced GPU that has some"
+        ),
         pytest.param({"0": 7}, {"0": 7, "1": 3}, {}, CANNOT_TELL, id="a new GPU that has some"),
         pytest.param({}, {}, {}, FIXED, id="nobody collects it"),
         pytest.param({}, {}, {"is_required": True}, CANNOT_TELL, id="nobody collects it, but must"),

@@ -166,6 +166,47 @@ def test_each_gpu_needs_a_pass_of_its_own(text, level, gpus, outcome):
     assert diag_outcome(text, 0, level=level, gpus=gpus)[0] is outcome
 
 
+def with_remark(number: int) -> str:
+    """The pass, but for an error of severity monitor on that GPU."""
+    document = passing()
+    test = next(t for t in every_test(document) if t["name"] == "pcie")
+    result = next(r for r in test["results"] if r["entity_id"] == number)
+    result |= {"status": "Fail", "warnings": [{"warning": "replays", "error_severity": 1}]}
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("text", "exit_code", "tests", "outcome"),
+    [
+        pytest.param(recorded("r2_pass"), 0, BEYOND_SOFTWARE, FIXED, id="all were passed"),
+        pytest.param(
+            recorded("r2_pass"), 0, ("Memory", "PCIe"), FIXED, id="named as DCGM 3 names them"
+        ),
+        pytest.param(
+            for_gpu(3, "Skip", "pcie"), 0, BEYOND_SOFTWARE, CANNOT_TELL, id="one GPU skipped one"
+        ),
+        pytest.param(
+            for_gpu(3, "", "pcie"), 0, BEYOND_SOFTWARE, CANNOT_TELL, id="one GPU is not in one"
+        ),
+        pytest.param(
+            with_statuses("Skip", "pcie"), 0, BEYOND_SOFTWARE, CANNOT_TELL, id="all skipped one"
+        ),
+        pytest.param(
+            recorded("r2_pass"), 0, ("diagnostic",), CANNOT_TELL, id="a test that did not run"
+        ),
+        pytest.param(with_remark(3), 226, BEYOND_SOFTWARE, FIXED, id="a remark is no skip"),
+    ],
+)
+def test_the_tests_that_policy_names_must_be_passed_by_each_gpu(text, exit_code, tests, outcome):
+    assert diag_outcome(text, exit_code, level=2, gpus=8, tests=tests)[0] is outcome
+
+
+@pytest.mark.parametrize("exit_code", [None, 217, 215, 204, 203, 198])
+def test_what_could_not_run_may_be_tried_again_and_is_no_verdict(exit_code):
+    outcome, summary = diag_outcome("", exit_code, level=2, gpus=8)
+    assert (outcome, summary.advice) == (CANNOT_TELL, DiagAdvice.RETRY)
+
+
 def test_a_small_error_does_not_excuse_a_gpu_that_was_not_tested():
     outcome, summary = diag_outcome(with_severity(1), 226, level=2, gpus=9)
     assert outcome is CANNOT_TELL

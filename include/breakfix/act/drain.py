@@ -4,7 +4,7 @@ ladder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from breakfix.act import guard, steps
 from breakfix.act.evictions import Taken, take_all
 from breakfix.act.guard import Acting, Expected
 from breakfix.leaving import Blocker, BlockerKind, Standing, budget_in, is_asked, standings, turn_of
-from breakfix.model import Case, Pod, PodAction, PodDecision, RungKind, StepStatus
+from breakfix.model import Case, Pod, PodAction, PodDecision, RungKind, Step, StepStatus
 from breakfix.policy_drain import Drain
 
 #: Decides pods of a node, given the (namespace, name) of the DaemonSets that exist.
@@ -37,6 +37,7 @@ class DrainProgress:
     blocked: tuple[Blocker, ...] = ()
     refused: tuple[PodDecision, ...] = ()
     turn: int = 0
+    returned: tuple[str, ...] = ()  # controllers' uids, of evicted pods that came after the drain
 
     @property
     def is_done(self) -> bool:
@@ -54,6 +55,7 @@ class Emptying:
     decide: DecidePods
     since: Since
     detail: Mapping[str, Any]
+    tolerant: frozenset[str] = frozenset()  # controllers whose pods are not evicted any more
 
 
 def drain_once(acting: Acting, case: Case, expected: Expected, emptying: Emptying) -> DrainProgress:
@@ -83,10 +85,28 @@ def drain_once(acting: Acting, case: Case, expected: Expected, emptying: Emptyin
         tuple(_blocker(t) for t in taken if t.answer.status in ("blocked", "busy", "error")),
         refused,
         turn_of((s.decision, s.pod) for s in left),
+        tuple(_newcomers(taken, step)),
     )
     if progress.is_done and step.status is not StepStatus.DONE:
-        steps.finish(acting, case, name, StepStatus.DONE, {"text": "no pod is left to evict"})
+        steps.finish(acting, case, name, StepStatus.DONE, _ended(step, progress))
     return progress
+
+
+def _ended(step: Step, progress: DrainProgress) -> dict[str, Any]:
+    """What the step says at its end; what held pods up before holds none any more."""
+    evicted = int(step.detail.get("evicted", 0)) + len(progress.evicted)
+    text = f"{evicted} evicted, no pod is left"
+    return {"text": text, "evicted": evicted, "left": 0, "blocked": [], "pods": []}
+
+
+def _newcomers(taken: Sequence[Taken], step: Step) -> Iterator[str]:
+    """Whose pods were evicted that had come to a node that was cordoned and tainted by then."""
+    for t in taken:
+        pod = t.standing.pod
+        if t.answer.status != "evicted" or pod.controller is None or pod.created_at is None:
+            continue
+        if pod.created_at > step.started_at:
+            yield pod.controller.uid
 
 
 def _still(acting: Acting, case: Case, expected: Expected) -> None:
@@ -107,6 +127,7 @@ def _look(
         now=acting.clock.now(),
         checkpoint=emptying.drain.checkpoint,
         case_id=case.id,
+        tolerant=emptying.tolerant,
     )
     return left, tuple(d for d in decisions if d.action is PodAction.REFUSE)
 

@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from breakfix.act.guard import Acting
+from breakfix.errors import ClusterError
 from breakfix.leaving import Standing
 from breakfix.model import Case, RungKind
 from breakfix.policy_drain import Drain
@@ -118,7 +119,8 @@ class _Dispatch:
     def _await_answer(self, timeout_s: float) -> None:
         done, _ = wait(self._pending, timeout=timeout_s, return_when=FIRST_COMPLETED)
         if timeout_s and not done:
-            raise TimeoutError(f"no eviction was answered within {timeout_s:.0f} s")
+            text = f"no eviction was answered within {timeout_s:.0f} s"
+            raise ClusterError(text, is_transient=True)
         for future in done:
             self._heed(self._pending.pop(future), future.result())
 

@@ -16,8 +16,8 @@ from breakfix.act.guard import Acting, Expected
 from breakfix.act.pod_repairs import PodRepairs
 from breakfix.act.pod_repairs import pod_of as pod_of_handle
 from breakfix.act.pods import PodSettings
-from breakfix.errors import ClusterError, NotFound, RepairError, StaleFence
-from breakfix.model import BOOTS, Action, Case, Node, Step, StepStatus
+from breakfix.errors import ClusterError, NotFound, Refused, RepairError, StaleFence
+from breakfix.model import BOOTS, Action, Case, Node, RefusalReason, Step, StepStatus
 from breakfix.ports import RepairLook, RepairProvider, RepairRequest, RepairStatus
 
 _PENDING = frozenset({StepStatus.DISPATCHED})
@@ -96,7 +96,8 @@ def dispatch(acting: Acting, case: Case, expected: Expected, repair: Repair) -> 
         return step
     if not is_new and not repair.provider.can_compare:
         return step  # whether its sender came to send it, only the node can show
-    return _send(acting, case, repair, replace(request, key=_key(case, step)), step)
+    request = replace(request, key=_key(case, step), is_replay=not is_new)
+    return _send(acting, case, repair, request, step)
 
 
 def _key(case: Case, step: Step) -> str:
@@ -120,12 +121,17 @@ def _request(
 
 
 def _prepared(request: RepairRequest, repair: Repair) -> dict[str, Any]:
+    try:
+        found = repair.provider.prepare(request)
+    except RepairError as e:
+        text = f"{repair.provider.name} cannot prepare {request.action}: {e}"
+        raise Refused(RefusalReason.UNSUPPORTED, text) from e
     return {
         "action": request.action.value,
         "provider": repair.provider.name,
         "boot_id": request.boot_id,
         "gpus": list(request.gpus),
-        **repair.provider.prepare(request),
+        **found,
     }
 
 

@@ -18,6 +18,7 @@ from breakfix.adapters.prometheus_vector import JsonVector
 from breakfix.errors import CircuitOpen, MetricsError
 from breakfix.ports import QueryResult, Sample
 from breakfix.resilience.breaker import Breaker, CircuitStore
+from breakfix.resilience.rate import RateLimit
 from breakfix.resilience.retry import retried, retry_after_s
 
 IN_FLIGHT = 4  # more does not help: the server is the bottleneck
@@ -65,7 +66,8 @@ class LeftAlone(CircuitOpen, MetricsError):
 
 class PrometheusMetrics:
     """Queries of one Prometheus (or what speaks its API). `timeout_s` bounds each call, retries
-    included. With `circuits`, one that keeps failing is left alone for a while.
+    included. With `circuits`, one that keeps failing is left alone for a while; `rate` bounds what
+    this process asks of it.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class PrometheusMetrics:
         headers: Mapping[str, str] | None = None,
         in_flight: int = IN_FLIGHT,
         circuits: CircuitStore | None = None,
+        rate: RateLimit | None = None,
     ) -> None:
         self._url = f"{url.rstrip('/')}/api/v1/query"
         self._timeout_s = timeout_s
         self._in_flight = in_flight
+        self._rate = rate
         self._breaker = None if circuits is None else _breaker_of(circuits)
         self._client = httpx.Client(
             headers=dict(headers or {}), limits=httpx.Limits(max_connections=in_flight)
@@ -124,17 +128,19 @@ class PrometheusMetrics:
         )
 
     def _body(self, promql: str, at: datetime, *, deadline: float) -> bytearray:
+        waits = self._rate.reserve() if self._rate is not None else 0.0
+        if time.monotonic() + waits >= deadline:  # nobody was asked: no word about Prometheus
+            raise MetricsError(
+                "Prometheus was too slow: the deadline of the sweep's queries is over"
+            )
+        time.sleep(waits)
         if self._breaker is None:
             return self._post(promql, at, deadline=deadline)
         return self._breaker.call(lambda: self._post(promql, at, deadline=deadline))
 
     def _post(self, promql: str, at: datetime, *, deadline: float) -> bytearray:
         """The body of a 200; the deadline holds over the whole body, not between two packets."""
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise MetricsError(
-                "Prometheus was too slow: the deadline of the sweep's queries is over"
-            )
+        left = max(0.001, deadline - time.monotonic())
         form = {"query": promql, "time": f"{at.timestamp():.3f}", "timeout": f"{left:.3f}"}
         try:
             with self._client.stream("POST", self._url, data=form, timeout=left) as response:

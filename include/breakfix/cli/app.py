@@ -24,6 +24,7 @@ from breakfix.cli import (
     reviews,
     setup,
     switch,
+    validate,
 )
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command("judge")(judge.judge)
 app.command("plan")(judge.plan)
+app.command("validate")(validate.validate)
 app.command("canary")(canary.canary)
 app.command("drain")(drain.drain)
 app.command("approvals")(approvals.approvals)

@@ -23,7 +23,7 @@ from breakfix.rulebook.names import find_rule
 from breakfix.rulebook.places import Document
 from breakfix.rulebook.schema import policy_schema
 from breakfix.settings import load_settings
-from breakfix.wiring import default_policy_text, load_policy
+from breakfix.wiring import default_policy_text, load_policy, rungs_of
 
 app = typer.Typer(help="The rules: signals, XIDs, classes, limits, timings.", no_args_is_help=True)
 
@@ -64,11 +64,12 @@ def check(
 
 
 def _checked(overlay: Path | None) -> Policy:
-    path = overlay
-    if path is None and (named := load_settings().policy):
-        path = Path(named).expanduser()
+    path, settings = overlay, load_settings()
+    if path is None and settings.policy:
+        path = Path(settings.policy).expanduser()
     default = Document("the default policy", default_policy_text())
-    return read_policy(default, Document(str(path), _text_of(path)) if path else None)
+    text = Document(str(path), _text_of(path)) if path else None
+    return read_policy(default, text, available=rungs_of(settings))
 
 
 def _text_of(path: Path) -> str:

@@ -13,8 +13,9 @@ from breakfix.flow.case import put_in_quarantine, run_stage
 from breakfix.flow.draining import drain_step
 from breakfix.flow.holds import is_ours, let_go_on
 from breakfix.flow.looking import look
+from breakfix.flow.replaced import replaced_step
 from breakfix.flow.services import Services
-from breakfix.flow.stages import Go, Stage
+from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.flow.sweep import admit
 from breakfix.model import (
     Action,
@@ -23,6 +24,7 @@ from breakfix.model import (
     Intent,
     PodDecision,
     Refusal,
+    Step,
     StepStatus,
 )
 from breakfix.plan.drain_ladder import decide_drain
@@ -129,14 +131,23 @@ def _drain_to_the_end(services: Services, case: Case, tell: Callable[[str], None
     while True:
         result = run_stage(services, Stage.DRAIN, case.id, case.fence)
         step = drain_step(services, case)
-        detail = step.detail if step else {}
-        text = str(detail.get("text", ""))
+        text = str(step.detail.get("text", "")) if step else ""
+        if isinstance(result, Wait) and result.kind is WaitKind.PODS_READY:
+            text = "drained; waiting until what ran there is Ready elsewhere"
         if text and text != said:
             tell(f"{case.node}: {text}")
             said = text
         if isinstance(result, Go):
-            is_done = step is not None and step.status is StepStatus.DONE
-            evicted, left = int(detail.get("evicted", 0)), int(detail.get("left", 0))
-            said = "drained" if is_done else result.note or text
-            return DrainReport(case.node, case.id, is_done, evicted, 0 if is_done else left, said)
+            return _report(services, case, step, result.note or text)
         services.clock.sleep(services.policy.drain.poll_s)
+
+
+def _report(services: Services, case: Case, step: Step | None, note: str) -> DrainReport:
+    detail = step.detail if step else {}
+    evicted, left = int(detail.get("evicted", 0)), int(detail.get("left", 0))
+    if step is None or step.status is not StepStatus.DONE:
+        return DrainReport(case.node, case.id, False, evicted, left, note)
+    after = replaced_step(services, case)
+    is_whole = after is None or after.status is StepStatus.VERIFIED
+    text = "drained" if is_whole or after is None else f"drained; {after.detail.get('text', '')}"
+    return DrainReport(case.node, case.id, True, evicted, left, text)

@@ -7,7 +7,7 @@ until it is cleared or gone: what looks like many broken nodes is then one bad c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from breakfix.flow.services import Services
 from breakfix.model import Observation
 from breakfix.observe.facts import read_facts
 from breakfix.observe.labels import NodeNames
+from breakfix.observe.remembered import RememberedMetrics
 from breakfix.observe.signals import Fleet
 
 ACTOR = "change_canary"
@@ -72,6 +73,8 @@ def advise_on_changes(
     most = services.policy.canary.max_changes
     if len(wanted) > most:
         notes.append(f"{len(wanted) - most} more changes than are looked at in one run")
+    # all of them ask the same of the same instant: what the fleet served is asked once
+    services = replace(services, metrics=RememberedMetrics(services.metrics))
     advised = tuple(
         _advise(services, c, open_now.get(c.scope), assessment, actor, is_dry_run=is_dry_run)
         for c in wanted[:most]

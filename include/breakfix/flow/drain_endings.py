@@ -12,7 +12,7 @@ from breakfix.act import steps
 from breakfix.act.guard import halt_level
 from breakfix.errors import BreakfixError
 from breakfix.flow import waits
-from breakfix.flow.draining import Overdue, drain_step, since_of
+from breakfix.flow.draining import Overdue, drain_step, since_of, tolerant_of
 from breakfix.flow.endings import escalate, give_up, is_ending
 from breakfix.flow.guarding import acting, why_recovered
 from breakfix.flow.holds import OVERDUE_HOLD, REPLACED_HOLD, hold, is_ours, let_go_on
@@ -105,6 +105,7 @@ def _may_go_on(services: Services, case: Case, drain: Step) -> bool:
         now + timedelta(seconds=1.0),
         since=since_of(services, case, drain, turn),
         turn=turn,
+        tolerant=tuple(tolerant_of(drain)),
     )
     return waits.over(services, [wait])[0]
 
@@ -137,7 +138,17 @@ def give_back(services: Services, case: Case, text: str, *, actor: str) -> None:
     if is_ours(case):
         let_go_on(services, case, actor=actor, reason=text)
     taken = services.book.take_over(case.id, case.fence, actor=actor, reason=text, now=now)
+    _stop_drain(services, taken, text)
     give_up(services, taken, CaseEnd.ABORTED, text, actor=actor)
+
+
+def _stop_drain(services: Services, case: Case, text: str) -> None:
+    """A drain that nobody goes on with has not been dispatched for good: it did not end well."""
+    drain = drain_step(services, case)
+    if drain is not None and drain.status is StepStatus.DISPATCHED:
+        said = f"stopped ({text}): {drain.detail.get('text', '')}"
+        detail = {"text": said, "blocked": []}
+        steps.finish(acting(services), case, drain.name, StepStatus.FAILED, detail)
 
 
 def _recovered(services: Services, judgement: Judgement) -> Iterator[tuple[Case, str]]:
@@ -160,4 +171,5 @@ def escalate_held(services: Services, case: Case, *, actor: str) -> None:
     now = services.clock.now()
     let_go_on(services, case, actor=actor, reason=text)
     taken = services.book.take_over(case.id, case.fence, actor=actor, reason=text, now=now)
+    _stop_drain(services, taken, text)
     escalate(services, taken, actor=actor, reason=text)

@@ -4,16 +4,19 @@ event on the node; to people once only they can help.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from breakfix.act.drain import DrainProgress
-from breakfix.errors import NotFound
+from breakfix.errors import ClusterError, NotFound
 from breakfix.flow.services import Services
 from breakfix.leaving import Blocker, Standing, holdup
 from breakfix.model import Case, Step, StepStatus
+
+log = logging.getLogger(__name__)
 
 _NAMED = 50  # pods that the step names one by one
 _BLOCKERS_NAMED = 20
@@ -76,6 +79,8 @@ def _detail(
     evicted = int(step.detail.get("evicted", 0)) + len(progress.evicted)
     is_stopped = bool(progress.blocked) and not progress.evicted
     turns = {**step.detail.get("turns", {}), str(progress.turn): since.isoformat()}
+    returned = Counter(step.detail.get("returned", {}))
+    returned.update(progress.returned)
     return {
         "evicted": evicted,
         "left": len(progress.left),
@@ -83,6 +88,7 @@ def _detail(
         "blocked": [_blocker_json(b) for b in blockers[:_BLOCKERS_NAMED]],
         "pods": [_pod_json(s) for s in progress.left[:_NAMED]],
         "turns": turns,
+        "returned": dict(returned),
         "tries": int(step.detail.get("tries", 0)) + 1 if is_stopped else 0,
     }
 
@@ -138,8 +144,16 @@ def _tell(
     if not new:
         return
     text = str(detail["text"])
-    node = services.cluster.node(case.node)
-    message = f"case {case.id}: {text}"[:1000]
-    services.cluster.post_event(node, reason="DrainBlocked", message=message, is_warning=True)
+    post(services, case, "DrainBlocked", text)
     if any(b.needs_person for b in new):
         services.notifier.tell(f"the drain of {case.node} needs a person", text, case_id=case.id)
+
+
+def post(services: Services, case: Case, reason: str, text: str) -> None:
+    """A warning on the node, for who looks there; the record is in the ledger, so it may fail."""
+    node = services.cluster.node(case.node)
+    message = f"case {case.id}: {text}"[:1000]
+    try:
+        services.cluster.post_event(node, reason=reason, message=message, is_warning=True)
+    except ClusterError as e:
+        log.warning("node=%s no event %s: %s", case.node, reason, e)

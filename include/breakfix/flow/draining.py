@@ -17,13 +17,15 @@ from breakfix.flow.guarding import acting, disruption
 from breakfix.flow.replaced import before_drain
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Wait, WaitKind
-from breakfix.leaving import BlockerKind, next_change
+from breakfix.leaving import next_change
 from breakfix.model import Case, Pod, PodAction, PodDecision, RefusalReason, Step, StepStatus
 from breakfix.plan.drain_ladder import decide_drain
 from breakfix.policy import Policy
 from breakfix.resilience.retry import backoff_s
 
-_LONGEST_BACKOFF_S = 60.0
+_LONGEST_BACKOFF_S = 120.0
+#: A controller that put so many new pods on the cordoned node tolerates it; no more are evicted.
+_RETURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def drain_node(services: Services, case: Case) -> Wait | Overdue | None:
             decider(services.policy),
             lambda turn: since_of(services, case, known, turn),
             {} if known is not None else {"controllers": before_drain(services, case)},
+            tolerant_of(known),
         ),
     )
     if progress.refused:
@@ -106,6 +109,12 @@ def since_of(services: Services, case: Case, step: Step | None, turn: int) -> da
     return now if turns else began_at(step, case)
 
 
+def tolerant_of(step: Step | None) -> frozenset[str]:
+    """Controllers whose pods came back to the node too often to be evicted once more."""
+    returned: Mapping[str, int] = step.detail.get("returned", {}) if step is not None else {}
+    return frozenset(uid for uid, times in returned.items() if int(times) >= _RETURNS)
+
+
 def _not_done(services: Services, case: Case, progress: DrainProgress) -> Wait | Overdue | None:
     step = drain_step(services, case)
     if step is None:  # nothing was begun, so nothing is left: drain_once says so itself
@@ -124,13 +133,16 @@ def _not_done(services: Services, case: Case, progress: DrainProgress) -> Wait |
         not_before=now + timedelta(seconds=_pause_s(services, progress, detail)),
         since=since,
         turn=progress.turn,
+        tolerant=tuple(sorted(tolerant_of(drain_step(services, case)))),
     )
 
 
 def _is_out_of_rungs(progress: DrainProgress) -> bool:
     """Nothing is left to try, and nothing is on its way out."""
     here = [s for s in progress.left if s.is_its_turn]
-    return bool(here) and all(s.is_spent and not s.pod.is_terminating for s in here)
+    return bool(here) and all(
+        (s.is_spent or s.comes_back) and not s.pod.is_terminating for s in here
+    )
 
 
 def _wakes_at(services: Services, progress: DrainProgress) -> datetime | None:
@@ -147,10 +159,10 @@ def _wakes_at(services: Services, progress: DrainProgress) -> datetime | None:
 def _pause_s(services: Services, progress: DrainProgress, detail: Mapping[str, Any]) -> float:
     """Until the next pass at the earliest: longer each time that the API server would not."""
     poll_s = services.policy.drain.poll_s
-    refusals = [b for b in progress.blocked if b.kind in (BlockerKind.BUDGET, BlockerKind.API)]
-    if not refusals:
+    if not progress.blocked:
         return poll_s
-    asked = max((b.retry_after_s for b in refusals if b.retry_after_s is not None), default=None)
+    waits = [b.retry_after_s for b in progress.blocked if b.retry_after_s is not None]
+    asked = max(waits, default=None)
     tries = max(1, int(detail.get("tries", 1)))
     pause_s = backoff_s(min(tries, 10), first_s=poll_s, longest_s=_LONGEST_BACKOFF_S, asked_s=asked)
     return max(poll_s, pause_s)

@@ -32,13 +32,17 @@ _POLL_S = 10.0
 def run_repair(services: Services, case: Case) -> Go | Wait:
     """Dispatch if nobody has, then look. Raises Refused when a guardrail holds the dispatch."""
     step = current_step(services, case)
+    if _uid_now(services, case) != case.node_uid:
+        _note_replaced(services, case, step)
+        raise NotFound(f"{case.node} is another machine now, or gone")
+    return _begin(services, case) if step is None else _go_on(services, case, step)
+
+
+def _uid_now(services: Services, case: Case) -> str:
     try:
-        if step is None:
-            return _begin(services, case)
-        return _go_on(services, case, step)
+        return services.cluster.node(case.node).uid
     except NotFound:
-        _note_replaced(services, case)
-        raise
+        return ""
 
 
 def _begin(services: Services, case: Case) -> Go | Wait:
@@ -177,9 +181,8 @@ def _validating(services: Services, case: Case, why: str, *, repaired_at: dateti
     set_state_label(acting(services), case, NodeState.VALIDATING)
 
 
-def _note_replaced(services: Services, case: Case) -> None:
+def _note_replaced(services: Services, case: Case, step: Step | None) -> None:
     """A machine that is gone while it was to be replaced was replaced; the case ends so."""
-    step = current_step(services, case)
     is_pending = step is not None and step.status is StepStatus.DISPATCHED
     if step is None or not is_pending or case.action is not Action.REPLACE_NODE:
         return

@@ -8,6 +8,7 @@ from typing import Any
 
 from breakfix.act import steps
 from breakfix.act.drain import OUR_PODS
+from breakfix.flow.drain_telling import post
 from breakfix.flow.guarding import acting
 from breakfix.flow.holds import REPLACED_HOLD, hold
 from breakfix.flow.services import Services
@@ -43,9 +44,8 @@ def check_replaced(services: Services, case: Case, drain: Step) -> Wait | Go | N
     what gives it a node back.
     """
     controllers = [Controller.from_json(c) for c in drain.detail.get("controllers", ())]
-    act = acting(services)
-    name = f"{REPLACED}-{steps.current_round(services.book.steps(case.id))}"
-    known = steps.step_named(services.book.steps(case.id), name)
+    act, name = acting(services), _name(services, case)
+    known = replaced_step(services, case)
     if not controllers or (known is not None and known.status is not StepStatus.DISPATCHED):
         return None
     step, _ = steps.begin(act, case, name, {"text": f"{len(controllers)} controllers"})
@@ -59,6 +59,15 @@ def check_replaced(services: Services, case: Case, drain: Step) -> Wait | Go | N
         wanted = {m.controller.uid: m.controller.ready for m in missing}
         return Wait(WaitKind.PODS_READY, case.id, case.node, until, ready_elsewhere=wanted)
     return _not_replaced(services, case, step, missing)
+
+
+def replaced_step(services: Services, case: Case) -> Step | None:
+    """The look after the drain of the current round, if it was begun."""
+    return steps.step_named(services.book.steps(case.id), _name(services, case))
+
+
+def _name(services: Services, case: Case) -> str:
+    return f"{REPLACED}-{steps.current_round(services.book.steps(case.id))}"
 
 
 def is_replaced_now(services: Services, case: Case, drain: Step) -> bool:
@@ -87,9 +96,7 @@ def _not_replaced(
         "missing": [{**m.controller.to_json(), "gap": m.gap, "text": m.text} for m in missing],
         "holds": holds,
     }
-    node = services.cluster.node(case.node)
-    message = f"case {case.id}: {detail['text']}"[:1000]
-    services.cluster.post_event(node, reason="PodsNotReplaced", message=message, is_warning=True)
+    post(services, case, "PodsNotReplaced", str(detail["text"]))
     if holds:  # first, so that a crash here cannot let the repair begin
         hold(services, case, REPLACED_HOLD, str(detail["text"]))
     steps.finish(acting(services), case, step.name, StepStatus.DONE, detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from breakfix.flow.gates import last_repair
 from breakfix.flow.services import Services
@@ -20,14 +21,21 @@ def compare_counters(services: Services, case: Case) -> tuple[Outcome, str, dict
     cannot be lost with a process. A case without a repair is compared with when it was opened.
     Raises MetricsError.
     """
-    rules, now = services.policy.validation.counters, services.clock.now()
     repair = last_repair(services, case)
     before_at = repair.started_at if repair is not None else case.opened_at
+    return counters_since(services, case.node, before_at, case.repaired_at or before_at)
+
+
+def counters_since(
+    services: Services, node: str, before_at: datetime, since: datetime
+) -> tuple[Outcome, str, dict[str, object]]:
+    """As `compare_counters`, of what was before `before_at` and what came after `since`."""
+    rules, now = services.policy.validation.counters, services.clock.now()
     look_back_s = services.policy.validation.look_back_s
-    since_s = max(1.0, (now - (case.repaired_at or before_at)).total_seconds())
-    asked = (services.metrics, services.policy, case.node, rules)
+    since_s = min(look_back_s, max(1.0, (now - since).total_seconds()))
+    asked = (services.metrics, services.policy, node, rules)
     before = counters_of(*asked, at=before_at, window_s=look_back_s)
-    after = counters_of(*asked, at=now, window_s=min(since_s, look_back_s))
+    after = counters_of(*asked, at=now, window_s=since_s)
     readings = [_reading(r.name, before[r.name], after[r.name]) for r in rules]
     outcome, text = counters_outcome(rules, readings)
     evidence: dict[str, object] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from breakfix.cohorts import Advice, CanaryReport, Cohort
@@ -17,6 +18,7 @@ from breakfix.flow.assessment import Assessment
 from breakfix.flow.canary import check_cohorts
 from breakfix.flow.services import Services
 from breakfix.model import Case, Node, NodeState, Observation
+from breakfix.observe.remembered import RememberedMetrics
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ def soak_returned(services: Services, assessment: Assessment, *, actor: str) -> 
         return 0
     now = services.clock.now()
     due = [c for c in services.book.cases(open_only=True) if _is_due(services, c, now)]
+    # all of them ask the same of the same instant: what their peers did is asked once
+    services = replace(services, metrics=RememberedMetrics(services.metrics))
     done = 0
     for case in due[:MOST]:
         try:

@@ -92,6 +92,7 @@ class Wait:
     gpus: int = 0
     since: datetime | None = None  # since when the pods of order `turn` have had their time
     turn: int = 0
+    tolerant: tuple[str, ...] = ()  # controllers whose pods are not evicted any more
     ready_elsewhere: Mapping[str, int] = field(default_factory=dict)  # by the controller's uid
 
     def to_json(self) -> dict[str, Any]:

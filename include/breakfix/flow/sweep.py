@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,8 +22,18 @@ from breakfix.flow.guarding import SideBySide
 from breakfix.flow.proof import required_signals
 from breakfix.flow.services import Services
 from breakfix.flow.soak import soak_returned
-from breakfix.model import Case, CaseEnd, HaltLevel, Intent, NodeState, Outcome, Refusal, Verdict
-from breakfix.observe.expected import expected_gpus
+from breakfix.model import (
+    Case,
+    CaseEnd,
+    HaltLevel,
+    Intent,
+    Node,
+    NodeState,
+    Outcome,
+    Refusal,
+    Verdict,
+)
+from breakfix.observe.expected import expectation
 from breakfix.plan.planning import limits_of
 from breakfix.plan.world import World
 from breakfix.verify import signals_outcome
@@ -78,11 +88,11 @@ def take_out(
     """
     cases: list[Case] = []
     refusals: list[Refusal] = []
-    at_once = services.settings.acts_at_once
+    at_once, due = services.settings.acts_at_once, expectation(services.policy, world.fleet)
     with ThreadPoolExecutor(at_once, "quarantine") as pool:
         for start in range(0, len(intents), at_once * _ROUNDS):
             batch = intents[start : start + at_once * _ROUNDS]
-            outcomes = [_open(services, i, world, requester=requester) for i in batch]
+            outcomes = [_open(services, i, world, due, requester=requester) for i in batch]
             opened = [c for c in outcomes if isinstance(c, Case)]
             beside = SideBySide.of(min(at_once, len(opened)))
             list(pool.map(partial(_quarantine, services, beside=beside), opened))
@@ -96,16 +106,24 @@ def admit(services: Services, intent: Intent, world: World, *, requester: str) -
 
     The quarantine is repeated by the case's own run, so that a crash between the two loses nothing.
     """
-    outcome = _open(services, intent, world, requester=requester)
+    due = expectation(services.policy, world.fleet)
+    outcome = _open(services, intent, world, due, requester=requester)
     if isinstance(outcome, Case):
         _quarantine(services, outcome)
     return outcome
 
 
-def _open(services: Services, intent: Intent, world: World, *, requester: str) -> Case | Refusal:
+def _open(
+    services: Services,
+    intent: Intent,
+    world: World,
+    due: Callable[[Node], int],
+    *,
+    requester: str,
+) -> Case | Refusal:
     node = world.by_name[intent.node]
     now = services.clock.now()
-    whole = replace(intent, gpus_expected=expected_gpus(node, services.policy, world.fleet))
+    whole = replace(intent, gpus_expected=due(node))
     return services.book.admit(whole, limits_of(node, world), requester=requester, now=now)
 
 

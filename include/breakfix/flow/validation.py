@@ -29,7 +29,7 @@ from breakfix.flow.providers import pod_settings
 from breakfix.flow.service_levels import compare_counters
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
-from breakfix.model import BOOTS, Case, Node, Outcome, Pod, RefusalReason, Step
+from breakfix.model import BOOTS, Case, Node, Outcome, Pod, RefusalReason, Step, StepStatus
 from breakfix.observe.expected import is_partitioned
 from breakfix.observe.one_node import least_of
 from breakfix.verify import (
@@ -96,9 +96,13 @@ def _node_evidence(node: Node, expected: int) -> dict[str, object]:
 
 
 def _boot_to_end(services: Services, case: Case) -> str:
-    """The boot that the last repair was to end; "" where it was no reboot."""
+    """The boot that the last repair says it ended; "" where it was no reboot, or says no such thing
+    (a person may have mended the node since).
+    """
     step = last_repair(services, case)
-    if step is None or not any(f"-{action}-" in step.name for action in BOOTS):
+    if step is None or step.status is not StepStatus.DONE:
+        return ""
+    if not any(f"-{action}-" in step.name for action in BOOTS):
         return ""
     return str(step.detail.get("boot_id", case.boot_id))
 

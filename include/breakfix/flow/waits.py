@@ -108,11 +108,19 @@ def _drain_can_go_on(wait: Wait, services: Services, seen: _Seen) -> bool:
         now=seen.now,
         checkpoint=drain.checkpoint,
         case_id=wait.case_id,
+        tolerant=wait.tolerant,
     )
     return any(s.is_taken_now and _is_allowed(s, seen) for s in left)
 
 
 def _is_allowed(standing: Standing, seen: _Seen) -> bool:
-    if standing.do is RungKind.DELETE:
+    """Whether the API server may let it go: a pod that is not Ready can pass its budget, one with
+    two is never evicted.
+    """
+    pod = standing.pod
+    if standing.do is RungKind.DELETE or pod.is_finished:
         return True
-    return all(b.allowed > 0 for b in budgets_of(standing.pod, seen.budgets))
+    budgets = budgets_of(pod, seen.budgets)
+    if len(budgets) > 1:
+        return False
+    return not pod.is_ready or all(b.allowed > 0 and b.is_observed for b in budgets)

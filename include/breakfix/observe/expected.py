@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from breakfix.model import Node
 from breakfix.policy import Policy
@@ -33,6 +33,12 @@ def expected_gpus(node: Node, policy: Policy, peers: Iterable[Node] = ()) -> int
     node boots without it), and what `usual_gpus` of `peers` says of its like.
     """
     return _expected(node, policy, usual_gpus(peers))
+
+
+def expectation(policy: Policy, peers: Iterable[Node]) -> Callable[[Node], int]:
+    """`expected_gpus` beside the same peers for many nodes: what is usual is counted once."""
+    usual = usual_gpus(peers)
+    return lambda node: _expected(node, policy, usual)
 
 
 def _expected(node: Node, policy: Policy, usual: Mapping[Like, int]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from breakfix.errors import SettingsError
+from breakfix.model import REPAIRS, Action
 from breakfix.policy import Policy, merge_overlay
 from breakfix.rulebook.names import nearest
 from breakfix.rulebook.places import Document, PathPart, Place
@@ -37,20 +38,44 @@ class WrongPolicy(SettingsError):
         self.faults = tuple(faults)
 
 
-def read_policy(default: Document, overlay: Document | None = None) -> Policy:
-    """The policy of a default and an overlay. Raises WrongPolicy."""
+def read_policy(
+    default: Document,
+    overlay: Document | None = None,
+    *,
+    available: frozenset[Action] = REPAIRS,
+) -> Policy:
+    """The policy of a default and an overlay. Raises WrongPolicy.
+
+    `available`: the repairs that somebody is there to do; a ladder may name no other.
+    """
     documents = [default, *([overlay] if overlay is not None else [])]
     data: dict[str, Any] = {}
     for document in documents:
         data = merge_overlay(data, _load(document)) if data else _load(document)
     try:
-        return Policy.model_validate(data)
+        policy = Policy.model_validate(data)
     except ValidationError as e:
         faults = [
             _fault(err["type"], err["loc"], err["msg"], data, documents)
             for err in e.errors(include_url=False)
         ]
         raise WrongPolicy(_once(faults)) from None
+    undone = list(_undone(policy, available, documents))
+    if undone:
+        raise WrongPolicy(undone)
+    return policy
+
+
+def _undone(
+    policy: Policy, available: frozenset[Action], documents: Sequence[Document]
+) -> Iterator[Fault]:
+    """Rungs that nobody is configured to do."""
+    for name, rule in policy.classes.items():
+        path = ["classes", name.value, "ladder"]
+        holder = next((d for d in reversed(documents) if d.has(path)), documents[-1])
+        for action in sorted((REPAIRS & set(rule.ladder)) - available):
+            text = f"nobody is configured to do {action}: see BREAKFIX_REPAIR_PROVIDERS"
+            yield Fault(holder.place(path), ".".join(path), text)
 
 
 def _once(faults: Sequence[Fault]) -> list[Fault]:

@@ -28,7 +28,8 @@ def counters_outcome(
     """Fixed: no counter grew by more than its rule allows, and each can be compared.
 
     A counter that the node reports neither before nor after says nothing unless it is required; one
-    that vanished, or a GPU without a value from before, leaves the repair unproven.
+    that vanished, or a GPU with errors and without a value from before, leaves the repair unproven.
+    A GPU in another one's place is a new part: it has no past here, and must have no errors.
     """
     found = {r.name: r for r in readings}
     said = [s for rule in rules for s in _compared(rule, found.get(rule.name))]
@@ -52,8 +53,11 @@ def _compared(rule: CounterRule, reading: CounterReading | None) -> Iterator[tup
 
 
 def _grown(rule: CounterRule, reading: CounterReading) -> Iterator[tuple[Outcome, str]]:
+    is_complete = len(reading.after) >= len(reading.before)
     for gpu in sorted(reading.before.keys() | reading.after.keys()):
         old, new = reading.before.get(gpu), reading.after.get(gpu)
+        if new is None and is_complete:
+            continue  # a part that was replaced
         if new is None or not math.isfinite(new):
             yield Outcome.CANNOT_TELL, f"GPU {gpu} reports {rule.name} no more"
         elif old is None or not math.isfinite(old):

@@ -155,6 +155,8 @@ class Kubelet:
         await self._clock.sleep(self.settings.start_s)
         if not await self._survives(runtime, machine):
             return
+        if not started and not await self._initialized(runtime, machine):
+            return
         pod = self._current(runtime)
         if pod is None:
             return
@@ -165,6 +167,18 @@ class Kubelet:
         execution = machine.run(pod) if podstate.has_command(pod) else None
         if execution is not None:
             await self._execute(runtime, machine, execution)
+
+    async def _initialized(self, runtime: _Runtime, machine: Machine) -> bool:
+        """Wait for the init containers; False when the pod or its node is gone meanwhile."""
+        while (pod := self._current(runtime)) is not None:
+            blocked = machine.init_blocked(pod)
+            if not blocked:
+                return True
+            podstate.initialize(self._store, pod, blocked)
+            await self._clock.sleep(self.settings.tick_s)
+            if not await self._survives(runtime, machine):
+                return False
+        return False
 
     async def _execute(self, runtime: _Runtime, machine: Machine, execution: Execution) -> None:
         await self._clock.sleep(execution.duration_s)

@@ -37,6 +37,9 @@ class Machine(Protocol):
     def plugin_restarted(self) -> None:
         """The device plugin's pod on this node has (re)started."""
 
+    def init_blocked(self, pod: Obj) -> str:
+        """The pod's init container that does not complete now; empty when all do."""
+
     def run(self, pod: Obj) -> Execution | None:
         """What a pod with a command does; None for a service that runs on."""
 
@@ -58,6 +61,10 @@ class PlainMachine:
 
     def plugin_restarted(self) -> None:
         """Nothing to do."""
+
+    def init_blocked(self, pod: Obj) -> str:
+        """Nothing holds a pod up."""
+        return ""
 
     def run(self, pod: Obj) -> Execution | None:
         """Commands that shall end do so after a second; others are services."""

@@ -70,6 +70,33 @@ def host_address(store: Store, node: str) -> str:
     return next((one["address"] for one in addresses if one["type"] == "InternalIP"), "")
 
 
+def _init_containers(pod: Obj, now: str, blocked: str = "") -> list[Obj]:
+    """Their statuses: those before `blocked` have completed, it runs, the others wait."""
+    names = [one["name"] for one in pod["spec"].get("initContainers") or []]
+    at = names.index(blocked) if blocked in names else len(names)
+    ended = {"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": now}}
+    waits = {"waiting": {"reason": "PodInitializing"}}
+    states = [ended] * at + [{"running": {"startedAt": now}}] + [waits] * len(names)
+    return [
+        {"name": name, "state": state, "ready": state is ended, "restartCount": 0}
+        for name, state in zip(names, states, strict=False)
+    ]
+
+
+def initialize(store: Store, pod: Obj, blocked: str) -> None:
+    """The pod waits for one of its init containers."""
+    had = pod["status"].get("initContainerStatuses") or []
+    if any(one["name"] == blocked and "running" in one["state"] for one in had):
+        return
+    now = store.timestamp()
+    status = pod["status"] | {
+        "phase": "Pending",
+        "initContainerStatuses": _init_containers(pod, now, blocked),
+        "conditions": _conditions(pod, now, ready=False, reason="ContainersNotInitialized"),
+    }
+    store.replace(POD, pod, pod | {"status": status})
+
+
 def start(store: Store, pod: Obj) -> Obj:
     """The pod runs and is ready."""
     now, address = store.timestamp(), pod_address(pod["metadata"]["uid"])
@@ -85,6 +112,8 @@ def start(store: Store, pod: Obj) -> Obj:
         "startTime": pod["status"].get("startTime", now),
         "containerStatuses": _containers(pod, state, ready=True, restarts=restarts),
     }
+    if pod["spec"].get("initContainers"):
+        status["initContainerStatuses"] = _init_containers(pod, now)
     if host:
         status |= {"hostIP": host, "hostIPs": [{"ip": host}]}
     return store.replace(POD, pod, pod | {"status": status})

@@ -36,6 +36,12 @@ RIGHT = {
     "stale_series": {"exporter restart", "reboot"},
     "bad_driver": {"driver rollback"},
     "reboot_hangs": set(),
+    "slow_nvlink": {"reboot"},
+    "slow_pcie": {"reboot"},
+    "noisy_link": set(),
+    "diag_busy": set(),
+    "diag_missing": set(),
+    "toolkit_broken": set(),
 }
 
 

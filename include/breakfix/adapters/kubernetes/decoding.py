@@ -73,6 +73,7 @@ class KCondition(_Struct):
 
 class _NodeInfo(_Struct):
     boot_id: str = msgspec.field(default="", name="bootID")
+    system_uuid: str = msgspec.field(default="", name="systemUUID")
 
 
 class _NodeSpec(_Struct):
@@ -278,6 +279,7 @@ def to_node(it: KNode, labels: FleetLabels, gpu_resource: str) -> Node:
         uid=it.metadata.uid,
         resource_version=it.metadata.resource_version,
         boot_id=it.status.node_info.boot_id,
+        system_uuid=it.status.node_info.system_uuid,
         labels=own,
         annotations=it.metadata.annotations or {},
         taints=tuple(

@@ -1,0 +1,93 @@
+"""One HTTP request, bounded in time and size, and whether the far side may have acted on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from breakfix.errors import RepairError
+from breakfix.resilience.retry import retried
+
+#: More than any answer that we can use.
+LONGEST_ANSWER = 1 << 20
+#: The request never left, so nobody can have acted on it.
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_TRANSIENT = (httpx.TransportError,)
+_SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer; `json` is an empty map where the body is no JSON object."""
+
+    status: int
+    headers: Mapping[str, str]
+    json: Mapping[str, Any]
+    text: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        return httpx.codes.is_success(self.status)
+
+    @property
+    def is_unclear(self) -> bool:
+        """A server that failed may have begun."""
+        return httpx.codes.is_server_error(self.status)
+
+
+def send(
+    client: httpx.Client,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    is_idempotent: bool,
+    deadline_s: float,
+) -> Reply:
+    """The answer, whatever its status. Raises RepairError, unclear where it may have been acted on.
+
+    What never left is sent again within the deadline; what left, only when it is idempotent.
+    """
+
+    def once() -> Reply:
+        with client.stream(method, url, headers=dict(headers or {}), content=body) as answer:
+            return _read(answer)
+
+    try:
+        return retried(
+            once,
+            on=_TRANSIENT if is_idempotent else NEVER_SENT,
+            is_idempotent=True,
+            deadline_s=deadline_s,
+        )
+    except NEVER_SENT as e:
+        raise RepairError(f"{_host(url)} cannot be reached: {e}", is_transient=True) from e
+    except httpx.HTTPError as e:
+        what = f"{_host(url)} did not answer: {type(e).__name__}"
+        raise RepairError(what, is_unclear=not is_idempotent, is_transient=True) from e
+
+
+def _read(answer: httpx.Response) -> Reply:
+    found = bytearray()
+    for chunk in answer.iter_bytes():
+        found += chunk
+        if len(found) > LONGEST_ANSWER:
+            raise httpx.DecodingError("the answer is too long")
+    text = bytes(found).decode("utf-8", "replace")
+    try:
+        value = json.loads(text) if text.strip() else {}
+    except ValueError:
+        value = {}
+    shown = " ".join(text.split())[:_SHOWN]
+    return Reply(
+        answer.status_code, dict(answer.headers), value if isinstance(value, dict) else {}, shown
+    )
+
+
+def _host(url: str) -> str:
+    return httpx.URL(url).host
