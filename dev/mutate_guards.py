@@ -320,7 +320,9 @@ def hunt_all(wanted: Sequence[str], *, jobs: int, budget_s: float) -> Iterator[R
         while waiting and len(running) < jobs:
             name = waiting.pop(0)
             ours, theirs = fork.Pipe()
-            process: BaseProcess = fork.Process(target=_hunt_and_tell, args=(theirs, name, budget_s))
+            process: BaseProcess = fork.Process(
+                target=_hunt_and_tell, args=(theirs, name, budget_s)
+            )
             process.start()
             theirs.close()
             running[ours] = (process, name)

@@ -177,6 +177,7 @@ class Fleet(FlowWorld):
     def _run(self, key, pod, step):
         boots = self.node(pod.node).boot_id
         super()._run(key, pod, step)
+        self.cluster.change_pod(*key, ended_at=self.clock.now())
         node, case = self.node(pod.node), pod.labels[CASE]
         if step.startswith("diag"):
             is_good = self.diag == (0, DIAG_PASSES)
