@@ -57,6 +57,7 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    is_paused_upon_creation=False,  # nothing runs it but a person, who then means it
     dagrun_timeout=timedelta(minutes=10),
     default_args={"retries": 5, "retry_delay": timedelta(seconds=5)},
     params=PARAMS,

@@ -18,6 +18,7 @@ ORDER = (
     "node_case",
     "reconcile_cases",
     "halt",
+    "emergency",
     "change_canary",
     "learning_report",
 )

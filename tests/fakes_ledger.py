@@ -105,7 +105,8 @@ class FakeLedger:
             if not intent.is_by_hand:
                 self._strikes[scope, case.node] = (now, True)
         event = "case.readmitted" if current else "case.admitted"
-        self._note(event, case.id, requester, now, node=case.node, plan_hash=case.plan_hash)
+        told = {"emergency": str(emergency)} if emergency else {}
+        self._note(event, case.id, requester, now, node=case.node, plan_hash=case.plan_hash, **told)
         return self._put(case, now)
 
     def _refuse(self, no, requester, now) -> Refusal:

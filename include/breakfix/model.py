@@ -746,6 +746,7 @@ class Refusal:
     failure_class: FailureClass | None = None
     action: Action = Action.NONE
     scope: Scope | None = None
+    impact: Impact | None = field(default=None, compare=False)  # of what is only recommended
 
 
 @dataclass(frozen=True, slots=True)

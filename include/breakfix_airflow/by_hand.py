@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from breakfix.errors import NotFound, Refused
 from breakfix.flow.stages import Go, Stage
-from breakfix.model import Case, FailureClass, Intent, Refusal, RefusalReason
+from breakfix.model import Case, FailureClass, Intent, Refusal, RefusalReason, Tier
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.identity import requester
 from breakfix_airflow.operators import StageOperator
@@ -108,8 +108,15 @@ def tell(built: Services, node: str, failure_class: FailureClass) -> str:
     return "\n".join(lines)
 
 
+_ASKS = {
+    Tier.AUTOMATIC: "without asking",
+    Tier.ONE: "after one person's yes",
+    Tier.TWO: "after two people's yes",
+}
+
+
 def _intent(wish: Intent) -> str:
-    asks = "after approval" if wish.needs_approval else "without asking"
+    asks = _ASKS[wish.tier]
     impact = wish.impact
     return (
         f"would {wish.action} {wish.node} for {wish.failure_class} {asks}: "

@@ -136,7 +136,8 @@ def _summary(
     intents = [i for i in plan.intents if not node or i.node == node]
     said_no = [r for r in said_no if not node or r.node == node]
     lines = [
-        f"{i.node}: {i.action} for {i.failure_class} ({i.confidence:.2f}): {i.reason}"
+        f"{i.node}: {i.action} for {i.failure_class} ({i.confidence:.2f}),"
+        f" {i.impact.gpus_stopped} GPUs stop: {i.reason}"
         for i in intents
     ]
     lines += [_line(r) for r in said_no]
@@ -168,7 +169,8 @@ def _facts(
 
 def _line(refusal: Refusal) -> str:
     what = refusal.action if refusal.action is not Action.NONE else "nothing"
-    return f"{refusal.node}: {what}, {refusal.reason}: {refusal.text}"
+    cost = f"; {refusal.impact.gpus_stopped} GPUs would stop" if refusal.impact else ""
+    return f"{refusal.node}: {what}, {refusal.reason}: {refusal.text}{cost}"
 
 
 def branch_of(summary: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ class FakeAirflow:
         self.logins = 0
         self.seen = []
         self.parked = {}  # (run id, task id) of questions that wait -> chosen option
+        self.parked_s = 60.0  # for so long
         self.broken = []  # status codes to answer with first
         self.lost = 0  # answers to a POST that are lost on their way, though it was done
 
@@ -105,6 +106,8 @@ class FakeAirflow:
             return self._page(request, "hitl_details", self._waiting())
         if request.method == "PATCH":
             return self._choose(path.split("/"), json.loads(request.content))
+        if path.endswith("/-1/hitlDetails"):
+            return self._parked(path.split("/"))
         return httpx.Response(404, json={"detail": "Not Found"})
 
     def _question(self, path):
@@ -138,6 +141,22 @@ class FakeAirflow:
             for (run, task), chosen in self.parked.items()
             if chosen is None
         ]
+
+    def _parked(self, parts):
+        question = parts[4], parts[6]
+        if question not in self.parked:
+            return httpx.Response(404, json={"detail": "Not Found"})
+        chosen = self.parked[question]
+        asked_at = datetime.now(UTC) - timedelta(seconds=self.parked_s)
+        state = "awaiting_input" if chosen is None else "success"
+        return httpx.Response(
+            200,
+            json={
+                "created_at": asked_at.isoformat(),
+                "response_received": chosen is not None,
+                "task_instance": {"state": state},
+            },
+        )
 
     def _choose(self, parts, body):
         question = parts[4], parts[6]

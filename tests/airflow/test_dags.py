@@ -58,6 +58,7 @@ def test_all_dags_load(bag):
         "change_canary",
         "learning_report",
         "halt",
+        "emergency",
     }
 
 
@@ -73,7 +74,8 @@ def test_parsing_imports_nothing_heavy():
         "import airflow.sdk, airflow.providers.standard.operators.hitl\n"
         "import airflow.providers.standard.operators.empty\n"
         "before = set(sys.modules)\n"
-        "names = 'fleet_sweep node_case reconcile_cases change_canary learning_report halt'\n"
+        "names = 'fleet_sweep node_case reconcile_cases halt emergency '\n"
+        "names += 'change_canary learning_report'\n"
         "for name in names.split():\n"
         "    spec = u.spec_from_file_location(name, f'dags/{name}.py')\n"
         "    spec.loader.exec_module(u.module_from_spec(spec))\n"
@@ -140,7 +142,8 @@ def test_no_task_is_a_teardown_or_has_a_callback(bag):
 
 
 @pytest.mark.parametrize(
-    "name", ["fleet_sweep", "reconcile_cases", "change_canary", "learning_report", "halt"]
+    "name",
+    ["fleet_sweep", "reconcile_cases", "change_canary", "learning_report", "halt", "emergency"],
 )
 def test_what_is_scheduled_runs_alone_and_never_catches_up(bag, name):
     dag = bag.dags[name]

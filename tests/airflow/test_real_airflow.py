@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from breakfix.errors import LedgerError, Refused
-from breakfix.model import Action, Case, FailureClass, NodeState
+from breakfix.model import Action, Case, FailureClass, NodeState, Purpose
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.approvals import SYSTEM_EVENTS
 from breakfix_airflow.runs import AirflowCaseRuns
-from breakfix_airflow.waking import wake_settled
+from breakfix_airflow.waking import AirflowWaker, wake_settled
 from dev.stack.airflow import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.timeout(600)]
@@ -53,6 +53,10 @@ class Road:
 
     def approval(self, case_id, purpose="repair"):
         return json.loads((self.folder / f"{case_id}.{purpose}.json").read_text())
+
+    def write_approval(self, case_id, **fields):
+        path = self.folder / f"{case_id}.repair.json"
+        path.write_text(json.dumps({**self.approval(case_id), **fields}))
 
     def url(self, case_id, task_id="", fence=1):
         base = f"/api/v2/dags/node_case/dagRuns/{case_id}.{fence}"
@@ -148,7 +152,7 @@ SCRIPTS = {
         (
             *("rejected", "silent", "by-viewer", "marked", "bulk", "two-marks", "forged"),
             *("by-requester", "marked-failed", "cleared", "withdrawn"),
-            *("two-people", "one-person-twice"),
+            *("two-people", "one-person-twice", "elsewhere"),
         ),
         ASKS,
     ),
@@ -319,6 +323,15 @@ def test_the_same_person_twice_repairs_nothing_and_leaves_the_question_open(road
     assert road.end("one-person-twice") == "success"
     assert road.approval("one-person-twice")["decision"] == "pending"
     assert road.calls("one-person-twice") == ["begin", "settle_repair", "settle_repair_second"]
+
+
+def test_an_answer_in_the_ledger_wakes_the_parked_question_and_is_what_counts(road):
+    road.asked("elsewhere")
+    road.write_approval("elsewhere", decision="allowed", approver="second", channel="cli")
+    AirflowWaker(road.api).wake(a_case("elsewhere", 1), Purpose.REPAIR)
+    assert road.end("elsewhere") == "success"
+    assert road.approval("elsewhere")["approver"] == "second"
+    assert road.calls("elsewhere") == ["begin", "settle_repair", "drain"]
 
 
 def test_an_approver_who_marks_the_task_success_counts(road):

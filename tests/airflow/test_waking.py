@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from breakfix.model import CaseEnd, Decision, Purpose
-from breakfix_airflow.waking import wake_settled
+from breakfix_airflow.waking import AirflowWaker, wake_settled
 from tests.airflow.fake_airflow import FakeAirflow
 from tests.contract import ledger_builders as builders
 from tests.contract.ledger_builders import NOW, admit, later
@@ -65,3 +65,33 @@ def test_one_that_the_ledger_does_not_know_does_not_keep_the_others_asleep(ledge
     decide(ledger, case)
     assert wake_settled(airflow.api(), ledger) == [case.run_id]
     assert airflow.parked["forged.1", "approve_repair"] is None
+
+
+@pytest.mark.parametrize("task_id", ["approve_repair", "approve_repair_second"])
+def test_an_answer_by_another_way_wakes_the_question_that_is_parked(case, task_id):
+    airflow = FakeAirflow()
+    airflow.parked = {(case.run_id, task_id): None, (case.run_id, "approve_return"): None}
+    waker = AirflowWaker(airflow.api())
+    waker.wake(case, Purpose.REPAIR)
+    assert airflow.parked == {
+        (case.run_id, task_id): "Reject",
+        (case.run_id, "approve_return"): None,
+    }
+    waker.wake(case, Purpose.REPAIR)
+    assert [m for m, _ in airflow.seen].count("PATCH") == 1
+
+
+def test_a_question_that_parked_just_now_is_left_to_the_next_sweep(case):
+    airflow = FakeAirflow()
+    airflow.parked = {(case.run_id, "approve_repair"): None}
+    airflow.parked_s = 1.0
+    AirflowWaker(airflow.api()).wake(case, Purpose.REPAIR)
+    assert airflow.parked == {(case.run_id, "approve_repair"): None}
+
+
+def test_a_second_question_is_woken_when_it_was_answered_in_the_ledger(ledger, case):
+    airflow = FakeAirflow()
+    airflow.parked = {(case.run_id, "approve_repair_second"): None}
+    assert wake_settled(airflow.api(), ledger) == []
+    decide(ledger, case)
+    assert wake_settled(airflow.api(), ledger) == [case.run_id]

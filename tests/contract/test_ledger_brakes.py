@@ -243,6 +243,8 @@ def test_an_emergency_lifts_nothing_until_it_is_approved_and_ends_by_itself(ledg
     made = ledger.approve_emergency(approver="bob", now=later(60))
     assert made.until == later(60 + 7200)
     assert isinstance(try_full(ledger, "n1", 61), Case)
+    admitted = next(e for e in ledger.audit_entries() if e.event == "case.admitted")
+    assert "by ann and bob: power goes at three" in admitted.detail["emergency"]
     assert try_full(ledger, "n2", 60 + 7200).reason is RefusalReason.FLEET_SHARE
     assert events(ledger)[:1] == ["emergency.asked"]
     assert "emergency.approved" in events(ledger)

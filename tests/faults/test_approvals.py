@@ -7,10 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from breakfix.errors import LedgerError, Refused
+from breakfix.errors import AirflowError, LedgerError, Refused
 from breakfix.flow.confirmations import CONFIRMED, heed_annotations
 from breakfix.flow.stages import Stage
 from breakfix.model import Answer, CaseEnd, Decision, NodeState, Purpose
+from breakfix_airflow.approvals import QuestionReader
+from tests.airflow.fake_airflow import ASKED, RUN, TASK, FakeAirflow
 from tests.flow.approval_world import (
     TWO_BEFORE_REPAIR,
     ServiceUser,
@@ -243,6 +245,28 @@ def test_f45_the_ledger_is_away():
     world.ledger.is_down = False
     assert asked(world).decision is Decision.PENDING
     assert say(world, "oncall").approval.decision is Decision.ALLOWED
+
+
+def test_f45_airflow_is_away():
+    """An approver answered in Airflow, and its API is away when the answer is to be read.
+
+    Lost: nothing; nothing is settled by what could not be read. Read later, the answer counts.
+    """
+    world = asking_world()
+    airflow = FakeAirflow()
+    said_at = asked(world).asked_at + timedelta(seconds=30)
+    airflow.answered("oncall", "Approve", seconds=(said_at - ASKED).total_seconds())
+    airflow.broken = [500] * 20
+    reader = QuestionReader(airflow.api())
+    with pytest.raises(AirflowError):
+        reader.read("node_case", RUN, TASK)
+    assert (asked(world).decision, answered(world)) == (Decision.PENDING, [])
+    airflow.broken = []
+    world.clock.sleep(600)
+    run = run_of(world)
+    reading = reader.read("node_case", RUN, TASK)
+    assert world.road.settle(run, Purpose.REPAIR, reading.answers).to is Stage.DRAIN
+    assert asked(world).approver == "oncall"
 
 
 def test_f45_the_channel_is_lost_with_its_worker():

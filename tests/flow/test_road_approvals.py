@@ -186,6 +186,25 @@ def test_after_the_repair_began_a_no_changes_nothing():
     assert asked(world).decision is Decision.ALLOWED
 
 
+def test_the_next_rung_has_a_question_of_its_own_for_every_channel():
+    world = FlowWorld(reset_exit=19)
+    world.break_node("a1", 95)
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    first = world.case()
+    say(world, "second", waker=ServiceUser(world))
+    world.drive(lambda: world.case().plan_hash != first.plan_hash)
+    world.drive(lambda: world.ledger.questions() and run_of(world).stage is Stage.APPROVE_REPAIR)
+    assert world.case().state is NodeState.REPAIRING
+    old = say(world, "oncall", plan_hash=first.plan_hash)
+    assert old.objection == "it was given for another plan"
+    given = say(world, "oncall", waker=ServiceUser(world))
+    assert (given.approval.decision, given.is_woken) == (Decision.ALLOWED, True)
+    world.silence.clear()
+    world.drive(world.ended())
+    assert (world.case().end, world.ran["reboot"]) == (CaseEnd.RETURNED, 1)
+
+
 # --------------------------------------------------------------------------- many at once
 
 

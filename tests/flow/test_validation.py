@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,12 @@ LOADS = {
     "nccl": (0, recorded("bandwidth/nccl_h100.txt")),
     "nvbandwidth": (0, recorded("bandwidth/nvbandwidth_h100.json")),
 }
+_PASSED = json.loads(recorded("diag/r2_pass.json"))
+_MORE = copy.deepcopy(next(c for c in _PASSED["DCGM Diagnostic"]["test_categories"])["tests"][0])
+_PASSED["DCGM Diagnostic"]["test_categories"].append(
+    {"category": "Hardware", "tests": [_MORE | {"name": "diagnostic"}]}
+)
+LEVEL_3 = json.dumps(_PASSED)
 BUSY = (217, '{"DCGM Diagnostic": {"runtime_error": "another one runs"}}')
 
 
@@ -252,6 +260,54 @@ def test_after_a_triage_error_the_third_level_is_asked_for():
     world = broken_world(95, diags=[(226, recorded("diag/r2_fail_pcie_triage.json"))] * 9)
     world.drive(lambda: world.ledger.cases() and world.steps().get("diag_r2-1") is FAILED)
     assert diag_levels(world.services, world.case()) == (1, 2, 3)
+
+
+def config_error():
+    """The pass, but for one error of severity config."""
+    document = json.loads(recorded("diag/r2_pass.json"))
+    test = document["DCGM Diagnostic"]["test_categories"][0]["tests"][0]
+    warning = {"warning": "persistence mode is off", "error_id": 31, "error_severity": 5}
+    test["results"][0] |= {"status": "Fail", "warnings": [warning]}
+    return json.dumps(document)
+
+
+def test_a_triage_error_is_rebooted_and_then_looked_at_longer():
+    world = broken_world(95, diags=[(226, recorded("diag/r2_fail_pcie_triage.json"))])
+    world.diag = (0, LEVEL_3)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+    assert (world.ran["reset"], world.ran["reboot"]) == (1, 1)
+    levels = [s.name for s in world.ledger.steps(world.case().id) if s.name.startswith("diag")]
+    assert levels == ["diag_r1-1", "diag_r2-1", "diag_r1-1.2", "diag_r2-1.2", "diag_r3-1.2"]
+
+
+def test_hardware_that_is_called_bad_is_not_rebooted_first():
+    world = broken_world(95, diag=(205, recorded("diag/r3_fail_memory_isolate.json")))
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert (world.ran["reset"], world.ran["reboot"]) == (1, 0)
+    assert world.is_held_out()
+
+
+def test_an_error_of_the_software_is_a_persons_and_repairs_nothing():
+    world = broken_world(95, diag=(226, config_error()))
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert (world.ran["reset"], world.ran["reboot"]) == (1, 0)
+    assert remedy_asked(step(world, "diag_r2-1")) is Remedy.PERSON
+
+
+def test_a_slow_node_is_rebooted_once_and_then_returned_when_it_is_fast():
+    slow, fast = (recorded(f"bandwidth/nccl_h100{x}.txt") for x in ("_ring", ""))
+    world = broken_world(95, overlay=FLOORS, settings=IMAGES, loads=dict(LOADS))
+    world.loads["nccl"] = (0, slow)
+    world.diag = (0, LEVEL_3)
+    world.drive(lambda: world.ledger.cases() and world.steps().get("nccl-1") is FAILED)
+    world.loads["nccl"] = (0, fast)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+    assert world.ran["reboot"] == 1
+    assert world.steps()["nccl-1.2"] is VERIFIED
 
 
 # --------------------------------------------------------------------------- bandwidths

@@ -86,6 +86,7 @@ def plan(
     halt=HaltLevel.NONE,
     verdicts=None,
     confirmed=None,
+    brakes=None,
     **seen,
 ):
     """A plan for nodes of which `broken` have an XID 79; everything else is fine."""
@@ -101,6 +102,7 @@ def plan(
         cases=cases,
         halt=halt,
         now=NOW,
+        brakes=brakes,
         confirmed={n.name: "two labels" for n in nodes} if confirmed is None else confirmed,
     )
 

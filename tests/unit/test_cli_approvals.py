@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 import yaml
 
+from breakfix.cli.drain import requester
 from breakfix.model import Case, Decision, Impact, NodeState, Purpose, Tier
-from tests.contract.ledger_builders import an_intent, limits
+from breakfix.settings import load_settings
+from breakfix.wiring import build_services
+from tests.contract.ledger_builders import an_intent, connect, limits
 from tests.unit import test_cli_commands as commands
 from tests.unit.test_cli_commands import is_one_line, read
 
@@ -164,3 +169,46 @@ def test_it_is_either_a_case_or_all_returns(run, ledger, policy):
     assert run("approve")[0] == 2
     assert run("approve", "x", "--returns")[0] == 2
     assert json.loads(run("approve", "--returns", "-o", "json")[1])["questions"] == []
+
+
+@pytest.fixture
+def own_role(ledger, database, monkeypatch):
+    """A person's own role, made as docs/security.md says; the command line connects as it."""
+    name = f"own_{uuid4().hex[:8]}"
+    with connect(database) as connection:
+        service = connection.execute("SELECT session_user").fetchone()[0]
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'own' IN ROLE {service}")
+        parts = urlsplit(database)
+        own = parts._replace(netloc=f"{name}:own@{parts.netloc.rpartition('@')[2]}")
+        monkeypatch.setenv("BREAKFIX_DATABASE_URL", own.geturl())
+        yield name
+        connection.execute(f"DROP ROLE {name}")
+
+
+def test_a_person_answers_by_a_database_role_of_their_own(run, ledger, policy, own_role):
+    policy(ledger_roles={own_role: "bob"})
+    case = asked(ledger)
+    code, _, err = run("approve", case.id, "--yes", "--plan", case.plan_hash)
+    assert (code, err) == (0, "")
+    (given,) = ledger.answers(case.id)
+    assert (given.answer.approver, given.role) == ("bob", own_role)
+    assert last(ledger, case).approver == "bob"
+
+
+@pytest.mark.parametrize(
+    ("is_own", "who"),
+    [
+        pytest.param(True, "cli:ann", id="their own role"),
+        pytest.param(False, "cli:mallory", id="a role that is nobody's own: the login"),
+    ],
+)
+def test_who_asks_for_a_drain_is_who_may_not_approve_it(ledger, policy, monkeypatch, is_own, who):
+    monkeypatch.setenv("SUDO_USER", "mallory")
+    policy(ann=is_own)
+    services = build_services(
+        load_settings(), needs_ledger=True, needs_metrics=False, needs_cluster=False
+    )
+    try:
+        assert requester(services) == who
+    finally:
+        services.ledger.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -11,12 +12,14 @@ import yaml
 
 from breakfix import cli, wiring
 from breakfix.adapters.ledger import PostgresLedger, migrate
-from breakfix.model import Action, CaseEnd
+from breakfix.brakes import BreakerRule
+from breakfix.model import Action, CaseEnd, Scope, ScopeKind
 from breakfix.resilience.breaker import Circuit, CircuitState
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
 from tests.fakes_metrics import FakeMetrics
 
+FLEET_SCOPE = Scope(ScopeKind.FLEET, "")
 FLEET = FleetConfig.model_validate(
     {
         "speed": 50,
@@ -413,3 +416,104 @@ def test_validate_of_a_node_that_is_not_there_is_wrong_usage(run, on_fleet):
     code, out, complaint = run("validate", "nowhere")
     assert (code, out) == (2, "")
     assert "nowhere" in complaint
+
+
+# --------------------------------------------------------------------------- limits, emergency
+
+
+@pytest.fixture
+def two_people(tmp_path, monkeypatch):
+    """An overlay in which bob approves; `two_people("bob")` sits down with a role of their own."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "approvals: {approvers: [bob], ledger_roles: {db_bob: bob}}\n"
+        "limits: {windows: [{kind: blocked}]}\n"
+    )
+    monkeypatch.setenv("BREAKFIX_POLICY", str(path))
+
+    def sit(name):
+        monkeypatch.setenv("SUDO_USER", name)
+        monkeypatch.setattr(PostgresLedger, "role", f"db_{name}")
+
+    return sit
+
+
+def test_limits_say_at_one_look_what_holds_and_what_is_used(run, on_fleet, tmp_path, monkeypatch):
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "limits: {windows: [{kind: blocked, reason: customers}], out: {rack: {nodes: 0}}}"
+    )
+    monkeypatch.setenv("BREAKFIX_POLICY", str(path))
+    code, out, _ = run("limits", "-o", "json")
+    report = json.loads(out)
+    assert code == 0
+    assert "in a blocked window (daily 00:00-24:00 UTC: customers)" in report["holds"][0]
+    assert any("1 racks are full: rack=r1" in line for line in report["holds"])
+    fleet = next(s for s in report["scopes"] if s["scope"] == "fleet")
+    assert (fleet["size"], fleet["out"], fleet["maximum"], fleet["is_full"]) == (3, 0, 1, False)
+    assert report["modes"]["gpu_off_bus"] == "approve"
+    assert report["headroom"][0]["must_stay_free"] == 0
+    code, out, _ = run("limits")
+    assert code == 0
+    assert "in a blocked window" in out
+
+
+def test_an_emergency_takes_two_people_and_shows_in_every_plan(run, on_fleet, database, two_people):
+    run("ledger", "migrate")
+    start = ("emergency", "start", "--for", "2h", "--approver", "bob", "-r", "power")
+    two_people("ann")
+    assert run(*start, "--lift", "windows,fleet")[0] == 0
+    code, _, complaint = run("emergency", "approve")
+    assert (code, "approvals.ledger_roles" in complaint) == (3, True)
+    assert json.loads(run("limits", "-o", "json")[1])["holds"][0] == "an emergency waits for bob"
+    two_people("bob")
+    assert run("emergency", "approve")[0] == 0
+    report = json.loads(run("limits", "-o", "json")[1])
+    assert report["emergency"]["state"] == "in force"
+    assert report["emergency"]["lifts"] == ["fleet", "windows"]
+    assert "EMERGENCY in force" in run("plan")[1]
+    assert json.loads(run("plan", "-o", "json")[1])["emergency"]["approver"] == "bob"
+    assert run("emergency", "end", "-r", "over")[1].startswith("ended: ")
+    assert run("emergency", "end")[1].strip() == "there was no emergency"
+    assert "over" in run("emergency", "show")[1]
+    assert json.loads(run("limits", "-o", "json")[1])["emergency"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        pytest.param(("--lift", "everything"), 2, "there are windows", id="an unknown limit"),
+        pytest.param(("--lift", ""), 2, "name what to lift", id="no limit"),
+        pytest.param(("--lift", "fleet", "--for", "soon"), 2, "no duration", id="no time"),
+        pytest.param(("--lift", "fleet", "--for", "9h"), 3, "lasts up to 240 min", id="too long"),
+        pytest.param(
+            ("--lift", "fleet", "--approver", "eve"), 3, "no approver", id="not by policy"
+        ),
+        pytest.param(("--lift", "fleet", "-r", ""), 2, "say why", id="no reason"),
+    ],
+)
+def test_an_emergency_that_is_not_to_be(run, on_fleet, database, two_people, words, code, says):
+    two_people("ann")
+    asked = dict(zip(words[::2], words[1::2], strict=True))
+    given = {"--for": "2h", "--approver": "bob", "-r": "power"} | asked
+    found, _, complaint = run("emergency", "start", *(x for kv in given.items() for x in kv))
+    assert (found, says in complaint) == (code, True), complaint
+
+
+def test_a_breaker_is_shown_and_reset_by_name(run, on_fleet, database, monkeypatch):
+    run("ledger", "migrate")
+    monkeypatch.setenv("SUDO_USER", "ann")
+    with closing(PostgresLedger(database, "test")) as ledger:
+        now = datetime.now(UTC)
+        rule = BreakerRule(FLEET_SCOPE, 1, 3600.0, 1800.0)
+        sick = dict.fromkeys(("x1", "x2"), (FLEET_SCOPE,))
+        ledger.watch_storms({FLEET_SCOPE: rule}, sick, frozenset(), actor="t", now=now)
+    (row,) = json.loads(run("breaker", "show", "-o", "json")[1])
+    assert (row["scope"], row["is_open"], row["who"]) == ("fleet", True, ["x1", "x2"])
+    assert "the breaker of fleet is open" in run("limits")[1]
+    assert run("breaker", "reset", "fleet")[0] == 2
+    assert run("breaker", "reset", "shelf=1", "-r", "x")[0] == 2
+    assert run("breaker", "reset", "rack=r1", "-r", "x")[0] == 4
+    code, out, _ = run("breaker", "reset", "fleet", "-r", "a switch")
+    assert (code, out.strip()) == (0, "breaker of fleet: closed by cli:ann")
+    assert json.loads(run("breaker", "show", "-o", "json")[1]) == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from breakfix.model import Action, FailureClass, Impact, Owner, Pod
+from breakfix.model import Action, FailureClass, Impact, Owner, Pod, RefusalReason
 from breakfix.plan.gangs import gang_of, gangs_by_key
 from tests.fakes_cluster import make_node
 from tests.unit.plan_world import BASE, healthy, plan, policy, verdict
@@ -163,6 +163,17 @@ def test_what_serves_alone_beside_a_small_gang_is_no_part_of_it() -> None:
     alone = pod("alone", "n1", 6, owners=(Owner("ReplicaSet", "rs", "u2"),))
     cost, needs_approval = impact([pod("a", "n1", 2), pod("b", "n2", 2), alone], gang_gpus=4)
     assert (cost.gpus_stopped, cost.gang_gpus, needs_approval) == (10, 4, False)
+
+
+def test_what_is_only_recommended_says_what_it_would_stop() -> None:
+    raw = BASE.model_dump(mode="json", by_alias=True)
+    raw["classes"]["gpu_off_bus"]["mode"] = "recommend"
+    nodes = [make_node(f"n{i}", gpus_allocatable=8, gpus_capacity=8) for i in range(1, 6)]
+    pods = (pod("a", "n1"), pod("b", "n2"), pod("c", "n3"))
+    made = plan(broken=("n1",), nodes=nodes, pods=pods, rules=type(BASE).model_validate(raw))
+    (refusal,) = made.refusals
+    assert refusal.impact is not None
+    assert (refusal.reason, refusal.impact.gpus_stopped) == (RefusalReason.MODE_RECOMMEND, 24)
 
 
 def test_pods_that_stay_stop_no_gang() -> None:

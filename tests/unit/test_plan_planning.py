@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from breakfix.brakes import Brakes, Strike, storms_of
 from breakfix.model import Action, FailureClass, NodeState, Refusal, RefusalReason
 from breakfix.plan.planning import limits_of, plan_one
 from breakfix.plan.world import build_world
@@ -273,3 +274,32 @@ def test_the_ledger_is_told_the_limits_that_the_plan_kept(world):
             members = {n.name for n in nodes if scope in n.scopes()}
             assert limit.out_now == (out & members) - {node.name}
             assert limit.maximum == RULES.limits.out[scope.kind].of(len(members))
+
+
+# --------------------------------------------------------------------------- storms, for any fleet
+
+TRIPS = {"fleet": {"share": 0.3, "at_least": 2}, "rack": {"nodes": 1}, "pool": {"share": 0.5}}
+STORMY = policy(breaker={"most": TRIPS})
+
+
+@settings(max_examples=80, deadline=None)
+@given(fleets(), st.sets(st.integers(0, 15)))
+def test_no_plan_takes_more_than_a_breaker_lets_fall(world, struck):
+    nodes, verdicts, records, cases = world
+    known = {f"n{i}" for i in struck} & {n.name for n in nodes}
+    strikes = [Strike(s, n.name, NOW) for n in nodes if n.name in known for s in n.scopes()]
+    brakes = Brakes(storms_of((), strikes, {v.node for v in verdicts} - {"n0", "n1"}))
+    made = plan(
+        nodes=nodes, verdicts=verdicts, records=records, cases=cases, rules=STORMY, brakes=brakes
+    )
+    taken = {i.node for i in made.intents}
+    sizes, fallen = Counter(), Counter()
+    for node in nodes:
+        sizes.update(node.scopes())
+        is_new = node.name in {"n0", "n1"}
+        fallen.update(s for s in node.scopes() if is_new or node.name in taken | known)
+    for node in nodes:
+        for scope in node.scopes():
+            trip = STORMY.limits.breaker.most.get(scope.kind)
+            if node.name in taken and trip is not None:
+                assert fallen[scope] <= trip.of(sizes[scope])

@@ -131,8 +131,16 @@ def test_a_persons_own_drain_is_asked_about_only_by_name():
     assert repair_tier(*own, rules(by_size, by_name)) is Tier.TWO
 
 
-def test_the_default_wants_two_people_for_a_very_large_job():
+def test_the_default_asks_before_what_cannot_be_undone_and_two_before_a_very_large_job():
     approvals = policy().approvals
+    unasked = approvals.model_copy(update={"ask_before": frozenset()})
+    default = policy().model_copy(update={"approvals": unasked})
+    for action, tier in (
+        (REBOOT, Tier.AUTOMATIC),
+        (Action.POWER_CYCLE, Tier.ONE),
+        (Action.REPLACE_NODE, Tier.TWO),
+    ):
+        assert repair_tier(OFF_BUS, action, cost(), default) is tier
     assert repair_tier(OFF_BUS, REBOOT, cost(gang=257), policy()) is Tier.TWO
     assert not approvals.ledger_roles
     assert not approvals.annotation_returns

@@ -46,7 +46,7 @@ def drain(
         report = drain_by_hand(
             services,
             node,
-            requester=_requester(services),
+            requester=requester(services),
             reason=reason or "drained by hand",
             tell=_progress(output),
         )
@@ -56,7 +56,7 @@ def drain(
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def _requester(services: Services) -> str:
+def requester(services: Services) -> str:
     """Who asks: the approver whose own role of the ledger it is, so that the same person cannot
     approve it under that name; else the login.
     """

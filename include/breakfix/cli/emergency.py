@@ -9,11 +9,14 @@ import typer
 from breakfix.adapters.clock import SystemClock
 from breakfix.brakes import Lift
 from breakfix.cli.actor import actor
+from breakfix.cli.approvals import identity
 from breakfix.cli.output import Format, Output, print_json, print_table, say
 from breakfix.durations import parse_duration
-from breakfix.errors import SettingsError
+from breakfix.errors import Refused, SettingsError
 from breakfix.flow import brakes
 from breakfix.flow.limits_report import emergency_json
+from breakfix.flow.services import Services
+from breakfix.model import RefusalReason
 from breakfix.settings import load_settings
 from breakfix.wiring import build_ledger, build_services
 
@@ -37,7 +40,7 @@ def start(
         services,
         parse_lifts(lift),
         lasts_s=_seconds(for_),
-        requester=actor(),
+        requester=requester(services),
         approver=approver,
         reason=reason,
     )
@@ -45,14 +48,23 @@ def start(
         print_json(emergency_json(asked, services.clock.now()))
         return
     say(f"asked: {asked}")
-    say(f"{approver} runs `breakfix emergency approve` until {asked.answer_by:%H:%M} UTC")
+    say(
+        f"{approver} runs `breakfix emergency approve`, or the DAG `emergency`,"
+        f" until {asked.answer_by:%H:%M} UTC"
+    )
 
 
 @app.command("approve")
 def approve(output: Output = Format.TABLE) -> None:
-    """Say yes to the emergency that names you; its time begins now."""
+    """Say yes to the emergency that names you; its time begins now. Who you are says your own role
+    of the ledger's database; without one, use the DAG `emergency`.
+    """
     services = build_services(load_settings(), needs_ledger=True, needs_metrics=False)
-    made = brakes.approve_emergency(services, approver=actor())
+    who = identity(services)
+    if who.startswith("role:"):
+        text = f"{who}: policy maps your role of the ledger's database to nobody"
+        raise Refused(RefusalReason.NOT_APPROVED, f"{text} (approvals.ledger_roles): use Airflow")
+    made = brakes.approve_emergency(services, approver=who)
     if output is Format.JSON:
         print_json(emergency_json(made, services.clock.now()))
         return
@@ -95,6 +107,14 @@ def show(output: Output = Format.TABLE) -> None:
             for e in known
         ),
     )
+
+
+def requester(services: Services) -> str:
+    """Who asks: the approver whose own role of the ledger it is, else the login, so that one person
+    is not two.
+    """
+    known = identity(services)
+    return actor() if known.startswith("role:") else f"cli:{known}"
 
 
 def parse_lifts(text: str) -> frozenset[Lift]:

@@ -20,7 +20,7 @@ from breakfix.evidence import answer_to
 from breakfix.flow.assessment import Assessment, assess
 from breakfix.flow.limits_report import emergency_json
 from breakfix.flow.services import Services
-from breakfix.model import Labelling
+from breakfix.model import Impact, Labelling, Tier
 from breakfix.settings import load_settings
 from breakfix.wiring import build_services
 
@@ -195,6 +195,16 @@ def plan_json(assessment: Assessment, services: Services) -> dict[str, Any]:
     return made
 
 
+def _would_stop(impact: Impact | None) -> str:
+    """The cost of what is only recommended."""
+    return f"; it would stop {impact.gpus_stopped} GPUs" if impact is not None else ""
+
+
+def _asks(tier: Tier) -> str:
+    """How many people must say yes, in a word."""
+    return {Tier.AUTOMATIC: "nobody", Tier.ONE: "one person", Tier.TWO: "two people"}[tier]
+
+
 def _print_plan(assessment: Assessment) -> None:
     made = assessment.plan
     emergency = emergency_json(assessment.brakes.emergency, assessment.observation.at)
@@ -202,14 +212,14 @@ def _print_plan(assessment: Assessment) -> None:
         say(f"EMERGENCY {emergency['state']}: {emergency['text']}")
     print_table(
         f"would be taken out (plan {made.hash[:12]})",
-        ("node", "class", "conf.", "action", "approval", "pods", "GPUs stop", "GPUs free", "why"),
+        ("node", "class", "conf.", "action", "asks", "pods", "GPUs stop", "GPUs free", "why"),
         (
             (
                 i.node,
                 i.failure_class,
                 i.confidence,
                 i.action,
-                "yes" if i.needs_approval else "no",
+                _asks(i.tier),
                 i.impact.pods_evicted,
                 i.impact.gpus_stopped,
                 i.impact.gpus_free_after,
@@ -226,7 +236,10 @@ def _print_plan(assessment: Assessment) -> None:
     print_table(
         "not done",
         ("node", "class", "guardrail", "why"),
-        ((r.node, r.failure_class, r.reason, r.text) for r in made.refusals),
+        (
+            (r.node, r.failure_class, r.reason, r.text + _would_stop(r.impact))
+            for r in made.refusals
+        ),
     )
     for incident in made.incidents:
         say(f"incident {incident.scope}: {incident.reason}")

@@ -30,7 +30,7 @@ from breakfix.ports import Answered, Waker
 
 log = logging.getLogger(__name__)
 
-#: While the case is in it, what the question is about has not been done.
+#: While the case is in it, what was allowed has not been done, and a no takes it back.
 _BEFORE = {Purpose.REPAIR: NodeState.QUARANTINED, Purpose.RETURN: NodeState.VALIDATING}
 
 
@@ -144,12 +144,13 @@ def _answerable(services: Services, case: Case) -> Approval:
     here = [
         a
         for a in services.book.approvals(case.id)
-        if a.plan_hash == case.plan_hash
-        and (a.fence == case.fence or a.purpose is Purpose.REPAIR)
-        and case.state is _BEFORE[a.purpose]
+        if a.plan_hash == case.plan_hash and (a.fence == case.fence or a.purpose is Purpose.REPAIR)
     ]
     for approval in reversed(here):
-        if approval.decision in {Decision.PENDING, Decision.ALLOWED}:
+        may_be_taken_back = case.state is _BEFORE[approval.purpose]
+        if approval.decision is Decision.PENDING or (
+            approval.decision is Decision.ALLOWED and may_be_taken_back
+        ):
             return approval
     what = f"it was {here[-1].decision} by {here[-1].approver or 'nobody'}" if here else "none"
     raise Refused(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
-from breakfix.approve import person
+from breakfix.approve import is_same_person, person
 from breakfix.brakes import Breaker, Emergency, Lift
 from breakfix.errors import Refused, SettingsError
 from breakfix.flow.assessment import Assessment, world_of
@@ -24,11 +24,15 @@ def watch_storms(services: Services, assessment: Assessment, *, actor: str) -> S
     """
     world = world_of(services, assessment)
     sick = sick_nodes(assessment.observation, assessment.judgement)
+    gone = assessment.brakes.storms.sick - world.by_name.keys()
+    well = well_nodes(
+        assessment.observation, assessment.judgement, services.policy.required_signals
+    )
     rules = {s: rule for s in world.members if (rule := world.breaker_rule(s)) is not None}
     changed = services.book.watch_storms(
         rules,
         {n.name: n.scopes() for n in world.fleet if n.name in sick},
-        well_nodes(assessment.observation, assessment.judgement),
+        well | gone,
         actor=actor,
         now=services.clock.now(),
     )
@@ -108,7 +112,7 @@ def end_emergency(services: Services, *, actor: str, reason: str) -> Emergency |
 def _check_approver(services: Services, requester: str, approver: str) -> None:
     if approver not in services.policy.approvals.approvers:
         _refuse(f"{approver or 'nobody'} is no approver by policy (approvals.approvers)")
-    if approver == person(requester):
+    if is_same_person(approver, requester):
         _refuse("requester and approver are the same person")
 
 

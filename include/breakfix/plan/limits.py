@@ -217,7 +217,7 @@ def storm(candidate: Candidate, world: World) -> Refusal | None:
     """
     if world.is_lifted(Lift.BREAKER) or _is_empty(candidate, world):
         return None
-    storms, now = world.brakes.storms, world.observation.at
+    storms = world.brakes.storms
     for scope in candidate.node.scopes():
         rule = world.breaker_rule(scope)
         if rule is None:
@@ -226,8 +226,9 @@ def storm(candidate: Candidate, world: World) -> Refusal | None:
         if breaker.is_open:
             text = open_text(rule, breaker, storms.last_strike(scope))
             return candidate.refused(RefusalReason.BREAKER, text, scope)
-        struck = {candidate.node.name} | storms.nodes(rule, now) | world.newly_struck(scope)
-        over = "" if candidate.is_begun else over_most(rule, len(struck))
+        struck = world.struck(rule)
+        count = len(struck) + (candidate.node.name not in struck)
+        over = "" if candidate.is_begun else over_most(rule, count)
         if over:
             text = f"this would open the breaker: {over}"
             return candidate.refused(RefusalReason.BREAKER, text, scope)
@@ -237,13 +238,15 @@ def storm(candidate: Candidate, world: World) -> Refusal | None:
 def scopes_full(candidate: Candidate, world: World) -> Refusal | None:
     """So many nodes of a rack, pool, SKU, fabric domain or of the fleet may be out at a time."""
     for scope in candidate.node.scopes():
-        out, maximum = world.out_besides(candidate.node.name, scope), world.allowed_out(scope)
-        if len(out) + 1 > maximum:
+        name, maximum = candidate.node.name, world.allowed_out(scope)
+        out = world.count_out(name, scope)
+        if out + 1 > maximum:
             reason = RefusalReason.SCOPE_FULL
             if scope.kind is ScopeKind.FLEET:
                 reason = RefusalReason.FLEET_SHARE
-            who = ", ".join(sorted(out)[:_NAMED]) + (" and more" if len(out) > _NAMED else "")
-            text = f"{len(out)} of at most {maximum} out in {scope}: {who or 'none may be'}"
+            who = ", ".join(world.first_out(name, scope, _NAMED))
+            who += " and more" if out > _NAMED else ""
+            text = f"{out} of at most {maximum} out in {scope}: {who or 'none may be'}"
             return candidate.refused(reason, text, scope)
     return None
 

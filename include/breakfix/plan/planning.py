@@ -106,9 +106,11 @@ def sick_nodes(observation: Observation, judgement: Judgement) -> frozenset[str]
     return frozenset(wanted & fleet)
 
 
-def well_nodes(observation: Observation, judgement: Judgement) -> frozenset[str]:
-    """Nodes that are surely not ill: judged with nothing unknown, and nothing wants them out."""
-    known = {v.node for v in judgement.verdicts if not v.unknown}
+def well_nodes(
+    observation: Observation, judgement: Judgement, required: frozenset[str]
+) -> frozenset[str]:
+    """Nodes that are surely not ill: judged by all required signals, and nothing wants them out."""
+    known = {v.node for v in judgement.verdicts if required.isdisjoint(v.unknown)}
     return frozenset(known - sick_nodes(observation, judgement))
 
 
@@ -125,14 +127,22 @@ def _is_busy(node: str, world: World) -> bool:
     return record is not None and record.state is NodeState.ESCALATED
 
 
+def _as_judged(
+    verdict: Verdict, reason: RefusalReason, failure_class: FailureClass, world: World
+) -> Refusal:
+    """What decide refused stays refused; a class that policy turns off is called so."""
+    mode = world.policy.class_rule(failure_class).mode
+    if reason is RefusalReason.MODE_RECOMMEND and mode == "off":
+        reason = RefusalReason.MODE_OFF
+    return Refusal(verdict.node, reason, verdict.reason, failure_class, verdict.recommended_action)
+
+
 def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Intent | Refusal | None:
     failure_class = verdict.failure_class
     if failure_class is None:
         return None
     if verdict.refusal is not None:
-        return Refusal(
-            node.name, verdict.refusal, verdict.reason, failure_class, verdict.recommended_action
-        )
+        return _as_judged(verdict, verdict.refusal, failure_class, world)
     if verdict.recommended_action not in DISRUPTIVE:
         return None
     attempt = next_attempt(node.name, world)
@@ -147,7 +157,9 @@ def _consider(verdict: Verdict, node: Node, world: World, now: datetime) -> Inte
     candidate = Candidate(node, failure_class, action, now)
     refusal = first_refusal(candidate, world)
     if refusal is not None:
-        return replace(refusal, text=f"{refusal.text}; {lemon}") if lemon else refusal
+        text = f"{refusal.text}; {lemon}" if lemon else refusal.text
+        is_advice = refusal.reason is RefusalReason.MODE_RECOMMEND
+        return replace(refusal, text=text, impact=impact_of(node, world) if is_advice else None)
     if lemon:
         reason = f"{reason}. {lemon}: {action} instead of another repair"
     return make_intent(

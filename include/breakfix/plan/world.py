@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 
 from breakfix.brakes import LIFT_OF, NO_BRAKES, Brakes, BreakerRule, Lift
 from breakfix.model import (
@@ -65,9 +66,11 @@ class World:
     drains: dict[str, list[PodDecision]] = field(default_factory=dict)  # worked out once a node
     gangs: Mapping[GangKey, Gang] | None = None  # worked out when the first node is a candidate
     calendar: dict[tuple[int, ...], Closed | None] = field(default_factory=dict)
+    struck_of: dict[Scope, set[str]] = field(default_factory=dict)  # worked out once a scope
+    _first_out: dict[Scope, tuple[int, list[str]]] = field(default_factory=dict)
     _holds: AlertHolds | None = None
     _headroom: Headroom | None = None
-    _budgets: dict[str, list[Budget]] | None = None
+    _budgets: Mapping[tuple[str, str, str], list[tuple[int, Budget]]] | None = None
 
     def pods_to_drain(self, node: str) -> list[PodDecision]:
         """What a drain of the node would do with each of its pods, by policy; our own pods stay."""
@@ -93,9 +96,19 @@ class World:
         is_busy = case is not None and case.state in BUSY
         return is_busy or node.name in self.taken or not node.is_ready
 
-    def out_besides(self, node: str, scope: Scope) -> frozenset[str]:
-        """Who is out of that scope, or promised to be, the node itself left out."""
-        return frozenset(self.out_of.get(scope, ())) - {node}
+    def count_out(self, node: str, scope: Scope) -> int:
+        """How many are out of that scope, or promised to be, the node itself left out."""
+        out = self.out_of.get(scope, set())
+        return len(out) - (node in out)
+
+    def first_out(self, node: str, scope: Scope, most: int) -> list[str]:
+        """The first of their names. Kept, since a full fleet refuses thousands by the same ones."""
+        out = self.out_of.get(scope, set())
+        size, names = self._first_out.get(scope, (-1, []))
+        if size != len(out):
+            names = nsmallest(most + 1, out)
+            self._first_out[scope] = len(out), names
+        return [n for n in names if n != node][:most]
 
     def maximum(self, scope: Scope) -> int:
         """Nodes that may be out of the scope at a time, as policy has it. A scope that policy does
@@ -132,9 +145,16 @@ class World:
         most = trip.of(len(self.members[scope]))
         return BreakerRule(scope, most, breaker.window_s, breaker.cool_down_s)
 
-    def newly_struck(self, scope: Scope) -> frozenset[str]:
-        """Nodes of the scope that this plan takes, or whose illness this judgement has found."""
-        return self.sick.get(scope, frozenset()) | (self.taken & self.members[scope])
+    def struck(self, rule: BreakerRule) -> frozenset[str] | set[str]:
+        """Distinct nodes that count for the scope's breaker: by the ledger, newly ill by this
+        judgement, or taken by this plan.
+        """
+        scope = rule.scope
+        if scope not in self.struck_of:
+            known = self.brakes.storms.nodes(rule, self.observation.at)
+            taken = self.taken & self.members[scope]
+            self.struck_of[scope] = {*known, *self.sick.get(scope, ()), *taken}
+        return self.struck_of[scope]
 
     def closed_for(self, node: Node) -> Closed | None:
         """What the calendar says to taking this node out now; worked out once for its like."""
@@ -184,10 +204,11 @@ class World:
     def budgets_of(self, pod: Pod) -> list[Budget]:
         """The budgets that protect a pod (usually none or one)."""
         if self._budgets is None:
-            self._budgets = defaultdict(list)
-            for budget in self.observation.budgets:
-                self._budgets[budget.namespace].append(budget)
-        return budgets_of(pod, self._budgets.get(pod.namespace, ()))
+            self._budgets = _indexed(self.observation.budgets)
+        keys = [(pod.namespace, k, v) for k, v in pod.labels.items()]
+        near = [b for key in (*keys, (pod.namespace, "", "")) for b in self._budgets.get(key, ())]
+        near.sort(key=lambda numbered: numbered[0])
+        return [b for _, b in near if selects(b.selector, pod.labels)]
 
     def take(self, node: Node) -> None:
         """The plan takes the node: every count from here on has it."""
@@ -195,6 +216,8 @@ class World:
         self.taken.add(node.name)
         for scope in node.scopes():
             self.out_of.setdefault(scope, set()).add(node.name)
+            if scope in self.struck_of:
+                self.struck_of[scope].add(node.name)
 
 
 #: Ledger states in which a node is out of service whatever the cluster shows.
@@ -247,6 +270,18 @@ def build_world(
         available=available,
         lemons=lemons or {},
     )
+
+
+def _indexed(
+    budgets: Sequence[Budget],
+) -> Mapping[tuple[str, str, str], list[tuple[int, Budget]]]:
+    """By namespace and one label that a budget asks for; those that ask for none by ("", "")."""
+    found: dict[tuple[str, str, str], list[tuple[int, Budget]]] = defaultdict(list)
+    for number, budget in enumerate(budgets):
+        labels = (budget.selector or {}).get("matchLabels") or {}
+        key, value = min(labels.items(), default=("", ""))
+        found[budget.namespace, key, value].append((number, budget))
+    return found
 
 
 def _by_scope(nodes: Iterable[Node]) -> dict[Scope, set[str]]:

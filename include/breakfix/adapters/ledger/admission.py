@@ -40,7 +40,7 @@ def admit(
     if no is not None:
         _record_refusal(connection, cluster, no, requester=requester, now=now)
         return no
-    return _open(connection, cluster, intent, current, requester=requester, now=now)
+    return _open(connection, cluster, intent, current, emergency, requester=requester, now=now)
 
 
 def lock_scopes(connection: Connection, cluster: str, wanted: Iterable[Scope]) -> None:
@@ -108,6 +108,7 @@ def _open(
     cluster: str,
     intent: Intent,
     current: Case | None,
+    emergency: Emergency | None,
     *,
     requester: str,
     now: datetime,
@@ -125,6 +126,8 @@ def _open(
     _forget_refusals(connection, cluster, intent.node)
     event = "case.readmitted" if current else "case.admitted"
     detail = {"intent": intent, "fence": case.fence, "scopes_leased": [str(s) for s in case.scopes]}
+    if emergency is not None:
+        detail["emergency"] = str(emergency)
     audit.append(connection, cluster, event, case.id, actor=requester, detail=detail, now=now)
     return cases.load(connection, cluster, case.id)
 

@@ -46,6 +46,7 @@ FOR_PEOPLE = frozenset(
         RefusalReason.ATTEMPTS,
         RefusalReason.NOT_CORROBORATED,
         RefusalReason.MODE_RECOMMEND,
+        RefusalReason.MODE_OFF,
         RefusalReason.OVERRIDDEN,
     }
 )
