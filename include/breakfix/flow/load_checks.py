@@ -49,6 +49,7 @@ from breakfix.verify import (
 _FIRST_LEVELS = (1, 2)  # seconds, then minutes: what is plainly broken is told soon
 _AFTER_TRIAGE = 3  # a node that was rebooted for a triage error is looked at longer
 _LONGEST = 4
+_NO_DIAG = "diag_not_run"
 _TRY_AGAIN = "may_retry"  # in a step's detail
 BANDWIDTHS = (LoadKind.NCCL, LoadKind.NVBANDWIDTH)
 
@@ -81,7 +82,7 @@ def run_diag(services: Services, case: Case) -> Go | Wait:
     """DCGM's diagnostic from level 1 up to the class's, each as a pod that takes all GPUs."""
     node = services.cluster.node(case.node)
     if is_partitioned(node):
-        _, step = open_gate(services, case, diag_word(1))
+        _, step = open_gate(services, case, _NO_DIAG)
         text = "the GPUs are in MIG mode, in which the diagnostic does not run: a person must look"
         outcome = Outcome.CANNOT_TELL
         return failed(services, case, step, outcome, text, remedy=Remedy.PERSON)
