@@ -111,7 +111,7 @@ class Bmcs:
         if acts(mode):
             self._last_reset[name] = datetime.now(UTC).isoformat()
             self.fleet.power_cycle(name)
-        return await trouble(mode) or web.Response(status=204)
+        return await trouble(mode, request) or web.Response(status=204)
 
     async def _set_mode(self, request: web.Request) -> web.Response:
         data = await request.json()

@@ -61,7 +61,7 @@ class Hooks:
             self.asked[key].times += 1
         elif mode in {Mode.OBEY, Mode.LIE, Mode.ACT_AND_FAIL, Mode.ACT_AND_HANG}:
             self._take(key, action, data, mode)
-        return await trouble(mode) or web.json_response(self._word(key), status=202)
+        return await trouble(mode, request) or web.json_response(self._word(key), status=202)
 
     def _take(self, key: str, action: str, data: dict[str, Any], mode: Mode) -> None:
         node = str(data["node"]["name"])

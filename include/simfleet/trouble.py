@@ -8,6 +8,7 @@ from enum import StrEnum
 from aiohttp import web
 
 HANG_S = 3600.0
+_LOOK_S = 0.1
 
 
 class Mode(StrEnum):
@@ -31,11 +32,19 @@ def acts(mode: Mode) -> bool:
     return mode in _ACTS
 
 
-async def trouble(mode: Mode) -> web.Response | None:
+async def trouble(mode: Mode, request: web.Request) -> web.Response | None:
     """What the mode answers instead of a good answer; None where that is good."""
     if mode in {Mode.HANG, Mode.ACT_AND_HANG}:
-        await asyncio.sleep(HANG_S)
+        await _until_gone(request)
     status = _STATUS.get(mode)
     if status is None:
         return None
     return web.json_response({"error": {"message": f"mode {mode}"}}, status=status)
+
+
+async def _until_gone(request: web.Request) -> None:
+    """As long as the other side waits."""
+    for _ in range(int(HANG_S / _LOOK_S)):
+        if request.transport is None or request.transport.is_closing():
+            return
+        await asyncio.sleep(_LOOK_S)

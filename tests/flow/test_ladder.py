@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from breakfix.flow.case import run_stage
+from breakfix.flow.questions import wording
 from breakfix.flow.stages import Go, Stage
 from breakfix.model import Action, CaseEnd, Decision, NodeState, Purpose, RefusalReason, StepStatus
 from tests.fakes_repairs import FakeProvider, WorkerDied, with_providers
@@ -63,6 +64,17 @@ def test_each_rung_is_asked_for_by_its_own_plan_and_the_vendor_is_called_unasked
     asked = approvals(world)
     assert [a.decision for a in asked] == [Decision.ALLOWED] * 3
     assert len({a.plan_hash for a in asked}) == 3
+
+
+def test_the_question_about_a_rung_says_what_was_tried_before():
+    world, *_ = laddered()
+    world.drive(lambda: world.ran["reset"] == 1, within_s=9000)
+    world.silence.add(Purpose.REPAIR)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR), within_s=9000)
+    asked = wording(world.ledger, world.case(), approvals(world)[-1])
+    assert asked["subject"] == "Approve reboot node of a1?"
+    assert "| after | check\\_signals-1 failed" in asked["body"]
+    assert "0 pods, 0 GPUs stop" in asked["body"]
 
 
 def test_the_vendor_gets_what_was_seen_and_tried():

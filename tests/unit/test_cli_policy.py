@@ -211,6 +211,7 @@ BOLDER = [
     "classes: {disk: {min_confidence: 0.5}}",
     "classes: {gpu_off_bus: {diag_level: 1}}",
     "classes: {gpu_recovery: {ladder: [reboot_node]}}",
+    "classes: {gpu_off_bus: {ladder: [reboot_node, power_cycle, hold_for_hardware]}}",
     "limits: {out: {rack: {nodes: 2}}}",
     "limits: {out: {fleet: {share: 0.2}}}",
     "limits: {max_attempts: 3}",
@@ -394,3 +395,27 @@ def test_the_schema_accepts_what_the_policy_accepts(is_accepted, text):
 )
 def test_the_schema_refuses_what_the_policy_refuses(is_accepted, text):
     assert not is_accepted(text)
+
+
+# --------------------------------------------------------------------------- rungs
+
+
+RUNG = "version: x\nclasses:\n  gsp:\n    ladder: [reboot_node, power_cycle]\n"
+
+
+def test_check_refuses_a_rung_that_nobody_is_there_to_do(run, overlay):
+    code, _, err = run("check", overlay(RUNG))
+    assert code == 2
+    assert "overlay.yaml:4:" in err
+    assert "classes.gsp.ladder: nobody is configured to do power_cycle" in err
+
+
+def test_check_takes_it_once_somebody_is(run, overlay, monkeypatch):
+    for name, value in {
+        "REPAIR_PROVIDERS": '{"power_cycle": "redfish"}',
+        "REDFISH_HOSTS": ".bmc.example",
+        "REDFISH_USER": "u",
+        "REDFISH_PASSWORD": "p",
+    }.items():
+        monkeypatch.setenv(f"BREAKFIX_{name}", value)
+    assert run("check", overlay(RUNG))[0] == 0

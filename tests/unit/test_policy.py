@@ -199,6 +199,51 @@ def test_ladders_end_in_hardware_or_where_they_were(
     assert ClassRule(ladder=ladder).action_for(attempt) is action
 
 
+RESET, REBOOT, POWER = Action.RESET_GPU, Action.REBOOT_NODE, Action.POWER_CYCLE
+VENDOR, HOLD = Action.OPEN_VENDOR_CASE, Action.HOLD_FOR_HARDWARE
+
+
+@pytest.mark.parametrize(
+    ("ladder", "repairs", "action"),
+    [
+        pytest.param((RESET, REBOOT), {RESET: 1}, REBOOT, id="above what was tried"),
+        pytest.param((RESET, REBOOT), {REBOOT: 1}, HOLD, id="above it, though it came first"),
+        pytest.param((RESET, REBOOT, POWER), {REBOOT: 1}, POWER, id="not the rung below it"),
+        pytest.param(
+            (REBOOT, POWER), {Action.RESTART_DEVICE_PLUGIN: 1}, REBOOT, id="a lower rung elsewhere"
+        ),
+        pytest.param((REBOOT, REBOOT, HOLD), {REBOOT: 1}, REBOOT, id="a rung that is there twice"),
+        pytest.param((REBOOT, REBOOT, HOLD), {REBOOT: 2}, HOLD, id="twice, and done twice"),
+        pytest.param((REBOOT, VENDOR), {REBOOT: 1}, VENDOR, id="the vendor at the end"),
+        pytest.param((REBOOT, VENDOR), {REBOOT: 1, VENDOR: 1}, HOLD, id="called already"),
+        pytest.param((Action.REVIEW,), {REBOOT: 1}, Action.REVIEW, id="people's own"),
+    ],
+)
+def test_a_ladder_goes_on_above_all_that_was_tried(
+    ladder: tuple[Action, ...], repairs: dict[Action, int], action: Action
+) -> None:
+    assert ClassRule(ladder=ladder).action_for(1, repairs) is action
+
+
+@pytest.mark.parametrize(
+    ("ladder", "says"),
+    [
+        ("[reboot_node, reset_gpu]", "a ladder goes up"),
+        ("[hold_for_hardware, reboot_node]", "a ladder goes up"),
+        ("[review, reboot_node]", "no rungs of one ladder"),
+        ("[drain_only, hold_for_hardware]", "no rungs of one ladder"),
+    ],
+)
+def test_a_ladder_that_does_not_go_up_is_refused(ladder: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        overlaid(f"classes: {{gpu_off_bus: {{ladder: {ladder}}}}}")
+
+
+def test_no_ladder_of_the_default_needs_anybody_but_kubernetes() -> None:
+    named = {a for rule in POLICY.classes.values() for a in rule.ladder}
+    assert not named & {POWER, Action.REPLACE_NODE, VENDOR}
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [

@@ -31,6 +31,7 @@ from breakfix.model import (
     Step,
     StepStatus,
 )
+from breakfix.plan.limits import why_no_attempt
 from breakfix.ports import Rung
 from breakfix.verify import Remedy
 
@@ -127,10 +128,8 @@ def _is_safe_after(unknown: Step, action: Action) -> bool:
 
 
 def _exhausted(services: Services, case: Case, record: NodeRecord) -> str:
-    limit = services.policy.limits.max_attempts
-    if record.attempts >= limit:
-        return f"{record.attempts} of {limit} repairs were tried"
-    return lemon_words(services, case.node)
+    spent = why_no_attempt(record, case.failure_class, services.policy.limits)
+    return spent or lemon_words(services, case.node)
 
 
 def _record(services: Services, case: Case) -> NodeRecord:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 
 from breakfix.flow.services import Services
 from breakfix.learn import History
 from breakfix.learn.history import episodes_of
 from breakfix.learn.lemons import Offender, offenders
+from breakfix.model import Case
 
 
 def lemons_among(services: Services, nodes: Collection[str]) -> Mapping[str, str]:
@@ -18,17 +20,27 @@ def lemons_among(services: Services, nodes: Collection[str]) -> Mapping[str, str
         return {}
     now = services.clock.now()
     since = now - timedelta(seconds=rule.window_s)
-    cases = [c for n in sorted(nodes) for c in ledger.cases(node=n) if c.opened_at >= since]
+    cases = _telling(c for c in ledger.cases(opened_since=since) if c.node in nodes)
     if not cases:
         return {}
     history = History(
         cases=cases,
         reviews=(),
         labellings=tuple(a for a in ledger.labellings() if a.case_id),
-        steps={c.id: tuple(ledger.steps(c.id)) for c in cases},
+        steps={c.id: tuple(ledger.steps(c.id)) for c in cases if c.fence > 1},
     )
     found = offenders(episodes_of(history), rule, now)
     return {o.node: _words(o, rule.window_s) for o in found if o.is_lemon}
+
+
+def _telling(cases: Iterable[Case]) -> list[Case]:
+    """Those of nodes with more than one, or with one that changed hands: only such a case can have
+    seen a return that failed. In a storm of first cases there are none, and nothing more is read.
+    """
+    of_node: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        of_node[case.node].append(case)
+    return [c for own in of_node.values() if len(own) > 1 or own[0].fence > 1 for c in own]
 
 
 def lemon_words(services: Services, node: str) -> str:

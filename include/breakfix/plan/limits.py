@@ -397,8 +397,15 @@ def attempts_left(world: World, node: str, failure_class: FailureClass) -> bool:
     """Whether policy allows one more repair of this node, and of this class on it, in its
     window.
     """
-    record, limits = world.records.get(node), world.policy.limits
-    if record is None:
-        return True
+    record = world.records.get(node)
+    return record is None or not why_no_attempt(record, failure_class, world.policy.limits)
+
+
+def why_no_attempt(record: NodeRecord, failure_class: FailureClass, limits: Limits) -> str:
+    """Why there is no further repair of the node, or of this class on it; empty when there is."""
+    if record.attempts >= limits.max_attempts:
+        return f"{record.attempts} of {limits.max_attempts} repairs were tried"
     of_class = record.attempts_by_class.get(failure_class, 0)
-    return record.attempts < limits.max_attempts and of_class < limits.max_attempts_of_class
+    if of_class >= limits.max_attempts_of_class:
+        return f"{of_class} of {limits.max_attempts_of_class} repairs of {failure_class} were tried"
+    return ""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from breakfix.model import RUNGS, Action, SignalMode
+from breakfix.model import REPAIRS, RUNGS, Action, SignalMode
 from breakfix.policy import parse_duration
 
 Judge = Callable[[Any, Any], int]  # (before, after) -> 1 bolder, -1 more careful, 0 cannot tell
@@ -98,8 +98,16 @@ def _set(value: Any) -> set[str]:
 _ACTIONS = (Action.NONE.value, Action.REVIEW.value, *(a.value for a in RUNGS))
 
 
-def _first_rung(before: Any, after: Any) -> int:
-    return _rank(_ACTIONS)((before or ["none"])[0], (after or ["none"])[0])
+def _rungs(before: Any, after: Any) -> int:
+    """By the first rung; where that is the same, by what else may be done to a node."""
+    first = _rank(_ACTIONS)((before or ["none"])[0], (after or ["none"])[0])
+    if first:
+        return first
+    return _members(1)(_repairs_in(before), _repairs_in(after))
+
+
+def _repairs_in(ladder: Any) -> list[str]:
+    return [a for a in ladder or () if a in REPAIRS and a != Action.OPEN_VENDOR_CASE]
 
 
 _TABLE: tuple[tuple[str, Judge], ...] = (
@@ -115,7 +123,7 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     # classes
     (r"classes\.[^.]+\.mode", _rank(["off", "recommend", "approve", "auto"])),
     (r"classes\.[^.]+\.(min_confidence|diag_level)", _less),
-    (r"classes\.[^.]+\.ladder", _first_rung),
+    (r"classes\.[^.]+\.ladder", _rungs),
     # limits
     (r"limits\.out\.[^.]+\.(share|nodes)", _more),
     (r"limits\.out\.[^.]+\.in_service(_share)?", _less),
@@ -140,6 +148,7 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     # drain, timing, approvals
     (r"drain\.(evictions_per_s|evictions_in_flight|timeout)", _more),
     (r"drain\.(may_delete|may_delete_disk_empty_dir|may_delete_unmanaged)", _more),
+    (r"drain\.dead_node", _rank(["wait", "leave"])),
     (r"drain\.overdue", _rank(["escalate", "hold", "uncordon"])),
     (r"drain\.replaced\.otherwise", _rank(["hold", "warn"])),
     (r"drain\.replaced\.within", _less),
