@@ -262,6 +262,7 @@ def withdraw_pods(acting: Acting, case: Case) -> list[str]:
     current = acting.ledger.case(case.id)
     if current.fence != case.fence or not current.is_open:
         raise StaleFence(f"case {case.id} is at fence {current.fence}, or over")
+    acting.check_ownership()
     waiting = [s for s in acting.ledger.steps(case.id) if s.status in _MAY_FIRE]
     gone = [_withdraw(acting, case, step) for step in waiting if "pod" in step.detail]
     return [name for name in gone if name]
