@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 export VENV
 CODE := $(wildcard include dags plugins dev benchmarks)
 
-.PHONY: help setup demo up down bench test check format-check lint imports types lock-check fmt lock
+.PHONY: help setup demo up down bench test mutate-guards check format-check lint imports types lock-check fmt lock
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -27,6 +27,9 @@ bench: setup ## measure the speed at 80,000 GPUs, ten minutes; writes docs/speed
 
 test: setup ## all tests
 	$(PY) -m pytest
+
+mutate-guards: setup ## take every guard away, one at a time, and see which rule of the fleet machine notices
+	@PYTHONPATH=include:. $(PY) -m dev.mutate_guards
 
 check: format-check lint imports types lock-check test ## everything that must hold before a merge
 

@@ -34,6 +34,14 @@ limits:
     sku: {share: 0.8, nodes: 9999}
     rack: {share: 0.8, nodes: 9999}
     fabric: {nodes: 9999}
+  headroom_gpus: 0
+  breaker:
+    most:
+      fleet: {share: 1.0, nodes: 9999}
+      pool: {share: 1.0, nodes: 9999}
+      sku: {share: 1.0, nodes: 9999}
+      rack: {share: 1.0, nodes: 9999}
+      fabric: {share: 1.0, nodes: 9999}
 classes:
   gpu_off_bus: {mode: auto}
 """

@@ -89,16 +89,7 @@ class Results:
                 15,
                 at_least=True,
             ),
-            *(
-                Floor(
-                    f"nodes quarantined a second, {run.told['quarantined']} in one sweep",
-                    run.told["quarantined"] / run.wall_s,
-                    25,
-                    "/s",
-                    at_least=True,
-                )
-                for run in sorted(self.acting, key=lambda run: run.wall_s)[:1]
-            ),
+            *self.acting_floors(),
             *(
                 Floor(
                     f"wall time of draining {run.told['evicted']} pods, over what the rate allows",
@@ -107,6 +98,19 @@ class Results:
                 )
                 for run in self.drain
             ),
+        ]
+
+    def acting_floors(self) -> list[Floor]:
+        """The rate of the fastest round; ten times that of NVSentinel is promised."""
+        return [
+            Floor(
+                f"nodes quarantined a second, {run.told['quarantined']} in one sweep",
+                run.told["quarantined"] / run.wall_s,
+                25,
+                "/s",
+                at_least=True,
+            )
+            for run in sorted(self.acting, key=lambda run: run.wall_s)[:1]
         ]
 
     def growth(self) -> dict[str, float]:

@@ -27,6 +27,11 @@ that the tests and the users of other projects know, and some of ours; each says
 
 Faults of the telemetry itself are recordings that are judged as they would be live:
 [traces.md](traces.md) explains them, the last table lists them.
+
+What no single test thinks of is looked for at random: `tests/fleet_machine` drives fleets through
+faults, crashes, people's hands and other controllers, and asks its rules after each step;
+`make mutate-guards` takes every guard away, one at a time, and shows which rule notices
+([how](adr/0017-rules-that-do-not-ask-the-guards.md)).
 """
 
 

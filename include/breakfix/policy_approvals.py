@@ -82,6 +82,14 @@ class Approvals(_Rule):
             raise ValueError(msg)
         return self
 
+    def shortcomings(self) -> list[str]:
+        """What nobody could ever approve by these rules, in sentences; it is not wrong."""
+        if not self.approvers:
+            return ["approvals.approvers names nobody: whatever is asked about is never done"]
+        if len(self.approvers) < Tier.TWO.people and any(t.needs is Tier.TWO for t in self.tiers):
+            return ["approvals.tiers wants two people for some things, and approvers names one"]
+        return []
+
     @field_serializer("ask_before")
     def _in_order(self, value: frozenset[str]) -> list[str]:
         """A set has another order in every process; the policy's hash must not."""

@@ -7,6 +7,7 @@ whenever it wanted to wait. So a task may be retried, cleared or run twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from breakfix.errors import Refused
 from breakfix.flow.stages import Go, Stage, Wait
-from breakfix.model import Approval, Decision, Purpose
+from breakfix.model import Answer, Approval, Decision, Purpose
 from breakfix_airflow.api import AirflowApi
 from breakfix_airflow.approvals import APPROVE, REJECT, QuestionReader, Reading
 from breakfix_airflow.branching import leave_word, off_the_way, skip_unless_sent
@@ -157,6 +158,16 @@ def open_question(built: Services, case_id: str, fence: int, purpose: Purpose) -
     return next(pending, None)
 
 
+def as_people(answers: Sequence[Answer], service_user: str) -> list[Answer]:
+    """The answers, the service user's under a name that no policy lists: its Reject only ends the
+    wait for what the ledger has by then, and must take nobody's yes back.
+    """
+    return [
+        replace(a, approver=f"service user {service_user}") if a.approver == service_user else a
+        for a in answers
+    ]
+
+
 class SettleQuestionOperator(StageOperator):
     """Lets the flow settle the answers, read at their source, whatever became of the question."""
 
@@ -186,9 +197,10 @@ class SettleQuestionOperator(StageOperator):
                 f"{reading.note}: the question was lost before anybody answered. reconcile_cases "
                 "resumes the case, which asks again"
             )
+        answers = as_people(reading.answers, built.settings.airflow_user)
         try:
             return settle_question(
-                built, case_id, fence, self.purpose, reading.answers, is_second=self.is_second
+                built, case_id, fence, self.purpose, answers, is_second=self.is_second
             )
         except Refused as e:
             return Go(Stage.SETTLE_RUN, note=f"{e.reason}: {e}")

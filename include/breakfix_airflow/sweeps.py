@@ -75,11 +75,11 @@ def _sweep(built: Services, requester: str, started_at: datetime | None) -> dict
     summary["counts"]["watches_ended"] = len(result.ended)
     api = AirflowApi.from_settings(built.settings, built.circuits)
     start_when_changed(built, api, result.assessment.observation)
-    summary["woken"] = _heed_answers(built, api)
+    summary["woken"] = heed_answers(built, api)
     return summary
 
 
-def _heed_answers(built: Services, api: AirflowApi) -> list[str]:
+def heed_answers(built: Services, api: AirflowApi) -> list[str]:
     """Runs woken because somebody answered elsewhere. The sweep is not failed by it: what is missed
     is seen by the next one.
     """

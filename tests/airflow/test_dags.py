@@ -5,14 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import ParamValidationError
 
 from breakfix.flow.stages import REPAIR_STAGES, Stage
-from breakfix.model import FailureClass
-from breakfix_airflow.operators import QuestionOperator, StageOperator
+from breakfix.model import Answer, FailureClass
+from breakfix_airflow.operators import QuestionOperator, StageOperator, as_people
 from dev.dags_reference import PAGE, page
 from dev.stack.airflow import POOLS, ROOT
 
@@ -118,6 +119,12 @@ def test_a_question_is_asked_once_and_settled_whatever_became_of_it(node_case, p
     settle = node_case.get_task(f"settle_{purpose}")
     assert settle.trigger_rule == "all_done"
     assert settle.upstream_task_ids == {f"approve_{purpose}"}
+
+
+def test_the_service_user_is_nobodys_approver_even_where_policy_lists_it():
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    answers = [Answer(who, False, "airflow_required_action", at) for who in ("breakfix", "ann")]
+    assert [a.approver for a in as_people(answers, "breakfix")] == ["service user breakfix", "ann"]
 
 
 def test_stages_are_retried_with_growing_pauses_and_bounded_in_time(node_case):

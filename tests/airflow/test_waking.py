@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from breakfix.flow import confirmations
 from breakfix.model import CaseEnd, Decision, Purpose
+from breakfix_airflow.sweeps import heed_answers
 from breakfix_airflow.waking import AirflowWaker, wake_settled
 from tests.airflow.fake_airflow import FakeAirflow
 from tests.contract import ledger_builders as builders
@@ -95,3 +99,17 @@ def test_a_second_question_is_woken_when_it_was_answered_in_the_ledger(ledger, c
     assert wake_settled(airflow.api(), ledger) == []
     decide(ledger, case)
     assert wake_settled(airflow.api(), ledger) == [case.run_id]
+
+
+def test_a_sweep_that_cannot_wake_anybody_is_no_failed_sweep(ledger, case, monkeypatch):
+    airflow = FakeAirflow()
+    airflow.broken = [500] * 20
+    heeded = []
+    monkeypatch.setattr(confirmations, "heed_annotations", heeded.append)
+    built = SimpleNamespace(book=ledger)
+    assert heed_answers(built, airflow.api()) == []
+    airflow.broken = []
+    airflow.parked = {(case.run_id, "approve_repair"): None}
+    decide(ledger, case)
+    assert heed_answers(built, airflow.api()) == [case.run_id]
+    assert heeded == [built, built]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.cases import measure_decide, measure_fill, measure_kubernetes, measure_sweeps
+from benchmarks.cases import (
+    measure_acting,
+    measure_decide,
+    measure_fill,
+    measure_kubernetes,
+    measure_sweeps,
+)
 from benchmarks.fleet import fleet_now
 from benchmarks.report import render
 from benchmarks.results import Results
@@ -34,3 +40,15 @@ def test_every_way_from_prometheus_to_verdicts_gives_the_same_ones(
         "| wall time of a sweep, over its queries with the bodies dropped | at most 1.3x |" in text
     )
     assert "100 nodes of 8 GPUs" in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nodes_that_are_taken_out_are_all_quarantined_and_recorded(
+    private_processes, tmp_path
+) -> None:
+    results = Results(gpus=8 * 64)
+    measure_acting(results, 64, private_processes, tmp_path, rounds=1)  # asserts that all are
+    (floor,) = results.acting_floors()
+    assert floor.what == "nodes quarantined a second, 32 in one sweep"
+    assert floor.measured > 0

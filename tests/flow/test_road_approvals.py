@@ -95,18 +95,24 @@ def test_a_policy_that_became_stricter_meanwhile_asks_for_the_second_person():
     assert (asked(world).decision, asked(world).needed) == (Decision.PENDING, 2)
 
 
-def test_a_job_that_came_after_the_plan_is_counted_before_people_are_asked():
-    auto = "classes: {gpu_off_bus: {mode: auto}}\napprovals: {gang_gpus: 8}"
+@pytest.mark.parametrize("round_", [1, 2], ids=["its first time out", "when it broke again"])
+def test_a_job_that_came_after_the_plan_is_counted_before_people_are_asked(round_):
+    world = FlowWorld(
+        overlay="classes: {gpu_off_bus: {mode: auto}}\napprovals: {gang_gpus: 8}",
+    )
+    for _ in range(round_ - 1):
+        world.break_node("a1")
+        world.drive(lambda: world.ledger.cases() and world.case().state is NodeState.RETURNING)
+        world.clock.sleep(5)
     job = {"owners": (Owner("Job", "llm", "u"),), "gpus": 8}
 
     def a_job_comes(*args):
         world.cluster.add_pod("llm-0", "a1", **job)
         world.cluster.add_pod("llm-1", "b1", **job)
 
-    world = FlowWorld(overlay=auto)
+    world.cluster.before["patch_node"] = a_job_comes
     world.break_node("a1")
     world.silence.add(Purpose.REPAIR)
-    world.cluster.before["patch_node"] = a_job_comes
     world.drive(world.at_stage(Stage.APPROVE_REPAIR))
     assert world.case().detail["impact"]["gang_gpus"] == 16
     (question,) = open_questions(world.services)

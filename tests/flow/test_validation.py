@@ -13,7 +13,7 @@ from breakfix.flow.gates import remedy_asked
 from breakfix.flow.load_checks import diag_levels
 from breakfix.flow.look_over import look_over
 from breakfix.flow.proof import proof_at_this_fence
-from breakfix.flow.stages import Stage
+from breakfix.flow.stages import Stage, Wait
 from breakfix.model import CaseEnd, NodeState, Outcome, Purpose, StepStatus
 from breakfix.verify import Remedy
 from tests.flow.world import FlowWorld
@@ -143,8 +143,9 @@ def test_a_node_in_mig_mode_is_a_persons_and_is_not_repaired_any_further():
     world.cluster.change_node("a1", labels=labels)
     world.drive(world.ended())
     assert world.case().end is CaseEnd.ESCALATED
-    assert "MIG mode" in step(world, "diag_r1-1").detail["text"]
-    assert remedy_asked(step(world, "diag_r1-1")) is Remedy.PERSON
+    assert "MIG mode" in step(world, "diag_not_run-1").detail["text"]
+    assert remedy_asked(step(world, "diag_not_run-1")) is Remedy.PERSON
+    assert world.ran["reboot"] == 1
 
 
 def test_a_validator_that_is_ready_from_before_the_reboot_is_waited_for():
@@ -181,6 +182,19 @@ def test_the_operators_metrics_are_heard_where_it_reports_any():
     world.metrics.operator["a1"] = 0.0
     world.drive(world.ended())
     assert "metrics call the node not ready" in world.why()
+
+
+def test_operator_metrics_that_cannot_be_read_hold_the_node():
+    world = broken_world(95)
+    world.add_validator("a1")
+    world.drive(world.at_stage(Stage.CHECK_OPERATOR))
+    world.metrics.is_down = True
+    case = world.case()
+    result = run_stage(world.services, Stage.CHECK_OPERATOR, case.id, case.fence)
+    assert isinstance(result, Wait)
+    world.metrics.is_down = False
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
 
 
 def test_a_node_that_the_operator_does_not_serve_is_not_asked_about():

@@ -13,13 +13,14 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from breakfix.brakes import Breaker
 from breakfix.errors import ClusterError
 from breakfix.flow.exposition import exposition
 from breakfix.flow.stages import Stage
 from breakfix.flow.sweep import sweep
-from breakfix.model import CaseEnd, HaltLevel, Purpose
+from breakfix.model import CaseEnd, HaltLevel, Purpose, Scope, ScopeKind
 from tests.flow.test_reconcile import world_at
-from tests.flow.world import FlowWorld
+from tests.flow.world import START, FlowWorld
 from tests.unit import test_cli_recovery as commands
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +107,13 @@ def test_the_kill_switch_is_told_from_both_places():
     world.cluster.config_maps["breakfix", "breakfix-halt"] = {"level": "all"}
     assert told(world, "halt_level", source="ledger") == 1
     assert told(world, "halt_level", source="cluster") == 2
+
+
+def test_an_open_breaker_and_a_lifted_limit_are_told():
+    world, scope, now = waiting(), Scope(ScopeKind.RACK, "a"), START
+    world.ledger._breakers[scope] = Breaker(scope, opened_at=now, reason="a storm")
+    assert told(world, "breaker_open", scope="rack", value="a") == 1
+    assert told(world, "emergency_lifts", limit="rack") is None
 
 
 def test_a_held_case_is_told_with_the_hand_on_it():

@@ -173,6 +173,19 @@ def test_fewer_rules_never_ask_more_people(found, left_out, gpus, mode):
 
 
 @pytest.mark.parametrize(
+    ("approvals", "notes"),
+    [
+        pytest.param({}, 1, id="nobody may approve"),
+        pytest.param({"approvers": ["ann"], "tiers": [{"needs": "two"}]}, 1, id="one of two"),
+        pytest.param({"approvers": ["ann", "bob"], "tiers": [{"needs": "two"}]}, 0, id="two"),
+        pytest.param({"approvers": ["ann"], "tiers": [{"needs": "one"}]}, 0, id="one of one"),
+    ],
+)
+def test_rules_by_which_nobody_could_say_yes_are_told(approvals, notes):
+    assert len(Approvals.model_validate(approvals).shortcomings()) == notes
+
+
+@pytest.mark.parametrize(
     ("approvals", "says"),
     [
         pytest.param({"approvers": ["ann", "Ann"]}, "each approver once", id="one person twice"),

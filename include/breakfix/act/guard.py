@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from breakfix.act import marks
 from breakfix.act.ownership import check_ownership, mark_head
-from breakfix.errors import NotFound, Refused, StaleFence
+from breakfix.errors import ClusterError, NotFound, Refused, StaleFence
 from breakfix.hands_off import hands_off
 from breakfix.model import (
     Case,
@@ -25,6 +25,7 @@ from breakfix.ports import Clock, Cluster, Ledger
 from breakfix.resilience.together import Together
 
 HALT_CONFIG_MAP = "breakfix-halt"
+_LOOKS = 4  # at a node that changes each time it is looked at
 _LEVELS = [HaltLevel.NONE, HaltLevel.DISRUPTION, HaltLevel.ALL]
 #: Refusals that only mean "not now": asked again and again, so they are not audited each time.
 _QUIET = frozenset({RefusalReason.HALTED, RefusalReason.HELD, RefusalReason.UNOWNED_CLUSTER})
@@ -53,6 +54,7 @@ class Acting:
     namespace: str
     limits: Limits
     beside: Beside | None = None  # the other acts of a sweep that takes out many nodes
+    mirrors_nvsentinel: bool = False  # policy wants the state in NVSentinel's label, too
 
     def halt_level(self) -> HaltLevel:
         """The kill switch as it is now."""
@@ -116,7 +118,8 @@ def check(acting: Acting, case: Case, step: str, expected: Expected) -> Node:
     try:
         _check_case(acting, case, expected)
         node = _check_node(acting, case, expected)
-        _check_reason(node, expected)
+        if expected.reason_gone is not None or expected.limit_broken is not None:
+            node = _checked_slowly(acting, case, expected, node)
     except Refused as e:
         log.info("case=%s node=%s step=%s refused: %s", case.id, case.node, step, e)
         if e.reason not in _QUIET:
@@ -129,6 +132,17 @@ def check(acting: Acting, case: Case, step: str, expected: Expected) -> Node:
             )
         raise
     return node
+
+
+def _checked_slowly(acting: Acting, case: Case, expected: Expected, node: Node) -> Node:
+    """Reason and limits may take seconds to ask: whoever stepped in meanwhile wins, too."""
+    for _ in range(_LOOKS):
+        _check_reason(node, expected)
+        _check_case(acting, case, expected)
+        before, node = node, _check_node(acting, case, expected)
+        if node.resource_version == before.resource_version:
+            return node
+    raise ClusterError(f"node {case.node} changed while it was checked", is_transient=True)
 
 
 def _check_case(acting: Acting, case: Case, expected: Expected) -> None:

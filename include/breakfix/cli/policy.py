@@ -58,9 +58,12 @@ def check(
             raise typer.Exit(ExitCode.USAGE) from None
         raise
     if output is Format.JSON:
-        print_json({"is_valid": True, "version": policy.version, "hash": policy.hash})
+        known = {"is_valid": True, "version": policy.version, "hash": policy.hash}
+        print_json({**known, "notes": policy.approvals.shortcomings()})
         return
     say(f"policy {policy.version} is valid: {len(policy.signals)} signals, hash {policy.hash}")
+    for note in policy.approvals.shortcomings():
+        say(f"note: {note}")
 
 
 def _checked(overlay: Path | None) -> Policy:

@@ -11,7 +11,7 @@ from breakfix.errors import Refused
 from breakfix.flow import questions
 from breakfix.flow.answering import record_answers, tell_progress, void
 from breakfix.flow.confirmations import note_confirmation
-from breakfix.flow.proof import proof_at_this_fence
+from breakfix.flow.proof import proof_at_this_fence, proved_at
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, stage_of
 from breakfix.flow.tiers import kept_tier, recounted, tier_of
@@ -70,11 +70,10 @@ def ask_before_return(services: Services, case: Case) -> Go:
 def _return_answerable_until(services: Services, case: Case) -> datetime:
     """A yes that came later would be thrown away with the old evidence, so it is not invited."""
     timing, now = services.policy.timing, services.clock.now()
-    proof = proof_at_this_fence(services, case)
-    proved_at = proof.ended_at if proof is not None and proof.ended_at is not None else now
+    proved = proved_at(proof_at_this_fence(services, case)) or now
     return min(
         now + timedelta(seconds=timing.approval_return_s),
-        proved_at + timedelta(seconds=timing.evidence_max_age_s),
+        proved + timedelta(seconds=timing.evidence_max_age_s),
     )
 
 

@@ -85,7 +85,8 @@ def _run(services: Services, stage: Stage, case: Case) -> Go | Wait:
         given_way = give_way(services, case, actor=ACTOR) if stage in _BEFORE_WORK else None
         return given_way or STAGES[stage](services, case)
     except Refused as e:
-        return refused(services, case, stage, e)
+        now = services.book.case(case.id)  # the stage may have moved it before it was refused
+        return refused(services, now if now.fence == case.fence else case, stage, e)
     except NotFound as e:
         if not is_gone(services, case):
             raise  # a pod, or the like: look again

@@ -49,6 +49,7 @@ from breakfix.verify import (
 _FIRST_LEVELS = (1, 2)  # seconds, then minutes: what is plainly broken is told soon
 _AFTER_TRIAGE = 3  # a node that was rebooted for a triage error is looked at longer
 _LONGEST = 4
+_NO_DIAG = "diag_not_run"
 _TRY_AGAIN = "may_retry"  # in a step's detail
 BANDWIDTHS = (LoadKind.NCCL, LoadKind.NVBANDWIDTH)
 
@@ -81,7 +82,7 @@ def run_diag(services: Services, case: Case) -> Go | Wait:
     """DCGM's diagnostic from level 1 up to the class's, each as a pod that takes all GPUs."""
     node = services.cluster.node(case.node)
     if is_partitioned(node):
-        _, step = open_gate(services, case, diag_word(1))
+        _, step = open_gate(services, case, _NO_DIAG)
         text = "the GPUs are in MIG mode, in which the diagnostic does not run: a person must look"
         outcome = Outcome.CANNOT_TELL
         return failed(services, case, step, outcome, text, remedy=Remedy.PERSON)
@@ -196,6 +197,8 @@ def _bandwidth(services: Services, case: Case, kind: LoadKind, gpus: int, floors
     return _Check(kind.value, load, rules.deadline_s + _START_S, judge)
 
 
+#: In a step's detail: when what it proves was so.
+PROVED_AT = "proved_at"
 _START_S = 300.0  # for its image to arrive, beyond the time it may run (ours)
 
 
@@ -289,6 +292,7 @@ def _settle(services: Services, case: Case, check: _Check, step: Step) -> Step:
         text = f"the node rebooted during {check.what} ({judged.text})"
         judged = _Judged(Outcome.NOT_FIXED, text, Remedy.NEXT_RUNG)
     evidence = {**judged.evidence, "exit_code": exit_code, "boot_id": boot_id}
+    evidence |= _proved_at(services, namespace, name)
     if judged.may_retry:
         evidence[_TRY_AGAIN] = True
     remedy = None if judged.outcome is Outcome.FIXED else judged.remedy
@@ -298,6 +302,12 @@ def _settle(services: Services, case: Case, check: _Check, step: Step) -> Step:
     pod = services.cluster.pod(namespace, name)
     services.cluster.delete_pod(namespace, name, pod.uid, grace_s=0)
     return settled
+
+
+def _proved_at(services: Services, namespace: str, name: str) -> dict[str, Any]:
+    """When the pod ended: nobody may have looked for a day, and its result is as old as that."""
+    ended_at, now = services.cluster.pod(namespace, name).ended_at, services.clock.now()
+    return {} if ended_at is None else {PROVED_AT: min(ended_at, now).isoformat()}
 
 
 def load_ended_at(services: Services, case: Case) -> datetime | None:

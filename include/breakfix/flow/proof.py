@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from breakfix.act import guard
 from breakfix.flow.assessment import assess
 from breakfix.flow.gates import gpus_due, step_of
 from breakfix.flow.guarding import RECOVERY, acting
-from breakfix.flow.load_checks import BANDWIDTHS, diag_levels, diag_word, last_try
+from breakfix.flow.load_checks import BANDWIDTHS, PROVED_AT, diag_levels, diag_word, last_try
 from breakfix.flow.services import Services
 from breakfix.model import Case, Outcome, Step, StepStatus
 from breakfix.verify import gpus_outcome, signals_outcome
@@ -29,11 +31,12 @@ def doubt_about_return(services: Services, case: Case) -> str:
     """
     node = guard.check(acting(services), case, "return", RECOVERY)
     proof = proof_at_this_fence(services, case)
-    if proof is None or proof.ended_at is None:
+    proved = proved_at(proof)
+    if proof is None or proved is None:
         return "the node was not validated at this fence"
     if not node.boot_id or proof.detail.get("boot_id") != node.boot_id:
         return "the node has rebooted since its validation"
-    age_s = (services.clock.now() - proof.ended_at).total_seconds()
+    age_s = (services.clock.now() - proved).total_seconds()
     if age_s > services.policy.timing.evidence_max_age_s:
         return f"the validation is {age_s:.0f} s old"
     expected = gpus_due(services, case, node)
@@ -44,6 +47,14 @@ def doubt_about_return(services: Services, case: Case) -> str:
     if signals_outcome(verdict, required=required_signals(services)) is not Outcome.FIXED:
         return verdict.reason if verdict else "the node was not judged"
     return ""
+
+
+def proved_at(proof: Step | None) -> datetime | None:
+    """When the proof was made, which is not when it was read; None where there is none."""
+    if proof is None:
+        return None
+    text = proof.detail.get(PROVED_AT)
+    return datetime.fromisoformat(str(text)) if text else proof.ended_at
 
 
 def proof_at_this_fence(services: Services, case: Case) -> Step | None:

@@ -27,8 +27,9 @@ def wording(ledger: Ledger, case: Case, approval: Approval) -> dict[str, str]:
     is_repair = approval.purpose is Purpose.REPAIR
     steps = () if is_repair else tuple(ledger.steps(case.id))
     yes = yes_so_far(approval, ledger.answers(case.id))
+    said = f" ({len(yes)} of {approval.needed} said yes)" if yes else ""
     return {
-        "subject": subject(case, approval.purpose),
+        "subject": subject(case, approval.purpose) + said,
         "body": body(case, approval, steps, yes),
         "asked_at": approval.asked_at.isoformat(),
         "expires_at": approval.expires_at.isoformat(),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 
 from breakfix.act.guard import halt_level
 from breakfix.act.ownership import check_ownership
@@ -83,22 +82,31 @@ def take_out(
     """Admit each node and quarantine it; the cases that were opened, and what admission refused.
 
     Nodes are admitted one after the other, by the ledger's count. Those of a batch are then
-    quarantined side by side, each guarded and recorded as if it were alone, before the next batch
-    is admitted: so what is in the ledger runs ahead of the cluster by a second or two.
+    quarantined side by side, each guarded and recorded as if it were alone, while the next batch is
+    admitted: so what is in the ledger runs ahead of the cluster by two batches at most.
     """
     cases: list[Case] = []
     refusals: list[Refusal] = []
     at_once, due = services.settings.acts_at_once, expectation(services.policy, world.fleet)
     with ThreadPoolExecutor(at_once, "quarantine") as pool:
+        under_way: list[Future[None]] = []
         for start in range(0, len(intents), at_once * _ROUNDS):
             batch = intents[start : start + at_once * _ROUNDS]
             outcomes = [_open(services, i, world, due, requester=requester) for i in batch]
             opened = [c for c in outcomes if isinstance(c, Case)]
+            _finish(under_way)
             beside = SideBySide.of(min(at_once, len(opened)))
-            list(pool.map(partial(_quarantine, services, beside=beside), opened))
+            under_way = [pool.submit(_quarantine, services, case, beside) for case in opened]
             cases += opened
             refusals += [r for r in outcomes if isinstance(r, Refusal)]
+        _finish(under_way)
     return cases, refusals
+
+
+def _finish(quarantines: Iterable[Future[None]]) -> None:
+    """All of them are over. Raises what went wrong beyond what a quarantine expects."""
+    for quarantine in quarantines:
+        quarantine.result()
 
 
 def admit(services: Services, intent: Intent, world: World, *, requester: str) -> Case | Refusal:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from breakfix.flow.draining import drain_step
 from breakfix.flow.looking import look
 from breakfix.flow.services import Services
 from breakfix.model import Action, Case, Impact, NodeState, Purpose, Tier
@@ -13,7 +14,6 @@ from breakfix.plan.planning import impact_of
 from breakfix.plan.tiers import repair_tier, return_tier, strictest
 
 ACTOR = "node_case"
-_DRAIN = "drain-"
 
 
 def tier_of(services: Services, case: Case, purpose: Purpose) -> Tier:
@@ -54,7 +54,7 @@ def recounted(services: Services, case: Case) -> Case:
 
     Not once the drain has begun: what it stopped by then is no longer there to be counted.
     """
-    if any(s.name.startswith(_DRAIN) for s in services.book.steps(case.id)):
+    if drain_step(services, case) is not None:
         return case
     world = look(services)
     node = world.by_name.get(case.node)

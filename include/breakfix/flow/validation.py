@@ -12,7 +12,7 @@ import math
 from datetime import datetime, timedelta
 
 from breakfix.act import repair
-from breakfix.errors import Refused, SourceError
+from breakfix.errors import MetricsError, Refused, SourceError
 from breakfix.flow.assessment import assess
 from breakfix.flow.gates import (
     failed,
@@ -167,7 +167,11 @@ def look_at_operator(services: Services, node: Node, since: datetime | None) -> 
     """What the operator's pod on the node and its metrics say. `since`: of a reboot."""
     app = services.policy.validation.operator.app
     pods = [p for p in services.cluster.pods(node.name) if _is_validator(p, app)]
-    return operator_outcome(pods, since=since, is_ready=_operator_metrics(services, node))
+    try:
+        is_ready = _operator_metrics(services, node)
+    except MetricsError as e:
+        return Outcome.CANNOT_TELL, f"the operator's metrics cannot be read: {e}"
+    return operator_outcome(pods, since=since, is_ready=is_ready)
 
 
 def _is_validator(pod: Pod, app: str) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, tuple_
+from sqlalchemy import Connection, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from breakfix.adapters.ledger import audit, cases, emergencies, halts, rules, storms
 from breakfix.adapters.ledger.sweep_rules import QUIET, refusal_key
 from breakfix.adapters.ledger.tables import leases, refusals, scopes
 from breakfix.brakes import Emergency
-from breakfix.model import Case, Intent, Refusal, Scope
+from breakfix.model import Case, Intent, Refusal, Scope, ScopeKind
 from breakfix.ports import Limit
 
 SOURCE = "admission"
@@ -70,6 +70,9 @@ def _refuse_by_breakers(
     *,
     now: datetime,
 ) -> Refusal | None:
+    asked = [rules.heeded_breaker(limit, emergency) for limit in limits]
+    if storms.none_refuses(connection, cluster, intent.node, filter(None, asked), now=now):
+        return None
     for limit in sorted(limits, key=lambda limit: str(limit.scope)):
         rule = rules.heeded_breaker(limit, emergency)
         if rule is None:
@@ -87,12 +90,34 @@ def _refuse_by_limits(
     limits: Sequence[Limit],
     emergency: Emergency | None,
 ) -> Refusal | None:
+    taken = _slots_taken(connection, cluster, intent.node, [limit.scope for limit in limits])
     for limit in sorted(limits, key=lambda limit: str(limit.scope)):
+        most_out = taken.get(limit.scope, 0) + len(limit.out_now - {intent.node})
+        if most_out < limit.maximum:
+            continue  # even if nobody were counted twice
         leased = _leased(connection, cluster, limit.scope)
         no = rules.refuse_by_limit(intent, limit, leased, emergency)
         if no is not None:
             return no
     return None
+
+
+def _slots_taken(
+    connection: Connection, cluster: str, node: str, wanted: Sequence[Scope]
+) -> Mapping[Scope, int]:
+    """How many other nodes hold a slot of these scopes; one question for all of them."""
+    keys = [(str(s.kind), s.value) for s in wanted]
+    query = (
+        select(leases.c.kind, leases.c.value, func.count())
+        .where(
+            leases.c.cluster == cluster,
+            tuple_(leases.c.kind, leases.c.value).in_(keys),
+            leases.c.node != node,
+        )
+        .group_by(leases.c.kind, leases.c.value)
+    )
+    rows = connection.execute(query)
+    return {Scope(ScopeKind(kind), value): count for kind, value, count in rows}
 
 
 def _leased(connection: Connection, cluster: str, scope: Scope) -> Mapping[str, str]:

@@ -18,8 +18,12 @@ def level(connection: Connection, cluster: str, *, lock: bool = False) -> HaltLe
     if not lock:
         found = connection.execute(query).scalar_one_or_none()
         return HaltLevel.NONE if found is None else HaltLevel(found)
-    _ensure(connection, cluster)
-    return HaltLevel(connection.execute(query.with_for_update(read=True)).scalar_one())
+    locked = query.with_for_update(read=True)
+    found = connection.execute(locked).scalar_one_or_none()
+    if found is None:
+        _ensure(connection, cluster)
+        found = connection.execute(locked).scalar_one()
+    return HaltLevel(found)
 
 
 def _ensure(connection: Connection, cluster: str) -> None:

@@ -44,6 +44,42 @@ class Turn:
     now: datetime
 
 
+def none_refuses(
+    connection: Connection,
+    cluster: str,
+    node: str,
+    rules: Iterable[BreakerRule],
+    *,
+    now: datetime,
+) -> bool:
+    """Whether all these breakers surely let the node through: none is open, and none would open
+    though all were counted that struck since the earliest count began. Two questions for all;
+    where they do not settle it, `refuse` asks of each.
+    """
+    by_scope = {rule.scope: rule for rule in rules}
+    if not by_scope:
+        return True
+    known = all_breakers(connection, cluster, by_scope)
+    if any(breaker.is_open for breaker in known.values()):
+        return False
+    since = min(
+        counted_since(rule, known.get(scope) or Breaker(scope), now)
+        for scope, rule in by_scope.items()
+    )
+    query = (
+        select(strikes.c.kind, strikes.c.value, func.count())
+        .where(
+            strikes.c.cluster == cluster,
+            tuple_(strikes.c.kind, strikes.c.value).in_([(str(s.kind), s.value) for s in by_scope]),
+            strikes.c.at > since,
+            strikes.c.node != node,
+        )
+        .group_by(strikes.c.kind, strikes.c.value)
+    )
+    struck = {Scope(ScopeKind(k), value): count for k, value, count in connection.execute(query)}
+    return not any(over_most(rule, struck.get(s, 0) + 1) for s, rule in by_scope.items())
+
+
 def refuse(
     connection: Connection, cluster: str, node: str, rule: BreakerRule, *, now: datetime
 ) -> str:

@@ -1,0 +1,213 @@
+"""How often what happens: one mixture of everything, and some that look for one kind of trouble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+WORK = {"tick": 20, "sweep": 9, "stage": 45, "reconcile": 4, "dry_run": 2, "jump": 1, "yes": 9}
+FAULTS = {
+    "gpu_off_bus": 4,
+    "double_bit_error": 4,
+    "gpus_short": 3,
+    "gpus_back": 2,
+    "not_ready": 0.3,
+    "ready": 2,
+    "silence": 0.3,
+    "speech": 2,
+    "lie": 0.4,
+    "tie": 1.2,
+    "prometheus_away": 0.15,
+    "prometheus_back": 2,
+    "bad_diag": 0.4,
+    "good_diag": 2,
+    "bad_repairs": 0.5,
+    "good_repairs": 2,
+    "kubelet_asleep": 0.4,
+    "node_gone": 0.2,
+    "node_replaced": 0.3,
+    "booted_by_others": 0.5,
+}
+PODS = {"new_work": 2, "bare_pod": 0.15, "work_ends": 1, "airflow_moves": 0.5, "budget": 1.5}
+PEOPLE = {
+    "no": 0.4,
+    "bad_yes": 1.2,
+    "contradiction": 0.4,
+    "uncordon": 0.3,
+    "untaint": 0.25,
+    "exclude": 0.3,
+    "include": 1.5,
+    "control_plane": 0.25,
+    "hold": 0.25,
+    "unhold": 2,
+    "abort": 0.2,
+    "halt": 0.25,
+    "unhalt": 3,
+    "by_hand": 0.5,
+    "drained_by_hand_is_over": 0.7,
+    "policy_edit": 0.4,
+}
+OTHERS = {
+    "others_cordon": 0.3,
+    "others_uncordon": 1.5,
+    "others_write": 1.5,
+    "other_owner": 0.35,
+    "other_owner_leaves": 2,
+    "owner_map": 0.1,
+    "owner_map_back": 3,
+}
+CRASHES = {"crash": 2, "error": 2, "meanwhile": 4}
+
+MEANWHILE = {
+    "sweep": 6,
+    "stage": 4,
+    "reconcile": 2,
+    "others_cordon": 2,
+    "others_write": 4,
+    "other_owner": 1,
+    "uncordon": 2,
+    "untaint": 1,
+    "exclude": 2,
+    "hold": 2,
+    "abort": 2,
+    "halt": 2,
+    "gpus_back": 1,
+    "gpus_short": 1,
+    "node_replaced": 0.5,
+    "booted_by_others": 1,
+    "budget": 1,
+    "by_hand": 2,
+    "new_work": 1,
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Weights of the operations, the sites to live at, and the size of the fleet."""
+
+    weights: dict
+    sites: tuple = ("tight", "loose", "pools", "careful", "mixed")
+    nodes: int | None = None
+    meanwhile: dict = field(default_factory=lambda: MEANWHILE)
+
+    @property
+    def drawn(self):
+        """(names, weights), for random.choices."""
+        return tuple(zip(*self.weights.items(), strict=True))
+
+    def more(self, **weights):
+        """The same, with these weights instead."""
+        return replace(self, weights={**self.weights, **weights})
+
+
+ALL = Profile({**WORK, **FAULTS, **PODS, **PEOPLE, **OTHERS, **CRASHES})
+
+PROFILES = {"all": ALL}
+
+
+def _few(*names, **weights):
+    """A small world: some work, the named operations, and these weights."""
+    known = ALL.weights
+    return {**WORK, **{n: known[n] for n in names}, **weights}
+
+
+_BREAK = {"gpu_off_bus": 6, "double_bit_error": 6, "gpus_short": 5}
+
+#: Each for the guards of one kind: what they must hold happens all the time.
+LOOKS = {
+    "limits": Profile(
+        _few("others_uncordon", **_BREAK, others_cordon=3, meanwhile=9, not_ready=2, ready=3),
+        sites=("tight", "pools", "mixed"),
+        meanwhile={"sweep": 10, "others_cordon": 8, "by_hand": 3, "not_ready": 3},
+    ),
+    "hands": Profile(
+        _few("include", "unhold", "others_uncordon", **_BREAK, new_work=12, meanwhile=14),
+        sites=("loose",),
+        meanwhile={
+            "uncordon": 5,
+            "untaint": 5,
+            "hold": 5,
+            "exclude": 5,
+            "other_owner": 5,
+            "abort": 3,
+            "stage": 3,
+            "node_replaced": 4,
+            "booted_by_others": 4,
+            "others_cordon": 4,
+        },
+    ),
+    "between": Profile(
+        _few(
+            *("uncordon", "untaint", "hold", "unhold", "exclude", "include", "abort"),
+            *("other_owner", "other_owner_leaves", "others_uncordon"),
+            **_BREAK,
+            new_work=6,
+            crash=4,
+            booted_by_others=2,
+            node_replaced=1.5,
+            others_cordon=3,
+            gpus_back=4,
+            control_plane=2,
+            airflow_moves=2,
+            policy_edit=3,
+        ),
+        sites=("loose", "tight"),
+    ),
+    "switch": Profile(
+        _few(**_BREAK, new_work=8, halt=6, unhalt=5, owner_map=2, owner_map_back=6, meanwhile=8),
+        sites=("loose",),
+        meanwhile={"halt": 8, "owner_map": 4, "abort": 1},
+    ),
+    "answers": Profile(
+        _few(**_BREAK, new_work=3, yes=4, bad_yes=14, no=1, contradiction=3, by_hand=5),
+        sites=("tight", "pools"),
+    ),
+    "returns": Profile(
+        _few(
+            **_BREAK,
+            bad_diag=3,
+            good_diag=5,
+            bad_repairs=2,
+            good_repairs=4,
+            jump=4,
+            booted_by_others=3,
+            not_ready=3,
+            ready=5,
+            gpus_back=6,
+            silence=2,
+            speech=3,
+            prometheus_away=1,
+            prometheus_back=3,
+            error=3,
+            crash=2,
+            yes=14,
+        ),
+        sites=("loose", "tight"),
+    ),
+    "plans": Profile(
+        _few(
+            *("airflow_moves", "halt", "unhalt", "uncordon"),
+            **_BREAK,
+            exclude=2,
+            include=1.5,
+            control_plane=1,
+            policy_edit=1.5,
+            other_owner=2,
+            other_owner_leaves=1.5,
+            dry_run=12,
+            bare_pod=3,
+            work_ends=4,
+            new_work=8,
+            budget=6,
+            lie=5,
+            tie=2,
+            others_cordon=3,
+            others_uncordon=3,
+            abort=3,
+            by_hand=3,
+            jump=2,
+            not_ready=1,
+            ready=2,
+        ),
+    ),
+}
+PROFILES |= LOOKS

@@ -1,0 +1,60 @@
+"""Random fleets through faults, crashes, people's hands and two planners at once.
+
+After each step the rules of tests/fleet_machine are asked; at the end of each life all is well
+again, and whatever was begun must have come to its end. `FLEET_STEPS=20000 FLEET_SEED=7` lives
+longer, and elsewhere; `python -m tests.fleet_machine` does the same outside pytest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from breakfix.adapters.ledger import PostgresLedger, migrate
+from tests.fleet_machine.machine import Machine
+
+STEPS = int(os.environ.get("FLEET_STEPS", "3000"))
+SEED = int(os.environ.get("FLEET_SEED", "1"))
+
+LIFE = 250
+
+
+def live(first, steps):
+    did, done, seed = Counter(), 0, first
+    while done < steps:
+        machine = Machine(seed)
+        done += machine.run(min(LIFE, steps - done))
+        did += machine.did
+        seed += 1
+    return did
+
+
+@pytest.mark.timeout(3600)
+def test_no_rule_is_broken_whatever_happens():
+    did = live(SEED, STEPS)
+    seldom = [what for what in ("admitted", "take", "give", "evict", "repair") if not did[what]]
+    assert not seldom, f"so nothing was shown: {did}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_rule_is_broken_on_postgres_either(postgres_url):
+    migrate(postgres_url)
+    ledger = PostgresLedger(postgres_url, "test")
+    try:
+        machine = Machine(4242, ledger=ledger)
+        machine.run(150)
+    finally:
+        ledger.close()
+    assert machine.did["admitted"]
+
+
+def test_a_seed_lives_the_same_life_twice():
+    lives = []
+    for _ in range(2):
+        machine = Machine(5)
+        machine.run(60)
+        lives.append((machine.trail, machine.world.ledger.head()))
+    assert lives[0] == lives[1]
