@@ -13,14 +13,15 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from breakfix.brakes import Breaker
+from breakfix.brakes import BreakerRule, Lift
 from breakfix.errors import ClusterError
+from breakfix.flow import brakes
 from breakfix.flow.exposition import exposition
 from breakfix.flow.stages import Stage
 from breakfix.flow.sweep import sweep
 from breakfix.model import CaseEnd, HaltLevel, Purpose, Scope, ScopeKind
 from tests.flow.test_reconcile import world_at
-from tests.flow.world import START, FlowWorld
+from tests.flow.world import FlowWorld
 from tests.unit import test_cli_recovery as commands
 
 ROOT = Path(__file__).parents[2]
@@ -109,11 +110,23 @@ def test_the_kill_switch_is_told_from_both_places():
     assert told(world, "halt_level", source="cluster") == 2
 
 
-def test_an_open_breaker_and_a_lifted_limit_are_told():
-    world, scope, now = waiting(), Scope(ScopeKind.RACK, "a"), START
-    world.ledger._breakers[scope] = Breaker(scope, opened_at=now, reason="a storm")
-    assert told(world, "breaker_open", scope="rack", value="a") == 1
-    assert told(world, "emergency_lifts", limit="rack") is None
+def test_breakers_and_emergencies_are_told():
+    world = waiting()
+    assert told(world, "emergency_in_force") == 0
+    fleet, now = Scope(ScopeKind.FLEET, ""), world.clock.now()
+    sick = dict.fromkeys(("x1", "x2"), (fleet,))
+    rule = BreakerRule(fleet, 1, 3600.0, 600.0)
+    world.ledger.watch_storms({fleet: rule}, sick, frozenset(), actor="t", now=now)
+    ask = {"lasts_s": 600.0, "requester": "ann", "approver": "oncall", "reason": "r"}
+    brakes.ask_emergency(world.services, frozenset({Lift.BREAKER}), **ask)
+    assert told(world, "emergency_in_force") == 0
+    brakes.approve_emergency(world.services, approver="oncall")
+    assert told(world, "breaker_open", scope="fleet") == 1
+    assert told(world, "emergency_in_force") == 1
+    world.ledger.reset_breaker(fleet, actor="ann", reason="r", now=now)
+    world.clock.sleep(600)
+    assert told(world, "breaker_open", scope="fleet") == 0
+    assert told(world, "emergency_in_force") == 0
 
 
 def test_a_held_case_is_told_with_the_hand_on_it():

@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from breakfix.act.guard import halt_level
 from breakfix.act.ownership import marked_head, ownership_problem
-from breakfix.brakes import Breaker, Emergency
+from breakfix.brakes import Breaker
 from breakfix.errors import ClusterError
 from breakfix.flow.services import Services
 from breakfix.model import Case, CaseEnd, HaltLevel, NodeRecord, NodeState, Scope, Step
@@ -49,9 +49,9 @@ class _Look:
     escalated: tuple[Case, ...]
     figures: Figures
     ledger_halt: HaltLevel
-    cluster: _ClusterSays
     breakers: Mapping[Scope, Breaker]
-    emergency: Emergency | None  # in force now
+    is_emergency: bool
+    cluster: _ClusterSays
 
 
 def exposition(services: Services) -> str:
@@ -99,9 +99,9 @@ def _look(services: Services) -> _Look:
         escalated=tuple(ledger.case(case_id) for case_id in escalated),
         figures=ledger.figures(),
         ledger_halt=ledger.halt_level(),
-        cluster=_ask_cluster(services),
         breakers=ledger.storms(since=now).breakers,
-        emergency=next((e for e in ledger.emergencies(limit=5) if e.is_in_force(now)), None),
+        is_emergency=any(e.is_in_force(now) for e in ledger.emergencies(limit=1)),
+        cluster=_ask_cluster(services),
     )
 
 
@@ -257,13 +257,12 @@ def _of_limits(look: _Look) -> Iterator[Metric]:
         levels["cluster"] = float(_LEVELS.index(look.cluster.halt))
     text = "The kill switch: 0 off, 1 no disruption, 2 nothing at all."
     yield _gauge("halt_level", text, ("source",), _labelled(levels))
-    open_now = [((str(s.kind), s.value), float(b.is_open)) for s, b in look.breakers.items()]
-    text = "1 while a storm holds every new disruption in a scope; of scopes that ever had one."
-    yield _gauge("breaker_open", text, ("scope", "value"), sorted(open_now))
-    lifted = sorted(look.emergency.lifts) if look.emergency else []
-    text = "1 for each limit that an emergency lifts now."
-    yield _gauge("emergency_lifts", text, ("limit",), [((str(x),), 1.0) for x in lifted])
     states = {n: float(s != "closed") for n, s in look.figures.circuits.items()}
+    open_now = [((str(s.kind), s.value), float(b.is_open)) for s, b in look.breakers.items()]
+    text = "1 while the breaker of a scope is open: no node of it is taken out."
+    yield _gauge("breaker_open", text, ("scope", "value"), sorted(open_now))
+    text = "1 while an emergency that two people started lifts limits."
+    yield _one("emergency_in_force", text, float(look.is_emergency))
     text = "1 while a dependency is left alone because it failed."
     yield _gauge("circuit_open", text, ("dependency",), _labelled(states))
 
