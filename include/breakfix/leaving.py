@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from breakfix.model import DrainRung, Pod, PodDecision, RungKind
-from breakfix.policy_drain import Checkpoint
+from breakfix.policy_drain import Checkpoint, Drain
 
 _BUDGET = re.compile(r"disruption budget (\S+)")
 
@@ -198,6 +198,15 @@ def _terminating(
         return Blocker(standing.id, BlockerKind.FINALIZER, text, pod.finalizers[0], True)
     why = "" if is_node_ready else ", and the kubelet of the NotReady node does not confirm its end"
     return Blocker(standing.id, BlockerKind.STUCK, f"stuck Terminating: {ago}{why}", "", True)
+
+
+def is_left_behind(pod: Pod, *, is_node_ready: bool, now: datetime, drain: Drain) -> bool:
+    """Whether policy lets the drain end without this pod: only the node's repair can end it."""
+    if drain.dead_node != "leave" or is_node_ready or not pod.is_terminating:
+        return False
+    if pod.stops_by is None:
+        return False
+    return now >= pod.stops_by + timedelta(seconds=drain.stuck_after_s)
 
 
 def budget_in(message: str) -> str:

@@ -118,6 +118,10 @@ class Drain(_Rule):
     stuck_after_s: Seconds = Field(
         60.0, alias="stuck_after", description="Past the end of its grace a pod is stuck"
     )
+    dead_node: Literal["wait", "leave"] = Field(
+        "wait",
+        description="leave: pods stuck on a node that is not Ready hold no repair, which ends them",
+    )
     overdue: Literal["uncordon", "hold", "escalate"] = Field(
         "hold", description="What becomes of a node whose drain did not end in time"
     )

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from breakfix.errors import ClusterError
+from breakfix.flow.by_hand import drain_by_hand
 from breakfix.flow.drain_endings import resume_case
 from breakfix.flow.holds import OVERDUE_HOLD, REPLACED_HOLD
 from breakfix.flow.reconcile import reconcile
@@ -253,6 +254,34 @@ def test_f24_an_evicted_pod_does_not_go(pod, node, kind):
         world.cluster.change_pod("work", "web-1", finalizers=())
         world.drive(world.ended())
         assert world.case().end is CaseEnd.RETURNED
+
+
+def test_f24_by_policy_a_dead_node_is_repaired_with_what_is_stuck_on_it():
+    """The node is dead, so that no pod's end is ever confirmed, and policy says dead_node: leave.
+
+    Lost: nothing; the pods were evicted and their grace is over, what is left is on record, and
+    the reboot, which brings the kubelet back, ends them.
+    """
+    world = FlowWorld(overlay="drain: {overdue: hold, dead_node: leave}")
+    world.cluster.pods_go_at_once = False
+    world.cluster.add_pod("web-1", "a1")
+    world.break_node("a1")
+    world.drive(lambda: step(world) is not None)
+    dead = (replace(world.node().conditions[0], status="Unknown"),)
+    world.cluster.change_node("a1", conditions=dead)
+    reboot = world.cluster.reboot
+
+    def reboots(name):
+        reboot(name)
+        world.cluster.change_node(name, conditions=(replace(dead[0], status="True"),))
+
+    world.cluster.reboot = reboots
+    world.drive(lambda: drain(world).status is StepStatus.DONE)
+    assert drain(world).detail["left_behind"] == ["work/web-1"]
+    assert not [m for m, _ in world.cluster.calls if m == "delete_pod"]
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+    assert pods_on(world) == []
 
 
 def test_f24_people_hear_of_a_stuck_pod_before_the_deadline():
@@ -501,7 +530,55 @@ def test_f27_by_policy_an_overdue_drain_gives_the_node_back():
     assert not world.ledger.leases()
 
 
+def test_f27_a_drain_at_the_command_line_fails_and_is_begun_again():
+    """`breakfix drain` is overdue and on hold; its budget opens, and the command is given again.
+
+    Lost: nothing; the command goes on with its own case, and only it takes the hold off.
+    """
+    world = FlowWorld(overlay=HOLD)
+    world.cluster.add_pod("web-1", "a1")
+    world.cluster.add_budget("web", {"app": "web"}, allowed=1)
+    told = []
+
+    def by_hand():
+        return drain_by_hand(
+            world.services, "a1", requester="cli:ann", reason="test", tell=told.append
+        )
+
+    world.cluster.before["evict"] = lambda: world.cluster.allow("web", 0)
+    first = by_hand()
+    assert (first.is_done, first.left) == (False, 1)
+    assert "on hold: overdue" in first.text
+    world.cluster.allow("web", 1)
+    assert not reconciled(world).started
+    second = by_hand()
+    assert (second.is_done, second.case_id) == (True, first.case_id)
+    assert second.evicted == 1
+    assert world.is_held_out()
+
+
 # --------------------------------------------------------------------------- the API server
+
+
+def test_f29_a_budget_that_asks_for_time_gets_it():
+    """A budget that is still being counted asks for ten seconds.
+
+    Lost: nothing; nobody asks again before, and then the pod goes.
+    """
+    world = draining(blocked=False)
+    asked = []
+    real = world.cluster.evict
+
+    def evict(*args, **options):
+        asked.append(world.clock.now())
+        if len(asked) == 1:
+            return Eviction("blocked", "The disruption budget web is still being processed", 10.0)
+        return real(*args, **options)
+
+    world.cluster.evict = evict
+    world.drive(world.ended())
+    assert (asked[1] - asked[0]).total_seconds() >= 10.0
+    assert world.case().end is CaseEnd.RETURNED
 
 
 @pytest.mark.parametrize(
@@ -651,7 +728,7 @@ def test_partial_success_a_successor_fails_elsewhere():
     ("successor", "within_min"),
     [
         pytest.param(
-            {"node": "", "phase": "Pending", "unschedulable": "0/4 nodes"}, 12, id="no place"
+            {"node": "", "phase": "Pending", "unschedulable": "0/4 nodes"}, 3, id="no place"
         ),
         pytest.param(None, 3, id="it was scaled down"),
     ],

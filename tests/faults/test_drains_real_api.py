@@ -188,7 +188,7 @@ def test_partial_success_a_budget_lets_a_few_go_at_a_time(sim):
 def test_f08_a_person_uncordons_while_evictions_are_in_flight(sim):
     """A person uncordons the node by kubectl's own patch while eight evictions are in flight.
 
-    Lost: nothing; no eviction is sent later than half a second after it, and the node is theirs.
+    Lost: nothing; no eviction is sent later than a second after it, and the node is theirs.
     """
     sim.replica_set("web", 80)
     sim.open_the_other_node()
@@ -204,7 +204,7 @@ def test_f08_a_person_uncordons_while_evictions_are_in_flight(sim):
     report = sim.drain()
     hand.join(10)
     assert not report.is_done
-    late = [e for e in sim.audited("pod.evicting") if (e.at - at[0]).total_seconds() > 0.6]
+    late = [e for e in sim.audited("pod.evicting") if (e.at - at[0]).total_seconds() > 1.0]
     assert not late
     assert len(sim.audited("pod.evicted")) < 80
     assert sim.case().end is CaseEnd.OVERRIDDEN

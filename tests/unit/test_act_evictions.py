@@ -82,7 +82,7 @@ def test_a_slow_server_does_not_slow_the_rate():
     Slow(world, takes_s=0.12)
     began = time.monotonic()
     assert drained(world, evictions_per_s=100.0, evictions_in_flight=16).is_done
-    assert 0.35 < time.monotonic() - began < 1.5  # one by one it would be five seconds
+    assert 0.35 < time.monotonic() - began < 3.0  # one by one it would be five seconds
 
 
 def test_the_rate_is_one_for_all_drains_of_the_cluster():
@@ -123,8 +123,8 @@ def test_a_hand_in_the_middle_stops_all_that_was_not_sent(hand, reason):
     with pytest.raises(Refused) as caught:
         drained(world, evictions_per_s=100.0, evictions_in_flight=4)
     assert caught.value.reason is reason
-    # what a check of 0.1 s ago still allowed, and what was in flight
-    assert slow.sent <= 8 + 10 + 4 + 2
+    # what a check of 0.1 s ago still allowed, four in flight at 20 ms each, and those four
+    assert slow.sent <= 8 + 20 + 4 + 8
     assert slow.now == 0, "the pass ended with a request under way"
     assert world.events().count("pod.evicting") == slow.sent
 

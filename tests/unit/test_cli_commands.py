@@ -184,6 +184,11 @@ def test_a_life_of_a_drain_by_hand(run, on_fleet, ledger, tmp_path, monkeypatch)
     assert shown.keys() == {"case", "steps", "approvals", "answers", "why", "labels"}
     assert read(run("case", "hold", case["id"], "-o", "json"))["case"]["held_by"]
     assert not read(run("case", "unhold", case["id"], "-o", "json"))["case"]["held_by"]
+    assert read(run("case", "hold", case["id"], "-o", "json"))["case"]["held_by"]
+    resumed = read(run("case", "resume", case["id"], "-r", "go on", "-o", "json"))
+    assert not resumed["case"]["held_by"]
+    assert "next reconciliation" in resumed["text"]
+    assert "is not held" in read(run("case", "resume", case["id"], "-o", "json"))["text"]
     assert run("case", "show", case["id"])[0] == 0
     aborted = read(run("case", "abort", case["id"], "-o", "json"))
     assert aborted["case"]["end"] == CaseEnd.ABORTED

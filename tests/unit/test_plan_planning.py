@@ -13,7 +13,8 @@ from breakfix.brakes import Brakes, Strike, storms_of
 from breakfix.model import Action, FailureClass, NodeState, Refusal, RefusalReason
 from breakfix.plan.planning import limits_of, plan_one
 from breakfix.plan.world import build_world
-from tests.fakes_cluster import make_node
+from breakfix.policy_drain import Drain
+from tests.fakes_cluster import make_node, make_pod
 from tests.unit.plan_world import (
     NOW,
     case,
@@ -64,6 +65,17 @@ def test_who_is_asked(mode, action, asks):
     rules = type(policy()).model_validate(raw)
     (intent,) = plan(verdicts=[verdict("n0", action=action)], rules=rules).intents
     assert intent.needs_approval is asks
+
+
+def test_the_plan_says_by_which_ladders_pods_leave():
+    rungs = [{"do": "wait", "for": "20m"}, {"do": "evict"}]
+    ladder = {"name": "training", "namespaces": ["train"], "rungs": rungs}
+    rules = policy()
+    rules = rules.model_copy(update={"drain": Drain.model_validate({"ladders": [ladder]})})
+    pods = (make_pod("web", "n0"), make_pod("job", "n0", namespace="train"))
+    (intent,) = plan(rules=rules, pods=pods).intents
+    assert set(intent.impact.ladders) == {"1 pod: evict", "1 pod: wait 20m, evict"}
+    assert plan(pods=pods).intents[0].impact.ladders == ()
 
 
 def test_a_verdict_about_a_node_that_is_gone_is_passed_over():

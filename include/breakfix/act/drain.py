@@ -12,9 +12,19 @@ from typing import Any
 from breakfix.act import guard, steps
 from breakfix.act.evictions import Taken, take_all
 from breakfix.act.guard import Acting, Expected
-from breakfix.leaving import Blocker, BlockerKind, Standing, budget_in, is_asked, standings, turn_of
+from breakfix.leaving import (
+    Blocker,
+    BlockerKind,
+    Standing,
+    budget_in,
+    is_asked,
+    is_left_behind,
+    standings,
+    turn_of,
+)
 from breakfix.model import Case, Pod, PodAction, PodDecision, RungKind, Step, StepStatus
 from breakfix.policy_drain import Drain
+from breakfix.ports import Cluster
 
 #: Decides pods of a node, given the (namespace, name) of the DaemonSets that exist.
 DecidePods = Callable[[Sequence[Pod], frozenset[tuple[str, str]]], Sequence[PodDecision]]
@@ -88,15 +98,20 @@ def drain_once(acting: Acting, case: Case, expected: Expected, emptying: Emptyin
         tuple(_newcomers(taken, step)),
     )
     if progress.is_done and step.status is not StepStatus.DONE:
-        steps.finish(acting, case, name, StepStatus.DONE, _ended(step, progress))
+        _, behind = here(acting.cluster, case.node, emptying.drain, acting.clock.now())
+        steps.finish(acting, case, name, StepStatus.DONE, _ended(step, progress, behind))
     return progress
 
 
-def _ended(step: Step, progress: DrainProgress) -> dict[str, Any]:
+def _ended(step: Step, progress: DrainProgress, behind: Sequence[Pod]) -> dict[str, Any]:
     """What the step says at its end; what held pods up before holds none any more."""
     evicted = int(step.detail.get("evicted", 0)) + len(progress.evicted)
     text = f"{evicted} evicted, no pod is left"
-    return {"text": text, "evicted": evicted, "left": 0, "blocked": [], "pods": []}
+    names = [f"{p.namespace}/{p.name}" for p in behind]
+    if names:
+        text += f" but {len(names)} that only the repair of the dead node can end: {names[0]}"
+    ended = {"text": text, "evicted": evicted, "left": 0, "blocked": [], "pods": []}
+    return {**ended, "left_behind": names}
 
 
 def _newcomers(taken: Sequence[Taken], step: Step) -> Iterator[str]:
@@ -117,7 +132,7 @@ def _look(
     acting: Acting, case: Case, emptying: Emptying
 ) -> tuple[tuple[Standing, ...], tuple[PodDecision, ...]]:
     """(pods that must leave, decisions that refuse), as the cluster is now."""
-    pods = [p for p in acting.cluster.pods(case.node) if OUR_PODS not in p.labels]
+    pods, _ = here(acting.cluster, case.node, emptying.drain, acting.clock.now())
     by_uid = {p.uid: p for p in pods}
     decisions = emptying.decide(pods, acting.cluster.daemon_sets())
     leaving = [(d, by_uid[d.uid]) for d in decisions if d.action is PodAction.EVICT]
@@ -130,6 +145,21 @@ def _look(
         tolerant=emptying.tolerant,
     )
     return left, tuple(d for d in decisions if d.action is PodAction.REFUSE)
+
+
+def here(
+    cluster: Cluster, node: str, drain: Drain, now: datetime
+) -> tuple[list[Pod], tuple[Pod, ...]]:
+    """(pods of others on the node, those of them that policy leaves behind on a dead one)."""
+    pods = [p for p in cluster.pods(node) if OUR_PODS not in p.labels]
+    if drain.dead_node == "wait" or not any(p.is_terminating for p in pods):
+        return pods, ()
+    is_ready = cluster.node(node).is_ready
+    behind = {
+        p.uid for p in pods if is_left_behind(p, is_node_ready=is_ready, now=now, drain=drain)
+    }
+    left = tuple(p for p in pods if p.uid in behind)
+    return [p for p in pods if p.uid not in behind], left
 
 
 def _ask_to_save(acting: Acting, case: Case, drain: Drain, left: Sequence[Standing]) -> None:

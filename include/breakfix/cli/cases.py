@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -20,7 +20,7 @@ from breakfix.flow.case import abort_case
 from breakfix.flow.drain_endings import resume_case
 from breakfix.flow.taking_back import force_return, return_case
 from breakfix.learn import truth_of_case
-from breakfix.model import Approval, Case, FailureClass, GivenAnswer, Label, Step
+from breakfix.model import Approval, Case, FailureClass, GivenAnswer, Label, Step, StepStatus
 from breakfix.ports import Ledger
 from breakfix.settings import load_settings
 from breakfix.wiring import build_ledger, build_services, load_policy
@@ -89,6 +89,7 @@ def show(case_id: Annotated[str, typer.Argument()], output: Output = Format.TABL
         print_kept_why(why, case.detail, policy)
         print_findings("findings it was opened on", case.detail["findings"])
     _print_steps(steps)
+    _print_drain(steps)
     _print_approvals(approvals)
     _print_answers(ledger.answers(case_id))
     truth = truth_of_case(case, said_of_it[-1] if said_of_it else None)
@@ -122,6 +123,15 @@ def _print_steps(steps: Sequence[Step]) -> None:
             for s in steps
         ),
     )
+
+
+def _print_drain(steps: Sequence[Step]) -> None:
+    """Each pod that a drain under way has still to bring to leave."""
+    for step in steps:
+        pods = step.detail.get("pods", ()) if step.name.startswith("drain-") else ()
+        if step.status is StepStatus.DISPATCHED and pods and isinstance(pods[0], Mapping):
+            rows = ((p["pod"], p["order"], p["rung"], p["says"]) for p in pods)
+            print_table(f"pods of {step.name}", ("pod", "order", "rung", "what"), rows)
 
 
 def _print_approvals(approvals: Sequence[Approval]) -> None:

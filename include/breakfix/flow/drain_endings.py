@@ -66,7 +66,10 @@ def resume_case(services: Services, case_id: str, *, actor: str, reason: str) ->
     """
     case = services.book.case(case_id)
     if not case.is_open:
-        return f"case {case.id} has ended ({case.end}): there is nothing to resume"
+        return (
+            f"case {case.id} has ended ({case.end}): there is nothing to resume;"
+            f" `breakfix case return {case.id}` wants its node back"
+        )
     if not case.held_by:
         return f"case {case.id} is not held: it goes on by itself"
     was = case.held_by

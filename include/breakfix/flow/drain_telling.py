@@ -18,7 +18,7 @@ from breakfix.model import Case, Step, StepStatus
 
 log = logging.getLogger(__name__)
 
-_NAMED = 50  # pods that the step names one by one
+_NAMED = 20  # pods that the step names one by one
 _BLOCKERS_NAMED = 20
 
 

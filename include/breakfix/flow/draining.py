@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from breakfix.act import steps
-from breakfix.act.drain import OUR_PODS, DrainProgress, Emptying, drain_once
+from breakfix.act.drain import DrainProgress, Emptying, drain_once, here
 from breakfix.errors import Refused
 from breakfix.flow.drain_telling import told
 from breakfix.flow.guarding import acting, disruption
@@ -82,9 +82,15 @@ class _Decider:
 
 def left_to_drain(services: Services, case: Case) -> tuple[str, ...]:
     """Pods on the node, besides ours, that a drain would take or refuse; none after a drain."""
-    pods = [p for p in services.cluster.pods(case.node) if OUR_PODS not in p.labels]
+    drain, now = services.policy.drain, services.clock.now()
+    pods, _ = here(services.cluster, case.node, drain, now)
+    step = drain_step(services, case)
+    behind = frozenset(step.detail.get("left_behind", ())) if step is not None else frozenset()
+    going = {p.uid for p in pods if p.is_terminating}
     decisions = decider(services.policy)(pods, services.cluster.daemon_sets())
-    return tuple(f"{d.namespace}/{d.name}" for d in decisions if d.action is not PodAction.SKIP)
+    left = [d for d in decisions if d.action is not PodAction.SKIP]
+    names = [(d, f"{d.namespace}/{d.name}") for d in left]
+    return tuple(name for d, name in names if not (name in behind and d.uid in going))
 
 
 def drain_step(services: Services, case: Case) -> Step | None:

@@ -18,7 +18,7 @@ from breakfix.plan.drain_ladder import decide_drain
 from breakfix.plan.replaced import Controller, Gap, Shortfall, controllers_on, shortfalls
 
 REPLACED = "replaced"
-#: A controller makes a successor within a second or two; one that is not there by then will not be.
+#: A controller makes a successor within seconds, and the scheduler has looked at it by then.
 _APPEARS_WITHIN_S = 60.0
 _NAMED = 3
 
@@ -78,9 +78,9 @@ def is_replaced_now(services: Services, case: Case, drain: Step) -> bool:
 
 def _allowed_s(services: Services, missing: Sequence[Shortfall]) -> float:
     within_s = services.policy.drain.replaced.within_s
-    if all(m.gap is Gap.MISSING for m in missing):
-        return min(within_s, _APPEARS_WITHIN_S)
-    return within_s
+    if any(m.gap is Gap.FAILING for m in missing):
+        return within_s
+    return min(within_s, _APPEARS_WITHIN_S)  # nothing else holds the repair: it need not wait
 
 
 def _not_replaced(

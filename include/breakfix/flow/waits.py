@@ -11,7 +11,7 @@ from datetime import datetime
 
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Wait, WaitKind
-from breakfix.leaving import Standing, standings, turn_of
+from breakfix.leaving import Standing, is_left_behind, standings, turn_of
 from breakfix.model import Budget, Node, Pod, PodAction, RungKind
 from breakfix.plan.drain_ladder import decide_drain
 from breakfix.plan.replaced import are_ready_elsewhere
@@ -49,7 +49,8 @@ def _look(services: Services, waits: Sequence[Wait]) -> _Seen:
     pods: dict[str, list[Pod]] = defaultdict(list)
     for pod in cluster.pods() if kinds & _NEEDS_PODS else ():
         pods[pod.node].append(pod)
-    nodes = cluster.nodes() if kinds & _NEEDS_NODES else ()
+    needs_nodes = kinds & _NEEDS_NODES or (drains and services.policy.drain.dead_node == "leave")
+    nodes = cluster.nodes() if needs_nodes else ()
     return _Seen(
         now=now,
         nodes={n.name: n for n in nodes},
@@ -96,7 +97,14 @@ def _pod_finished(wait: Wait, pods: Mapping[str, Sequence[Pod]]) -> bool:
 def _drain_can_go_on(wait: Wait, services: Services, seen: _Seen) -> bool:
     """Nothing left, the turn of others has come, or a pod is to leave now that no budget holds."""
     drain = services.policy.drain
-    pods = [p for p in seen.pods.get(wait.node, ()) if OUR_PODS not in p.labels]
+    node = seen.nodes.get(wait.node)
+    is_ready = node is None or node.is_ready
+    pods = [
+        p
+        for p in seen.pods.get(wait.node, ())
+        if OUR_PODS not in p.labels
+        and not is_left_behind(p, is_node_ready=is_ready, now=seen.now, drain=drain)
+    ]
     by_uid = {p.uid: p for p in pods}
     decisions = decide_drain(pods, daemon_sets=seen.daemon_sets, drain=drain)
     leaving = [(d, by_uid[d.uid]) for d in decisions if d.action is PodAction.EVICT]

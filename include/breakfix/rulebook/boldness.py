@@ -148,6 +148,7 @@ _TABLE: tuple[tuple[str, Judge], ...] = (
     # drain, timing, approvals
     (r"drain\.(evictions_per_s|evictions_in_flight|timeout)", _more),
     (r"drain\.(may_delete|may_delete_disk_empty_dir|may_delete_unmanaged)", _more),
+    (r"drain\.dead_node", _rank(["wait", "leave"])),
     (r"drain\.overdue", _rank(["escalate", "hold", "uncordon"])),
     (r"drain\.replaced\.otherwise", _rank(["hold", "warn"])),
     (r"drain\.replaced\.within", _less),
