@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 export VENV
 CODE := $(wildcard include dags plugins dev benchmarks)
 
-.PHONY: help setup demo up down bench test mutate-guards check format-check lint imports types lock-check fmt lock
+.PHONY: help setup demo chaos up down bench test mutate-guards check format-check lint imports types lock-check fmt lock
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -16,6 +16,9 @@ setup: ## the virtual environment, the locked packages, prometheus and postgresq
 demo: setup ## break GPUs in a simulated fleet and watch each node's way back to service
 	@$(PY) -m dev.demo
 
+chaos: setup ## kill parts of the stack at random for a quarter of an hour, and see that no rule breaks; writes docs/chaos.md
+	@$(PY) -m dev.chaos --write docs/chaos.md
+
 up: setup ## the same fleet, left running for you to look at and to answer approvals
 	@$(PY) -m dev.stack up
 
@@ -26,7 +29,7 @@ bench: setup ## measure the speed at 80,000 GPUs, ten minutes; writes docs/speed
 	@PYTHONPATH=include:. $(PY) -m benchmarks
 
 test: setup ## all tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 mutate-guards: setup ## take every guard away, one at a time, and see which rule of the fleet machine notices
 	@PYTHONPATH=include:. $(PY) -m dev.mutate_guards

@@ -38,6 +38,7 @@ class PrivatePrometheus(Scoped):
         self._rules = rules
         self._home: Home | None = None
         self._child: Child | None = None
+        self._command: Command | None = None
         self.port = free_port()
 
     @property
@@ -57,19 +58,29 @@ class PrivatePrometheus(Scoped):
         if program is None:
             raise StackError("prometheus is missing. To do: run `make setup`, or install it")
         self._home = make_home(self._folder, users=("prometheus",))
-        self._child = self._processes.start(
-            Command(
-                "prometheus",
-                [program, *self._arguments(self._write_config(self._home), self._home)],
-                env={"PATH": os.environ.get("PATH", os.defpath)},
-                cwd=self._home.path,
-                user=self._home.user,
-            )
+        self._command = Command(
+            "prometheus",
+            [program, *self._arguments(self._write_config(self._home), self._home)],
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+            cwd=self._home.path,
+            user=self._home.user,
         )
+        self._launch()
+        return self
+
+    def restart(self) -> None:
+        """Kill the server without a warning, and start it again on what it had written."""
+        if self._child is not None:
+            self._processes.end(self._child, at_once=True)
+        self._launch()
+
+    def _launch(self) -> None:
+        if self._command is None:
+            raise StackError("Prometheus is not started")
+        self._child = self._processes.start(self._command)
         self._processes.wait(
             self._is_ready, what="Prometheus", timeout_s=START_TIMEOUT_S, child=self._child
         )
-        return self
 
     def _write_config(self, home: Home) -> Path:
         path = home.path / "prometheus.yml"

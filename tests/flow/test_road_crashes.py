@@ -34,7 +34,8 @@ CLUSTER_WRITES = writes_of(
 LEDGER_WRITES = writes_of(
     Ledger,
     *("id", "cluster", "case", "cases", "leases", "steps", "approvals", "node_records", "reviews"),
-    *("labellings", "reports", "advices", "figures", "halt_level"),
+    *("labellings", "reports", "advices", "figures", "halt_level", "answers", "questions", "role"),
+    *("storms", "emergencies"),
     *("audit_entries", "head", "verify_audit"),
 )
 

@@ -366,7 +366,7 @@ def crowd(others, failures=2):
     [
         ("uncordon", lambda w: w.case("c1").end is CaseEnd.ABORTED and w.is_in_service("c1")),
         ("escalate", lambda w: w.case("c1").end is CaseEnd.ESCALATED and w.is_held_out("c1")),
-        ("hold", lambda w: w.case("c1").held_by == "policy:recovery" and w.is_held_out("c1")),
+        ("hold", lambda w: w.case("c1").held_by == "breakfix:repairs-fail" and w.is_held_out("c1")),
     ],
 )
 def test_when_repairs_of_a_class_fail_the_next_is_not_begun(others, is_right, through):
@@ -393,6 +393,15 @@ def test_what_is_held_goes_on_when_a_person_says_so():
     world.metrics.xids = [x for x in world.metrics.xids if x[0] == "c1"]
     world.drive(world.ended("c1"))
     assert world.case("c1").end is CaseEnd.RETURNED
+
+
+def test_what_is_held_and_nobody_comes_for_escalates():
+    world = crowd("hold")
+    mend(world)
+    world.clock.sleep(world.services.policy.drain.hold_s + 60)
+    mend(world)
+    assert world.case("c1").end is CaseEnd.ESCALATED
+    assert world.is_held_out("c1")
 
 
 def test_fewer_failures_than_policy_names_hold_nobody():

@@ -103,7 +103,7 @@ def test_suspects_of_one_class_are_an_incident_before_any_of_them_may_act() -> N
 
 def test_what_a_crowd_shows_is_surer_than_what_one_node_shows() -> None:
     made = judged(*(xid(119, node=f"r2n{n}") for n in range(3)), nodes=fleet())
-    assert made.verdict("r2n0").confidence == 0.98
+    assert made.verdict("r2n0").confidence == 0.995
     one = judged(xid(119, node="r2n0"), nodes=fleet())
     assert one.verdict("r2n0").confidence == pytest.approx(0.7)
 

@@ -146,12 +146,12 @@ def test_what_is_proven_is_acted_on(
         pytest.param([xid(63), xid(94)], C.ECC_CONTAINED, id="two XIDs of one log"),
         pytest.param(
             [xid(94), reading("row_remap_pending", gpu=OTHER)],
-            C.ECC_CONTAINED,
+            C.ROW_REMAP_PENDING,
             id="two hints on different GPUs",
         ),
         pytest.param(
             [reading("hw_slowdown", 4), reading("nvlink_errors", 2)],
-            C.NVLINK_DOWN,
+            C.THERMAL,
             id="two hints of different troubles",
         ),
         pytest.param(

@@ -13,11 +13,13 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from breakfix.brakes import BreakerRule, Lift
 from breakfix.errors import ClusterError
+from breakfix.flow import brakes
 from breakfix.flow.exposition import exposition
 from breakfix.flow.stages import Stage
 from breakfix.flow.sweep import sweep
-from breakfix.model import CaseEnd, HaltLevel, Purpose
+from breakfix.model import CaseEnd, HaltLevel, Purpose, Scope, ScopeKind
 from tests.flow.test_reconcile import world_at
 from tests.flow.world import FlowWorld
 from tests.unit import test_cli_recovery as commands
@@ -106,6 +108,25 @@ def test_the_kill_switch_is_told_from_both_places():
     world.cluster.config_maps["breakfix", "breakfix-halt"] = {"level": "all"}
     assert told(world, "halt_level", source="ledger") == 1
     assert told(world, "halt_level", source="cluster") == 2
+
+
+def test_breakers_and_emergencies_are_told():
+    world = waiting()
+    assert told(world, "emergency_in_force") == 0
+    fleet, now = Scope(ScopeKind.FLEET, ""), world.clock.now()
+    sick = dict.fromkeys(("x1", "x2"), (fleet,))
+    rule = BreakerRule(fleet, 1, 3600.0, 600.0)
+    world.ledger.watch_storms({fleet: rule}, sick, frozenset(), actor="t", now=now)
+    ask = {"lasts_s": 600.0, "requester": "ann", "approver": "oncall", "reason": "r"}
+    brakes.ask_emergency(world.services, frozenset({Lift.BREAKER}), **ask)
+    assert told(world, "emergency_in_force") == 0
+    brakes.approve_emergency(world.services, approver="oncall")
+    assert told(world, "breaker_open", scope="fleet") == 1
+    assert told(world, "emergency_in_force") == 1
+    world.ledger.reset_breaker(fleet, actor="ann", reason="r", now=now)
+    world.clock.sleep(600)
+    assert told(world, "breaker_open", scope="fleet") == 0
+    assert told(world, "emergency_in_force") == 0
 
 
 def test_a_held_case_is_told_with_the_hand_on_it():

@@ -10,8 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from breakfix.brakes import Brakes, Strike, storms_of
-from breakfix.model import Action, FailureClass, NodeState, Refusal, RefusalReason
-from breakfix.plan.planning import limits_of, plan_one
+from breakfix.model import (
+    Action,
+    FailureClass,
+    Incident,
+    Judgement,
+    NodeState,
+    Observation,
+    Refusal,
+    RefusalReason,
+)
+from breakfix.plan.planning import limits_of, plan_one, sick_nodes, well_nodes
 from breakfix.plan.world import build_world
 from breakfix.policy_drain import Drain
 from tests.fakes_cluster import make_node, make_pod
@@ -19,6 +28,7 @@ from tests.unit.plan_world import (
     NOW,
     case,
     fleet,
+    healthy,
     plan,
     policy,
     record,
@@ -315,3 +325,36 @@ def test_no_plan_takes_more_than_a_breaker_lets_fall(world, struck):
             trip = STORMY.limits.breaker.most.get(scope.kind)
             if node.name in taken and trip is not None:
                 assert fallen[scope] <= trip.of(sizes[scope])
+
+
+@pytest.mark.parametrize(
+    ("node", "verdicts", "incidents", "ill"),
+    [
+        pytest.param({}, [healthy("n0")], (), False, id="a healthy node"),
+        pytest.param({}, [verdict("n0")], (), True, id="a verdict wants it out"),
+        pytest.param({}, [verdict("n0", action=Action.REVIEW)], (), False, id="people look"),
+        pytest.param({"is_ready": False}, [healthy("n0")], (), True, id="it is not Ready"),
+        pytest.param(
+            {"is_ready": False, "is_unschedulable": True},
+            [healthy("n0")],
+            (),
+            False,
+            id="somebody who cordoned it works on it",
+        ),
+        pytest.param(
+            {}, [healthy("n0")], (Incident("rack=r", ("n0",), (), "many"),), True, id="an incident"
+        ),
+    ],
+)
+def test_who_counts_as_fallen_ill(node, verdicts, incidents, ill):
+    seen = Observation(NOW, (make_node("n0", **node),))
+    judged = Judgement(NOW, "1", "h", tuple(verdicts), incidents)
+    assert sick_nodes(seen, judged) == (frozenset({"n0"}) if ill else frozenset())
+    assert well_nodes(seen, judged, frozenset({"xid"})) == (frozenset() if ill else {"n0"})
+
+
+def test_a_node_without_a_required_signal_is_neither_ill_nor_well():
+    blind = replace(healthy("n0"), unknown=("xid",))
+    seen, judged = Observation(NOW, fleet(1)), Judgement(NOW, "1", "h", (blind,))
+    assert sick_nodes(seen, judged) == well_nodes(seen, judged, frozenset({"xid"})) == frozenset()
+    assert well_nodes(seen, judged, frozenset({"other"})) == {"n0"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from breakfix.act import guard, steps
+from breakfix.act import guard, marks, steps
 from breakfix.act.evictions import Taken, take_all
 from breakfix.act.guard import Acting, Expected
 from breakfix.leaving import (
@@ -74,11 +74,12 @@ def drain_once(acting: Acting, case: Case, expected: Expected, emptying: Emptyin
     Done when nothing but skipped pods is left; the step `drain-<round>` is finished then.
     """
     name = f"{steps.DRAIN}-{steps.current_round(acting.ledger.steps(case.id))}"
-    guard.check(acting, case, name, expected)
+    node = guard.check(acting, case, name, expected)
     left, refused = _look(acting, case, emptying)
     if refused:
         return DrainProgress(left, refused=refused)
-    begun = {"pods": [s.id for s in left], **emptying.detail}
+    before = {"node_before": marks.picture(node)}
+    begun = {"pods": [s.id for s in left], **emptying.detail, **before}
     step, _ = steps.begin(acting, case, name, begun)
     _ask_to_save(acting, case, emptying.drain, left)
     taken = take_all(

@@ -54,6 +54,7 @@ class Acting:
     namespace: str
     limits: Limits
     beside: Beside | None = None  # the other acts of a sweep that takes out many nodes
+    mirrors_nvsentinel: bool = False  # policy wants the state in NVSentinel's label, too
 
     def halt_level(self) -> HaltLevel:
         """The kill switch as it is now."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from breakfix.act import marks
 from breakfix.act.guard import Acting, halt_level
+from breakfix.act.mirror import mirrored
 from breakfix.act.ownership import check_ownership, mark_head
 from breakfix.errors import ClusterError, Conflict, NotFound, Refused
 from breakfix.model import Case, HaltLevel, Node, Pod, RefusalReason
@@ -62,7 +63,7 @@ def _patched(
     for _ in range(_TRIES):
         _check(acting)
         node = _as_judged(acting, judged)
-        patch = wanted(node)
+        patch = mirrored(wanted(node), node, is_on=acting.mirrors_nvsentinel)
         if patch is None:
             return node
         if not is_told:

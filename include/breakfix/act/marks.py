@@ -14,9 +14,10 @@ TAINT = "breakfix.dev/quarantine"
 STATE = "breakfix.dev/state"
 CASE = "breakfix.dev/case"
 FENCE = "breakfix.dev/fence"
+MIRRORED = "breakfix.dev/mirrored-state"  # what we wrote into NVSentinel's label
 
 #: The annotations that we write; others under our prefix are people's words to us.
-_OURS = frozenset({CASE, FENCE, CORDONED_BY_US})
+_OURS = frozenset({CASE, FENCE, CORDONED_BY_US, MIRRORED})
 
 
 def has_taint(node: Node) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from breakfix.act import guard, marks, steps
 from breakfix.act.guard import Acting, Expected
+from breakfix.act.mirror import mirrored
 from breakfix.errors import ClusterError, Conflict, NotFound, Refused
 from breakfix.hands_off import CORDONED_BY_US
 from breakfix.model import Case, Node, NodeState, RefusalReason, StepStatus
@@ -50,7 +51,7 @@ def quarantine(acting: Acting, case: Case, expected: Expected) -> Node:
     )
     node = _patched(acting, case, replace(expected, is_ours=False), change)
     by_us = marks.cordoned_by_us(node)
-    steps.finish(acting, case, name, StepStatus.DONE, {"cordoned_by_us": by_us})
+    steps.finish(acting, case, name, StepStatus.DONE, {"cordoned_by_us": by_us}, node=node)
     _tell(acting.cluster, node, "Quarantined", f"case {case.id}: {case.reason}", is_warning=True)
     return node
 
@@ -77,7 +78,8 @@ def release(
 
     change = _Change(name, wanted, lambda n: {"uncordons": marks.cordoned_by_us(n)})
     node = _patched(acting, case, expected, change)
-    steps.finish(acting, case, name, StepStatus.DONE, {"is_schedulable": not node.is_unschedulable})
+    detail = {"is_schedulable": not node.is_unschedulable}
+    steps.finish(acting, case, name, StepStatus.DONE, detail, node=node)
     what = "still cordoned by somebody else" if node.is_unschedulable else "back in service"
     _tell(acting.cluster, node, "Released", f"case {case.id}: {what}", is_warning=False)
     return node
@@ -117,7 +119,7 @@ def clear_marks(cluster: Cluster, case: Case) -> bool:
             node = cluster.node(case.node)
             if not marks.is_of(node, case):
                 return False
-            patch = marks.cleared(node)
+            patch = mirrored(marks.cleared(node), node, is_on=False)
             if patch is not None:
                 cluster.patch_node(node.name, node.resource_version, patch)
         except Conflict:
@@ -132,9 +134,10 @@ def _patched(acting: Acting, case: Case, expected: Expected, change: _Change) ->
     """Check, then patch at the version that was checked; after a conflict both again."""
     for _ in range(_TRIES):
         node = guard.check(acting, case, change.step, expected)
-        patch = change.wanted(node)
+        patch = mirrored(change.wanted(node), node, is_on=acting.mirrors_nvsentinel)
         if change.detail is not None:
-            steps.begin(acting, case, change.step, change.detail(node))
+            detail = {**change.detail(node), "node_before": marks.picture(node)}
+            steps.begin(acting, case, change.step, detail)
         if patch is None:
             return node
         try:

@@ -90,8 +90,9 @@ def dispatch(acting: Acting, case: Case, expected: Expected, repair: Repair) -> 
     request = _request(case, step, repair, node, boot_id)
     handle = step.detail if step is not None else _prepared(request, repair)
     guarded = replace(expected, boot_id="" if expected.is_recovery else boot_id)
-    guard.check(acting, case, repair.step, guarded)
-    step, is_new = steps.begin(acting, case, repair.step, handle)
+    checked = guard.check(acting, case, repair.step, guarded)
+    begun = {**handle, "node_before": marks.picture(checked)}
+    step, is_new = steps.begin(acting, case, repair.step, begun)
     if step.status not in _PENDING or step.detail.get(IS_SENT):
         return step
     if not is_new and not repair.provider.can_compare:

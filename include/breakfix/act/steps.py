@@ -11,10 +11,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from breakfix.act import marks
 from breakfix.act.guard import Acting
-from breakfix.model import Case, Step, StepStatus
+from breakfix.errors import ClusterError
+from breakfix.model import Case, Node, Step, StepStatus
 
 QUARANTINE, DRAIN, REPAIR, DIAG, RELEASE = "quarantine", "drain", "repair", "diag", "release"
+
+#: Steps that do something to the node; the others only look at it.
+_ACTS = tuple(f"{what}-" for what in (QUARANTINE, DRAIN, REPAIR, RELEASE))
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +48,32 @@ def begin(acting: Acting, case: Case, name: str, detail: Mapping[str, Any]) -> t
 
 
 def finish(
-    acting: Acting, case: Case, name: str, status: StepStatus, detail: Mapping[str, Any]
+    acting: Acting,
+    case: Case,
+    name: str,
+    status: StepStatus,
+    detail: Mapping[str, Any],
+    *,
+    node: Node | None = None,
 ) -> Step:
     """Record what became of a step, and mark the ledger's new head in the cluster.
 
-    A ledger that does not own the cluster records nothing: Refused (UNOWNED_CLUSTER).
+    Of an act on the node also how it left the node: as it was read (`node`), or as it is now. A
+    ledger that does not own the cluster records nothing: Refused (UNOWNED_CLUSTER).
     """
     now = acting.clock.now()
     acting.check_ownership()
+    if name.startswith(_ACTS):
+        detail = {**detail, "node_after": _picture(acting, case, node)}
     step = acting.ledger.finish_step(case.id, case.fence, name, status, detail=detail, now=now)
     log.info("case=%s node=%s step=%s %s", case.id, case.node, name, status)
     acting.mark_head()
     return step
+
+
+def _picture(acting: Acting, case: Case, node: Node | None) -> Mapping[str, Any]:
+    """The node now; what it did not tell is said so, and holds no record of what was done."""
+    try:
+        return marks.picture(node or acting.cluster.node(case.node))
+    except ClusterError as e:
+        return {"not_read": str(e)[:300]}

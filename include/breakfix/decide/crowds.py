@@ -7,8 +7,9 @@ only, so that a fleet of ten thousand costs hardly more than its faults.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from breakfix.decide.sentences import shown
 from breakfix.model import FailureClass, Node, Observation, ScopeKind
@@ -89,18 +90,39 @@ def crowds(trouble: Trouble, observation: Observation, rule: CommonCause) -> lis
         return []
     judged = observation.judged
     hit: dict[Scope, set[str]] = defaultdict(set)
-    sizes: Counter[Scope] = Counter()
     for node in judged:
-        scopes = _scopes(node, observation.facts.get(node.name, {}), rule)
-        sizes.update(scopes)
         if node.name in troubled:
-            for scope in scopes:
+            for scope in _scopes(node, observation.facts.get(node.name, {}), rule):
                 hit[scope].add(node.name)
+    hit = {scope: nodes for scope, nodes in hit.items() if len(nodes) >= rule.min_nodes}
+    sizes = _sizes({(kind, name) for kind, name, _ in hit}, judged, observation.facts)
     found: list[Crowd] = []
     for scope, nodes in hit.items():
-        if len(nodes) >= rule.min_nodes:
-            found += _crowd(scope, nodes, sizes[scope], len(judged), trouble=trouble, rule=rule)
+        found += _crowd(scope, nodes, sizes[scope], len(judged), trouble=trouble, rule=rule)
     return sorted(found, key=lambda c: c.rank)
+
+
+def _sizes(
+    wanted: Iterable[tuple[str, str]],
+    judged: Sequence[Node],
+    facts: Mapping[str, Mapping[str, str]],
+) -> Mapping[Scope, int]:
+    """How many nodes are in each scope of these kinds: (kind, name of the fact). A column at a
+    time, as all nodes of a fleet are counted.
+    """
+    of_node = [facts.get(n.name, {}) for n in judged]
+    sizes: dict[Scope, int] = {}
+    for kind, name in wanted:
+        if kind == ScopeKind.FLEET:
+            sizes[kind, "", ""] = len(judged)
+        elif name:
+            counted = Counter(f[name] for f in of_node if f.get(name))
+            sizes |= {(kind, name, value): n for value, n in counted.items()}
+            sizes[kind, name, ""] = counted.total()
+        else:
+            counted = Counter(map(attrgetter(kind), judged))
+            sizes |= {(kind, "", value): n for value, n in counted.items()}
+    return sizes
 
 
 def _scopes(node: Node, facts: Mapping[str, str], rule: CommonCause) -> list[Scope]:

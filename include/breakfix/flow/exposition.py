@@ -16,9 +16,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from breakfix.act.guard import halt_level
 from breakfix.act.ownership import marked_head, ownership_problem
+from breakfix.brakes import Breaker
 from breakfix.errors import ClusterError
 from breakfix.flow.services import Services
-from breakfix.model import Case, CaseEnd, HaltLevel, NodeRecord, NodeState, Step
+from breakfix.model import Case, CaseEnd, HaltLevel, NodeRecord, NodeState, Scope, Step
 from breakfix.ports import Figures
 
 _LEVELS = tuple(HaltLevel)  # in rising order
@@ -48,6 +49,8 @@ class _Look:
     escalated: tuple[Case, ...]
     figures: Figures
     ledger_halt: HaltLevel
+    breakers: Mapping[Scope, Breaker]
+    is_emergency: bool
     cluster: _ClusterSays
 
 
@@ -96,6 +99,8 @@ def _look(services: Services) -> _Look:
         escalated=tuple(ledger.case(case_id) for case_id in escalated),
         figures=ledger.figures(),
         ledger_halt=ledger.halt_level(),
+        breakers=ledger.storms(since=now).breakers,
+        is_emergency=any(e.is_in_force(now) for e in ledger.emergencies(limit=1)),
         cluster=_ask_cluster(services),
     )
 
@@ -253,6 +258,11 @@ def _of_limits(look: _Look) -> Iterator[Metric]:
     text = "The kill switch: 0 off, 1 no disruption, 2 nothing at all."
     yield _gauge("halt_level", text, ("source",), _labelled(levels))
     states = {n: float(s != "closed") for n, s in look.figures.circuits.items()}
+    open_now = [((str(s.kind), s.value), float(b.is_open)) for s, b in look.breakers.items()]
+    text = "1 while the breaker of a scope is open: no node of it is taken out."
+    yield _gauge("breaker_open", text, ("scope", "value"), sorted(open_now))
+    text = "1 while an emergency that two people started lifts limits."
+    yield _one("emergency_in_force", text, float(look.is_emergency))
     text = "1 while a dependency is left alone because it failed."
     yield _gauge("circuit_open", text, ("dependency",), _labelled(states))
 

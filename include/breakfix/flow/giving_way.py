@@ -8,13 +8,12 @@ from datetime import datetime, timedelta
 from breakfix.act import steps
 from breakfix.flow.draining import drain_step
 from breakfix.flow.endings import escalate, give_up, is_ending
+from breakfix.flow.holds import FAILING_HOLD, hold
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage
 from breakfix.model import Action, Case, CaseEnd, NodeState, Step, StepStatus
 from breakfix.policy_recovery import Others
 
-#: Who holds a case by policy.
-HOLDER = "policy:recovery"
 _GAVE_WAY = "gave_way_at"  # in a case's detail: a person who lets it go on is not overruled
 _REPAIRS = frozenset(Action) - {
     Action.NONE,
@@ -109,9 +108,10 @@ def give_way(services: Services, case: Case, *, actor: str) -> Go | None:
 
 
 def _hold(services: Services, case: Case, why: str, actor: str) -> Go:
-    book, now = services.book, services.clock.now()
-    book.hold(case.id, actor=HOLDER, reason=why, now=now)
-    book.move(
+    """Until a person lets it go on; it escalates when nobody comes, as every hold of ours does."""
+    now = services.clock.now()
+    hold(services, case, FAILING_HOLD, why)
+    services.book.move(
         case.id,
         case.fence,
         case.state,
@@ -120,5 +120,4 @@ def _hold(services: Services, case: Case, why: str, actor: str) -> Go:
         now=now,
         detail={_GAVE_WAY: now.isoformat()},
     )
-    services.notifier.tell(f"case of {case.node} is held", why, case_id=case.id)
     return Go(Stage.SETTLE_RUN, f"held: {why}")

@@ -60,6 +60,7 @@ def acting(services: Services, beside: SideBySide | None = None) -> Acting:
         clock=services.clock,
         namespace=services.settings.namespace,
         limits=services.policy.limits,
+        mirrors_nvsentinel=services.policy.mirror.nvsentinel,
         beside=beside.acts if beside is not None else None,
     )
 

@@ -10,7 +10,8 @@ from breakfix.model import Case
 
 OVERDUE_HOLD = "breakfix:drain-overdue"
 REPLACED_HOLD = "breakfix:pods-not-replaced"
-OUR_HOLDS = frozenset({OVERDUE_HOLD, REPLACED_HOLD})
+FAILING_HOLD = "breakfix:repairs-fail"
+OUR_HOLDS = frozenset({OVERDUE_HOLD, REPLACED_HOLD, FAILING_HOLD})
 
 
 def is_ours(case: Case) -> bool:

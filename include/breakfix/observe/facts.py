@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -23,7 +22,7 @@ def read_facts(
     """
     queries = {name: fact_query(rule, policy.names) for name, rule in policy.facts.items()}
     answers = run(metrics, queries.values(), at=at)
-    values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    facts: dict[str, dict[str, str]] = {}
     warnings = []
     for name, rule in policy.facts.items():
         answer = answers[queries[name]]
@@ -34,7 +33,11 @@ def read_facts(
         for (labels, (text,)), number in zip(rows, answer.values, strict=True):
             node = fleet.names.node_named(labels)
             value = printable(text) if rule.label else repr(number)
-            if not isinstance(node, Missed) and node in fleet.nodes and value:
-                values[node][name].add(value)
-    facts = {n: {k: ",".join(sorted(v)) for k, v in named.items()} for n, named in values.items()}
+            if value and not isinstance(node, Missed) and node in fleet.nodes:
+                named = facts.setdefault(node, {})
+                named[name] = _joined(named[name], value) if name in named else value
     return facts, tuple(warnings)
+
+
+def _joined(known: str, value: str) -> str:
+    return ",".join(sorted({*known.split(","), value}))

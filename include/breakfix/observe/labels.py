@@ -24,20 +24,21 @@ class NodeNames:
 
     names: Names
     known: frozenset[str]
-    _found: dict[tuple[str, ...], str | Missed] = field(
+    #: What `node_named` has found, for loops over all series, in which a call is dear.
+    found: dict[tuple[str, ...], str | Missed] = field(
         default_factory=dict, repr=False, compare=False
     )
 
     def node_named(self, values: tuple[str, ...]) -> str | Missed:
         """As `node_of`, by a series' values of `names.node`; found once for many series."""
-        return self._found.get(values) or self._find(values)
+        return self.found.get(values) or self._find(values)
 
     def claimed(self, values: tuple[str, ...]) -> frozenset[str]:
         """As `claims`, by the values."""
         return self.claims(self._labels(values))
 
     def _find(self, values: tuple[str, ...]) -> str | Missed:
-        return self._found.setdefault(values, self.node_of(self._labels(values)))
+        return self.found.setdefault(values, self.node_of(self._labels(values)))
 
     def _labels(self, values: tuple[str, ...]) -> Mapping[str, str]:
         return {name: value for name, value in zip(self.names.node, values, strict=True) if value}

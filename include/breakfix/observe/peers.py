@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from breakfix.model import Node
@@ -27,7 +28,8 @@ def unlike_peers(
     if rule.peers is None:
         return {}
     crowds: dict[tuple[str, ...], list[Place]] = {}
-    of_node = {name: _crowd(rule.peers, node) for name, node in nodes.items()}
+    labels = attrgetter(*rule.peers.by, "name")  # two at least, so always a tuple
+    of_node = {name: labels(node)[:-1] for name, node in nodes.items()}
     for place in values:
         crowds.setdefault((*of_node[place[0]], place[2]), []).append(place)
     import numpy as np  # here, because DAG parsing must stay light
@@ -37,11 +39,6 @@ def unlike_peers(
         if len({node for node, _, _ in places}) >= rule.peers.min_nodes:
             far |= _far(rule, rule.peers, places, np.array([values[p] for p in places]))
     return far
-
-
-def _crowd(peers: PeerRule, node: Node) -> tuple[str, ...]:
-    labels = {"sku": node.sku, "pool": node.pool, "rack": node.rack, "fabric": node.fabric}
-    return tuple(labels[by] for by in peers.by)
 
 
 def _far(

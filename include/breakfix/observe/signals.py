@@ -162,10 +162,10 @@ def read_coverage(
     ages: dict[str, float] = {}
     doubted: set[str] = set()
     unmatched = 0
-    names, mine = fleet.names, fleet.nodes
+    names, mine, found = fleet.names, fleet.nodes, fleet.names.found
     limit = math.nextafter(stale_s, math.inf)  # an age of just so much is still fresh
     for (labels,), value in zip(answer.rows(names.names.node), answer.values, strict=True):
-        node = names.node_named(labels)
+        node = found.get(labels) or names.node_named(labels)
         if node is Missed.CONFLICT:
             doubted |= names.claimed(labels)
         elif node is Missed.UNKNOWN:
@@ -194,9 +194,10 @@ def read_samples(
     names, mine = fleet.names, fleet.nodes
     best: dict[Place, float] = {}
     doubted: set[str] = set()
+    found = names.found
     rows = answer.rows(names.names.node, *_columns(rule, names))
     for (labels, gpus, (key,)), raw in zip(rows, answer.values, strict=True):
-        node = names.node_named(labels)
+        node = found.get(labels) or names.node_named(labels)
         if node is Missed.CONFLICT:
             doubted |= names.claimed(labels)
         is_number = -BLANK < raw < BLANK  # which is false of NaN

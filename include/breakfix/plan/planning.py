@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from breakfix.brakes import LIFT_OF, Brakes, Lift
+from breakfix.hands_off import is_cordoned_by_others
 from breakfix.model import (
     DISRUPTIVE,
     REPAIRS,
@@ -96,13 +97,13 @@ def make_plan(
 
 def sick_nodes(observation: Observation, judgement: Judgement) -> frozenset[str]:
     """Nodes that count as fallen ill: a verdict wants them out, or an incident or NotReady has
-    them.
+    them. One that is not Ready under somebody else's cordon is at work on, not ill.
     """
     wanted = {v.node for v in judgement.verdicts if v.recommended_action in DISRUPTIVE}
     for incident in judgement.incidents:
         wanted.update(incident.nodes)
     fleet = {v.node for v in judgement.verdicts}
-    wanted |= {n.name for n in observation.nodes if not n.is_ready}
+    wanted |= {n.name for n in observation.nodes if not n.is_ready and not is_cordoned_by_others(n)}
     return frozenset(wanted & fleet)
 
 

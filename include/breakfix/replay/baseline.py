@@ -180,6 +180,6 @@ _INFINIBAND = {
     "node_infiniband_link_downed_total": 0.0,
     "node_infiniband_symbol_error_total": 0.0,
     "node_infiniband_link_error_recovery_total": 0.0,
-    "node_infiniband_port_receive_errors_total": 0.0,
+    "node_infiniband_port_errors_received_total": 0.0,
     "node_infiniband_port_transmit_discards_total": 0.0,
 }

@@ -36,7 +36,7 @@ def begin(
     row = {field: getattr(step, field) for field in _FIELDS}
     connection.execute(insert(steps).values(cluster=cluster, attempt=case.attempt, **row))
     begun = _must_find(connection, cluster, case_id, name)
-    told = {"step": name, "node": case.node, "detail": detail}
+    told = {"step": name, "node": case.node, "plan_hash": case.plan_hash, "detail": detail}
     audit.append(
         connection, cluster, "step.begun", case_id, actor=f"{case_id}.{fence}", detail=told, now=now
     )
