@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 LIFE = 200
@@ -33,8 +33,8 @@ TARGETS: tuple[tuple[str, str], ...] = (
     ("breakfix.act.guard", "_check_case _check_node _check_hands check_ours _check_reason"),
     ("breakfix.act.guard", "_checked_slowly"),
     ("breakfix.act.ownership", "check_ownership _check_history"),
-    ("breakfix.adapters.ledger.rules", "refuse_by_state refuse_by_limit check_fence check_open"),
-    ("breakfix.approve", "settle why_not"),
+    ("breakfix.adapters.ledger.rules", "refuse_by_state refuse_by_limit() check_fence check_open"),
+    ("breakfix.approve", "why_not"),
     ("breakfix.flow.answers", "require_approved_repair require_approved_return"),
     ("breakfix.flow.proof", "doubt_about_return"),
     ("breakfix.flow.repairs", "_why_not_empty"),
@@ -42,15 +42,21 @@ TARGETS: tuple[tuple[str, str], ...] = (
 TUPLES = ("GUARDS", "ACT_GUARDS", "QUARANTINE_GUARDS")
 #: In which lives a guard's absence shows soonest; the others are tried after it.
 LOOKS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("GUARDS.", ("plans", "limits")),
+    ("QUARANTINE_GUARDS.", ("cut",)),
+    ("windows", ("holds",)),
+    ("alert_fires", ("holds",)),
+    ("storm", ("holds",)),
+    ("unsupported", ("holds",)),
     ("ACT_GUARDS.", ("between", "hands", "limits")),
+    ("GUARDS.", ("plans", "limits")),
     ("ownership", ("switch",)),
-    ("halt", ("switch",)),
-    ("level", ("switch",)),
+    ("alt", ("switch",)),
     ("rules.refuse", ("limits", "switch")),
     ("approve", ("answers",)),
     ("answers", ("answers", "between")),
     ("proof", ("returns",)),
+    ("patches", ("hands",)),
+    ("evictions", ("hands",)),
     ("guard", ("hands", "between")),
 )
 
@@ -136,15 +142,34 @@ def _code_mutants() -> Iterator[Mutant]:
     for module_name, functions in TARGETS:
         module = importlib.import_module(module_name)
         for name in functions.split():
-            function = getattr(module, name, None)
+            function = getattr(module, name.removesuffix("()"), None)
             if function is None:
                 raise SystemExit(f"{module_name} has no {name} any more: put TARGETS right")
-            yield from _of_function(module, function)
+            if name.endswith("()"):
+                yield Mutant(f"{_short(module)}.{function.__name__}", "all of it", _empty(function))
+            else:
+                yield from _of_function(module, function)
+
+
+def _short(module: ModuleType) -> str:
+    return module.__name__.removeprefix("breakfix.").removeprefix("adapters.")
+
+
+def _empty(function: FunctionType) -> Callable[[], Callable[[], None]]:
+    """The function says nothing: None."""
+
+    def remove() -> Callable[[], None]:
+        before = function.__code__
+        tree = _tree(function)
+        tree.body[0].body = [ast.Return(ast.Constant(None))]  # type: ignore[attr-defined]
+        return _with_code(function, tree, before)
+
+    return remove
 
 
 def _of_function(module: ModuleType, function: FunctionType) -> Iterator[Mutant]:
     tree = _tree(function)
-    short = module.__name__.removeprefix("breakfix.").removeprefix("adapters.")
+    short = _short(module)
     for number, node in enumerate(_guards(tree)):
         text = " ".join(ast.unparse(node.test if isinstance(node, ast.If) else node).split())
         yield Mutant(f"{short}.{function.__name__}", text[:70], _cut(function, number))
@@ -172,8 +197,10 @@ def _is_guard(node: ast.AST) -> bool:
 
 
 def _says_no(value: ast.expr | None) -> bool:
-    """Not `return`, `return None` or `return ""`: those let through."""
-    return not (value is None or (isinstance(value, ast.Constant) and not value.value))
+    """A sentence, or a refusal that is made there; not None, "" or what was looked for."""
+    if isinstance(value, ast.Constant):
+        return bool(value.value)
+    return isinstance(value, ast.Call | ast.JoinedStr | ast.IfExp)
 
 
 class _Cutter(ast.NodeTransformer):
@@ -194,18 +221,21 @@ def _cut(function: FunctionType, number: int) -> Callable[[], Callable[[], None]
     def remove() -> Callable[[], None]:
         tree = _tree(function)
         tree = _Cutter(_guards(tree)[number]).visit(tree)
-        code = compile(ast.fix_missing_locations(tree), "<mutant>", "exec", flags=_ANNOTATIONS)
-        made: dict[str, Any] = {}
-        exec(code, dict(function.__globals__), made)  # noqa: S102
-        before = function.__code__
-        function.__code__ = made[function.__name__].__code__
-
-        def restore() -> None:
-            function.__code__ = before
-
-        return restore
+        return _with_code(function, tree, function.__code__)
 
     return remove
+
+
+def _with_code(function: FunctionType, tree: ast.Module, before: CodeType) -> Callable[[], None]:
+    code = compile(ast.fix_missing_locations(tree), "<mutant>", "exec", flags=_ANNOTATIONS)
+    made: dict[str, Any] = {}
+    exec(code, dict(function.__globals__), made)  # noqa: S102
+    function.__code__ = made[function.__name__].__code__
+
+    def restore() -> None:
+        function.__code__ = before
+
+    return restore
 
 
 _ANNOTATIONS = 0x1000000  # from __future__ import annotations

@@ -26,6 +26,7 @@ from simfleet.kube import SimKube
 from simfleet.kube.faults import ApiFault, FaultKind
 from simfleet.kube.kubelet import KubeletSettings
 from simfleet.kube.live import CONTROLLERS, LiveSettings
+from simfleet.kube.machines import PlainMachine
 from simfleet.kube.seeds import node
 from tests.fakes_ledger import FakeLedger
 from tests.flow.world import Notifier
@@ -53,23 +54,15 @@ drain:
 
 
 @dataclass
-class Box:
+class Box(PlainMachine):
     """A machine that can be switched off."""
 
+    gpus: int = 8
     boot_id: str = "boot-1"
     is_on: bool = True
 
     def is_up(self):
         return self.is_on
-
-    def allocatable_gpus(self):
-        return 8
-
-    def plugin_restarted(self):
-        pass
-
-    def run(self, pod):
-        return None
 
 
 @dataclass

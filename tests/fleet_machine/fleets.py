@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from breakfix.flow.services import Services
-from breakfix.model import Condition, Owner, Taint
+from breakfix.model import Action, Condition, Owner, Taint
+from breakfix.ports import RepairLook, RepairStatus
 from tests.fakes_cluster import FakeCluster
 from tests.fakes_ledger import FakeLedger
 from tests.fleet_machine import truth
-from tests.fleet_machine.journal import CASE, STEP, Journal
+from tests.fleet_machine.journal import CASE, Effect, Journal
 from tests.flow.world import DIAG_PASSES, FlowWorld, policy_with
 
 GPUS = 8
@@ -28,22 +29,45 @@ class Site:
     gang_gpus: int = 16
     ask_return: bool = True
     approvers: tuple = ("oncall", "second")
+    two_for: tuple = ()  # classes whose repair two people must want
+    hours: tuple | None = None  # (from, to) of the day, UTC, in which nodes may be taken out
+    storm: int | None = None  # so many nodes of the fleet may be taken out within an hour
+    heeds_alerts: bool = False  # `NodesHot` holds its rack, or all where it names none
+    power_for: tuple = ()  # classes that are repaired by a power cycle
 
     def overlay(self) -> str:
         """As an overlay of the default policy."""
         out = ", ".join(f"{k}: {_share(*v)}" for k, v in sorted(_scopes(self.out).items()))
-        modes = "\n".join(f"  {c}: {{mode: '{m}'}}" for c, m in sorted(self.modes.items()))
+        modes = "\n".join(f"  {c}: {self._rule(c, m)}" for c, m in sorted(self.modes.items()))
         ask = "[repair, return]" if self.ask_return else "[repair]"
+        two = ", ".join(self.two_for)
+        tiers = f"[{{needs: two, classes: [{two}]}}]" if two else "[]"
         return (
             f"version: fleet-machine\n"
             f"limits:\n  out: {{{out}}}\n"
             f"  cooldown: {self.cooldown_s}s\n  override_hold: {self.override_hold_s}s\n"
             f"  headroom_gpus: {self.headroom}\n  max_attempts: {self.max_attempts}\n"
-            f"  max_runs: 6\n"
-            f"approvals: {{ask_before: {ask}, gang_gpus: {self.gang_gpus}}}\n"
+            f"  max_runs: 6\n{self._holds()}"
+            f"approvals: {{ask_before: {ask}, gang_gpus: {self.gang_gpus}, tiers: {tiers}}}\n"
             f"common_cause: {{min_nodes: 90, surge_nodes: 90}}\n"
             f"classes:\n{modes}\n"
         )
+
+    def _rule(self, failure_class, mode) -> str:
+        ladder = ", ladder: [power_cycle]" if failure_class in self.power_for else ""
+        return f"{{mode: '{mode}'{ladder}}}"
+
+    def _holds(self) -> str:
+        """Calendar, alerts and breaker, of the limits."""
+        lines = []
+        if self.hours:
+            lines.append("windows: [{{kind: allowed, from: '{}', to: '{}'}}]".format(*self.hours))
+        if self.heeds_alerts:
+            lines.append("alerts: {block: [{match: {alertname: NodesHot}, by: rack, label: rack}]}")
+        free = "".join(f", {k}: {{at_least: 90}}" for k in ("pool", "sku", "rack", "fabric"))
+        nodes = 90 if self.storm is None else self.storm
+        lines.append(f"breaker: {{most: {{fleet: {{nodes: {nodes}, at_least: {nodes}}}{free}}}}}")
+        return "".join(f"  {line}\n" for line in lines)
 
 
 CLASSES = ("gpu_off_bus", "ecc_uncorrectable", "device_plugin", "manual")
@@ -76,6 +100,39 @@ SITES = {
 }
 
 
+SITES |= {
+    "two": Site(two_for=CLASSES[:3], out={"fleet": (0.9, None), "rack": (None, 3)}),
+    "hours": Site(hours=("03:10", "04:30"), out={"fleet": (0.9, None), "rack": (None, 3)}),
+    "storms": Site(storm=2, out={"fleet": (0.9, None)}, modes=dict.fromkeys(CLASSES, "auto")),
+    "alerts": Site(heeds_alerts=True, out={"fleet": (0.9, None), "rack": (None, 3)}),
+    "power": Site(power_for=("ecc_uncorrectable",), modes=dict.fromkeys(CLASSES, "auto")),
+}
+WATCHDOG = {"alertname": "Watchdog"}
+
+
+class Power:
+    """Whoever switches nodes off and on from outside: does it once for a key, at once."""
+
+    name, can_compare = "webhook", True
+
+    def __init__(self, world):
+        self._world, self._done = world, set()
+
+    def prepare(self, request):
+        return {"asked_of": self.name}
+
+    def dispatch(self, request, handle):
+        if request.key not in self._done:
+            self._done.add(request.key)
+            self._world.power_cycled(request)
+        return {"key": request.key}
+
+    def look(self, action, handle):
+        is_done = handle.get("key", "") in self._done
+        status = RepairStatus.DONE if is_done else RepairStatus.RUNNING
+        return RepairLook(status, "the webhook says so")
+
+
 class Fleet(FlowWorld):
     """A `FlowWorld` whose product side goes through a journal, with the truth beside it."""
 
@@ -89,6 +146,8 @@ class Fleet(FlowWorld):
             ledger=ledger or FakeLedger("test"),
         )
         self.truth = truth.Truth()
+        self.metrics.firing = [WATCHDOG]
+        self.providers = {Action.POWER_CYCLE: Power(self)}
         self.is_kubelet_asleep = False
         self.policy = self.services.policy
         self.journal = Journal(self.cluster, self.ledger, self.metrics, self.clock)
@@ -104,6 +163,7 @@ class Fleet(FlowWorld):
             cluster=self.journal.port("cluster"),
             ledger=self.journal.port("ledger"),
             policies=lambda: (self.policy, ""),
+            providers=self.providers,
         )
 
     def change_site(self, site: Site):
@@ -180,12 +240,28 @@ class Fleet(FlowWorld):
         self.cluster.change_pod(*key, ended_at=self.clock.now())
         node, case = self.node(pod.node), pod.labels[CASE]
         if step.startswith("diag"):
-            is_good = self.diag == (0, DIAG_PASSES)
-            self.truth.diags.append((case, node.boot_id, self.clock.now(), is_good))
+            code, log = self.cluster.exit_codes[key], self.cluster.logs[key]
+            is_good = (code, log) == (0, DIAG_PASSES)
+            word = step.partition("-")[0].partition("_try")[0]
+            self.truth.diags.append((case, node.boot_id, self.clock.now(), is_good, word))
         elif step.startswith("repair"):
-            self.truth.repairs.append((case, f"{pod.labels[STEP]}", pod.node))
-        if node.boot_id != boots:
-            self.truth.rebooted.setdefault(pod.node, []).append(node.boot_id)
+            self.truth.repairs.append((case, step, pod.node))
+        self._note_boot(node.name, boots)
+
+    def _note_boot(self, name, before):
+        boot_id = self.node(name).boot_id
+        if boot_id != before:
+            self.truth.rebooted.setdefault(name, []).append(boot_id)
+
+    def power_cycled(self, request):
+        """By whoever can do that; the rules hear of it as of any repair."""
+        case, name = request.case_id, request.node.name
+        self.journal.hear(Effect("repair", name, case, self.journal.task, step=request.step))
+        self.truth.repairs.append((case, request.step, name))
+        node = self.cluster._nodes.get(name)
+        if node is not None and self.reboot_works:
+            self.cluster.reboot(name)
+            self._note_boot(name, node.boot_id)
 
     def set_ready(self, name, is_ready):
         self.cluster.change_node(

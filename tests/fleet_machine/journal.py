@@ -68,7 +68,17 @@ class Trouble:
     kind: str
     at: int
     meanwhile: Callable[[], None] | None = None
+    method: str = ""  # the nth call of this one, where it is given
     is_over: bool = False
+    seen: int = 0
+
+    def is_due(self, method, count):
+        """Whether it is its turn; it happens once."""
+        if self.method:
+            self.seen += method == self.method
+            count = self.seen if method == self.method else 0
+        self.is_over = self.is_over or count == self.at
+        return count == self.at
 
 
 @dataclass
@@ -92,6 +102,8 @@ class Task:
     owner: Any = None  # the ConfigMap that names the ledger
     telemetry: Any = None  # a picture of it when the signals were last asked
     untied: frozenset[str] = frozenset()  # nodes whose metrics nothing tied to them when asked
+    firing: Any = None  # alerts
+    storms: Any = None  # what the ledger knows of them
     site: Any = None  # what the policy said when the task began
     last_case: str = ""
     told: str = ""  # its last entry in the audit that was of no other record
@@ -144,9 +156,9 @@ class Journal:
         is_write = method in WRITES[port] and not kwargs.get("dry_run")
         task.calls += 1
         task.writes += is_write
-        self._meet(task, port, ("error", "meanwhile"), task.calls)
+        self._meet(task, port, method, ("error", "meanwhile"), task.calls)
         if is_write:
-            self._meet(task, port, ("kill_before",), task.writes)
+            self._meet(task, port, method, ("kill_before",), task.writes)
         before = self._before(method, args) if port == "cluster" else None
         if method == "record_sweep":
             self.planned(task, args[1].intents, args[1].at)
@@ -156,15 +168,14 @@ class Journal:
         self._read(task, port, method, args, result)
         if is_write:
             self._written(task, method, args, before, result)
-            self._meet(task, port, ("kill_after",), task.writes)
-        self._meet(task, port, ("lost_answer",), task.calls)
+            self._meet(task, port, method, ("kill_after",), task.writes)
+        self._meet(task, port, method, ("lost_answer",), task.calls)
         return result
 
-    def _meet(self, task, port, kinds, count):
+    def _meet(self, task, port, method, kinds, count):
         for trouble in task.troubles:
-            if trouble.is_over or trouble.kind not in kinds or trouble.at != count:
+            if trouble.is_over or trouble.kind not in kinds or not trouble.is_due(method, count):
                 continue
-            trouble.is_over = True
             if trouble.kind == "meanwhile":
                 if threading.current_thread() is threading.main_thread():
                     trouble.meanwhile()
@@ -184,15 +195,17 @@ class Journal:
         elif key == "cluster.config_map":
             self._read_map(task, args[1], result)
         elif port == "metrics":
-            self._read_metrics(task, method)
+            self._read_metrics(task, method, args)
         elif port == "ledger":
             self._read_cases(task, result)
 
-    def _read_metrics(self, task, method):
+    def _read_metrics(self, task, method, args):
         raw = self.raw["metrics"]
         if method == "query_many":
             task.remembered = (dict(task.cases), dict(task.records), dict(task.halts))
             task.telemetry = (tuple(raw.xids), frozenset(raw.silent), raw.is_down, self.clock.now())
+        elif args[0].startswith("ALERTS"):
+            task.firing = list(raw.firing)
         elif method == "query":
             task.untied = frozenset(raw.untied | raw.silent)
 
@@ -301,6 +314,7 @@ _READS = {
     "cluster.patch_node": lambda task, node: task.nodes.update({node.name: node}),
     "cluster.budgets": lambda task, found: setattr(task, "budgets", tuple(found)),
     "ledger.halt_level": lambda task, level: task.halts.update(ledger=level),
+    "ledger.storms": lambda task, found: setattr(task, "storms", found),
     "ledger.node_records": lambda task, found: setattr(task, "records", dict(found)),
 }
 

@@ -114,17 +114,22 @@ class Life(Fleet):
             return False
         if case.detail.get("needs_approval"):
             return True
-        return site.modes.get(str(case.failure_class), "recommend") == "approve"
+        failure_class = str(case.failure_class)
+        return failure_class in site.two_for or site.modes.get(failure_class) == "approve"
 
     def has_yes(self, case, purpose, site):
-        """A yes that counts, to this plan, and no no that came with it."""
+        """As many yeses as policy asks for, to this plan, and no no that came with them."""
         mine = [s for s in self.truth.said if (s.case_id, s.purpose) == (case.id, purpose)]
         good = [s for s in mine if self._counts(s, case, purpose, site)]
-        for s in good:
-            others = [x for x in good if x.asked_at == s.asked_at and not x.is_yes]
-            if s.is_yes and not any(x.at <= s.at for x in others):
-                return True
-        return False
+        wanted = 2 if purpose == "repair" and str(case.failure_class) in site.two_for else 1
+        people = {s.who for s in good if s.is_yes and not self._has_no(good, s)}
+        return len(people) >= wanted
+
+    def _has_no(self, good, yes):
+        return any(
+            not s.is_yes and s.asked_at == yes.asked_at and s.at <= yes.at and s is not yes
+            for s in good
+        )
 
     def _counts(self, said, case, purpose, site):
         if said.plan_hash != case.plan_hash or said.who not in site.approvers:

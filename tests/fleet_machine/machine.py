@@ -210,6 +210,11 @@ class Machine:
         self.planned.append(Trouble("meanwhile", at, lambda: self._act(name, seed, "    ")))
         return f"the next task, at call {at}: {name}"
 
+    def cut_sweep(self, rng):
+        """A sweep that dies after an admission, before the node is quarantined."""
+        self.planned = [Trouble("kill_before", rng.randint(1, 2), method="patch_node")]
+        return self.sweep()
+
     def let_go(self, name):
         troubles.strip_hands(self.world, name)
 

@@ -26,6 +26,9 @@ FAULTS = {
     "node_gone": 0.2,
     "node_replaced": 0.3,
     "booted_by_others": 0.5,
+    "alert": 0.5,
+    "no_alert": 2,
+    "nobody_at_the_switch": 0.4,
 }
 PODS = {"new_work": 2, "bare_pod": 0.15, "work_ends": 1, "airflow_moves": 0.5, "budget": 1.5}
 PEOPLE = {
@@ -74,6 +77,8 @@ MEANWHILE = {
     "gpus_short": 1,
     "node_replaced": 0.5,
     "booted_by_others": 1,
+    "alert": 1,
+    "nobody_at_the_switch": 1,
     "budget": 1,
     "by_hand": 2,
     "new_work": 1,
@@ -85,7 +90,10 @@ class Profile:
     """Weights of the operations, the sites to live at, and the size of the fleet."""
 
     weights: dict
-    sites: tuple = ("tight", "loose", "pools", "careful", "mixed")
+    sites: tuple = (
+        *("tight", "loose", "pools", "careful", "mixed"),
+        *("two", "hours", "storms", "alerts", "power"),
+    )
     nodes: int | None = None
     meanwhile: dict = field(default_factory=lambda: MEANWHILE)
 
@@ -183,6 +191,49 @@ LOOKS = {
         ),
         sites=("loose", "tight"),
     ),
+    "holds": Profile(
+        _few(
+            *("work_ends", "others_uncordon", "policy_edit", "silence", "speech"),
+            **_BREAK,
+            new_work=9,
+            alert=4,
+            no_alert=4,
+            nobody_at_the_switch=4,
+            jump=2,
+            yes=6,
+            dry_run=4,
+            by_hand=1,
+            cut_sweep=2,
+        ),
+        sites=("hours", "storms", "alerts", "power"),
+    ),
+    "cut": Profile(
+        _few(
+            *("uncordon", "unhold", "others_uncordon", "airflow_moves", "control_plane"),
+            **_BREAK,
+            cut_sweep=12,
+            sweep=3,
+            new_work=4,
+            exclude=3,
+            include=2,
+            hold=2,
+            other_owner=3,
+            other_owner_leaves=2,
+            others_cordon=4,
+            node_replaced=2,
+            booted_by_others=2,
+            policy_edit=5,
+            alert=2,
+            no_alert=1,
+            nobody_at_the_switch=3,
+            jump=1,
+            not_ready=2,
+            ready=2,
+            halt=1,
+            unhalt=3,
+        ),
+        sites=("loose", "tight", "hours", "storms", "alerts", "power"),
+    ),
     "plans": Profile(
         _few(
             *("airflow_moves", "halt", "unhalt", "uncordon"),
@@ -207,6 +258,9 @@ LOOKS = {
             jump=2,
             not_ready=1,
             ready=2,
+            alert=1.5,
+            no_alert=2,
+            nobody_at_the_switch=2,
         ),
     ),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from breakfix.model import HaltLevel, NodeState
+from breakfix.model import Action, HaltLevel, NodeState, Scope, ScopeKind
 from tests.fleet_machine import truth
 from tests.fleet_machine.journal import CASE, STATE, TAINT
 
@@ -17,6 +17,8 @@ DISRUPTIVE = frozenset({"take", "evict", "repair", "plugin"})
 #: What only the case that has the node may do.
 OF_THE_CASE = DISRUPTIVE | {"give", "diag"}
 EVIDENCE_S = 7200.0
+LOOK_BACK_S = 21600.0  # of the query for XIDs
+FLEET = Scope(ScopeKind.FLEET, "")
 
 
 def _case(e):
@@ -166,6 +168,67 @@ def full_scope(world, task, node):
     return ""
 
 
+def free_gpus(task, node, cases, records, earlier=()):
+    """GPUs of its SKU and pool that stay free once what must move is placed on what stays."""
+    fleet, pods = [n for n in task.fleet if truth.is_gpu_node(n)], list(task.pods.values())
+    group = [n for n in fleet if (n.sku, n.pool) == (node.sku, node.pool)]
+    busy = {c.node for c in cases if c.is_open and c.state in truth.OUT} | set(earlier)
+    escalated = {r.node for r in records if r.state is NodeState.ESCALATED}
+    gone = busy | escalated | {node.name}
+    stays = [n for n in group if n.name not in gone and not truth.is_out(n)]
+    leaves = [n for n in group if n.name in busy | {node.name} or not _is_ready(n)]
+    used = sum(q.gpus for n in stays for q in pods if q.node == n.name and not q.is_finished)
+    to_move = [q for n in leaves for q in truth.moves(n, pods) if not q.is_terminating]
+    return sum(n.gpus_allocatable for n in stays) - used - sum(q.gpus for q in to_move)
+
+
+def _is_ready(node):
+    return [c.status for c in node.conditions if c.type == "Ready"] == ["True"]
+
+
+def _is_drain_begun(world, e):
+    known = [x for x in world.audit_of(e.case_id) if x.event == "step.begun"]
+    mine = [x for x in known if str(x.detail.get("step", "")).startswith("drain-")]
+    return bool(mine) and mine[-1].at < world.clock.now()
+
+
+def hours(world, e):
+    """Nothing is begun outside the hours of the calendar."""
+    if e.kind not in {"take", "evict"} or truth.is_in_hours(e.task.site, world.clock.now()):
+        return ""
+    return "" if _is_drain_begun(world, e) else f"it is {world.clock.now():%H:%M}"
+
+
+def alert(world, e):
+    """While an alert holds it, nothing that runs there is disturbed."""
+    if e.kind not in {"take", "evict"} or e.seen is None:
+        return ""
+    return truth.alert_over(e.task.site, e.task.firing, e.seen)
+
+
+def storm(world, e):
+    """While the breaker is open nothing is taken out or off."""
+    if e.kind not in {"take", "evict"} or e.task.site.storm is None or e.task.storms is None:
+        return ""
+    return "the breaker is open" if e.task.storms.breaker(FLEET).is_open else ""
+
+
+def headroom(world, e):
+    """What is evicted finds its GPUs elsewhere."""
+    if e.kind != "evict" or e.seen is None or not truth.moves(e.seen, e.task.pods.values()):
+        return ""
+    free = free_gpus(e.task, e.seen, e.task.cases.values(), e.task.records.values())
+    return "" if free >= e.task.site.headroom else f"{free} GPUs would be free"
+
+
+def somebody_can_do_it(world, e):
+    """Nothing is disturbed for a repair that nobody is there to do."""
+    case = _case(e)
+    if e.kind not in {"take", "evict"} or case is None or case.action is not Action.POWER_CYCLE:
+        return ""
+    return "" if world.providers else "nobody switches power"
+
+
 def reason(world, e):
     """What the case was opened for is still so."""
     case, node = _case(e), e.seen
@@ -175,6 +238,8 @@ def reason(world, e):
         return ""
     if str(case.failure_class) != "device_plugin":
         return ""
+    if e.task.telemetry and any(x[0] == e.node for x in e.task.telemetry[0]):
+        return ""  # something else speaks of it now
     fresh = e.task.nodes.get(e.node)
     is_well = fresh.is_ready and fresh.gpus_allocatable >= fresh.gpus_capacity
     return "all of its GPUs are offered again" if is_well else ""
@@ -205,14 +270,16 @@ def gates(world, e):
     case, node, now = _case(e), e.before, world.clock.now()
     if not node.is_ready or node.gpus_allocatable < node.gpus_capacity:
         return "it is not Ready, or lacks GPUs"
-    proofs = [
-        at
-        for owner, boot, at, is_good in world.truth.diags
-        if owner == case.id and boot == node.boot_id and is_good
-    ]
-    if not proofs or now - max(proofs) > timedelta(seconds=EVIDENCE_S):
-        return "no diagnostic has passed on this boot, or long ago"
-    if case.repaired_at and max(proofs) < case.repaired_at:
+    proofs = {}  # the last run of each diagnostic on this boot
+    for owner, boot, at, is_good, word in world.truth.diags:
+        if owner == case.id and boot == node.boot_id:
+            proofs[word] = (at, is_good)
+    if not proofs or not all(is_good for _, is_good in proofs.values()):
+        return "no diagnostic has passed on this boot"
+    newest = max(at for at, _ in proofs.values())
+    if now - newest > timedelta(seconds=EVIDENCE_S):
+        return "its diagnostic is old"
+    if case.repaired_at and newest < case.repaired_at:
         return "it was checked before its repair"
     return _unclear(e, case) or _unapproved(world, e, case)
 
@@ -220,10 +287,10 @@ def gates(world, e):
 def _unclear(e, case):
     if e.task.telemetry is None:
         return "its signals were not read"
-    xids, silent, is_down, _ = e.task.telemetry
+    xids, silent, is_down, asked_at = e.task.telemetry
     if is_down or e.node in silent:
         return "its telemetry is silent"
-    floor = case.repaired_at or case.opened_at
+    floor = max(case.repaired_at or case.opened_at, asked_at - timedelta(seconds=LOOK_BACK_S))
     speaks = [x for x in xids if x[0] == e.node and x[2] > floor]
     return f"its signals speak: {speaks[0][1]}" if speaks else ""
 
@@ -306,6 +373,11 @@ ACT_RULES = (
     protected,
     mode,
     limits,
+    hours,
+    alert,
+    storm,
+    headroom,
+    somebody_can_do_it,
     reason,
     approved,
     once,

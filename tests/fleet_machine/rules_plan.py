@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from breakfix.model import Action, HaltLevel, NodeState, Refusal
+from breakfix.model import Action, HaltLevel, NodeState, Refusal, Scope, ScopeKind
 from tests.fleet_machine import truth
 from tests.fleet_machine.journal import CASE
-from tests.fleet_machine.rules_act import full_scope
+from tests.fleet_machine.rules_act import free_gpus, full_scope
+
+FLEET = Scope(ScopeKind.FLEET, "")
 
 
 @dataclass
@@ -133,21 +136,7 @@ def no_plan_beyond_a_limit(world, p):
 
 
 def no_plan_without_headroom(world, p):
-    """What runs on it, and what waits, must fit on what stays (of its SKU and pool)."""
-    group = [n for n in p.fleet if (n.sku, n.pool) == (p.node.sku, p.node.pool)]
-    busy = {c.node for c in p.cases.values() if c.is_open and c.state in truth.OUT}
-    escalated = {r.node for r in p.records.values() if r.state is NodeState.ESCALATED}
-    gone = p.earlier | busy | escalated | {p.node.name}
-    stays = [n for n in group if n.name not in gone and not truth.is_out(n)]
-    leaves = [
-        n
-        for n in group
-        if n.name in p.earlier | busy | {p.node.name}
-        or [c.status for c in n.conditions if c.type == "Ready"] != ["True"]
-    ]
-    free = sum(n.gpus_allocatable for n in stays)
-    free -= sum(q.gpus for n in stays for q in p.pods(n.name) if not q.is_finished)
-    free -= sum(q.gpus for n in leaves for q in p.pods(n.name) if _goes(q) and not q.is_terminating)
+    free = free_gpus(p.task, p.node, p.cases.values(), p.records.values(), p.earlier)
     return "" if free >= p.task.site.headroom else f"{free} GPUs would be free"
 
 
@@ -167,6 +156,33 @@ def no_plan_over_a_closed_budget(world, p):
             if budget.namespace == pod.namespace and match and budget.allowed <= p.used[key]:
                 return f"budget {budget.name} allows nothing"
     return ""
+
+
+def no_plan_outside_hours(world, p):
+    return "" if truth.is_in_hours(p.task.site, p.at) else f"it is {p.at:%H:%M}"
+
+
+def no_plan_under_an_alert(world, p):
+    return truth.alert_over(p.task.site, p.task.firing, p.node)
+
+
+def no_plan_in_a_storm(world, p):
+    """An open breaker, or one that this node would open: those struck within the hour count."""
+    site, storms = p.task.site, p.task.storms
+    if site.storm is None or storms is None:
+        return ""
+    breaker = storms.breaker(FLEET)
+    if breaker.is_open:
+        return "the breaker is open"
+    since = max(p.at - timedelta(hours=1), breaker.counts_from or p.at - timedelta(hours=1))
+    struck = {s.node for s in storms.strikes.get(FLEET, ()) if s.at > since}
+    struck |= {p.node.name} | p.earlier
+    return f"{sorted(struck)} within the hour" if len(struck) > site.storm else ""
+
+
+def no_plan_that_nobody_can_do(world, p):
+    is_power = p.intent.action is Action.POWER_CYCLE
+    return "nobody switches power" if is_power and not world.providers else ""
 
 
 def no_plan_for_a_busy_node(world, p):
@@ -218,6 +234,10 @@ PLAN_RULES = (
     no_plan_without_headroom,
     no_plan_over_pods_that_stay,
     no_plan_over_a_closed_budget,
+    no_plan_outside_hours,
+    no_plan_under_an_alert,
+    no_plan_in_a_storm,
+    no_plan_that_nobody_can_do,
     no_plan_for_a_busy_node,
     no_repair_beyond_the_attempts,
     large_gangs_are_asked_about,

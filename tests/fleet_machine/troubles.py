@@ -5,9 +5,9 @@ A function returns what it did, in a few words; None when there was nothing to d
 
 from __future__ import annotations
 
-from breakfix.model import Condition, HaltLevel, Taint
+from breakfix.model import Action, Condition, HaltLevel, Taint
 from tests.fleet_machine import truth
-from tests.fleet_machine.fleets import GPUS
+from tests.fleet_machine.fleets import GPUS, WATCHDOG, Power
 from tests.flow.world import DIAG_PASSES
 
 BAD_DIAGS = ((0, "no JSON at all"), (1, DIAG_PASSES), (0, ""), (226, "{}"))
@@ -133,13 +133,14 @@ def prometheus_back(m, rng):
 
 def bad_diag(m, rng):
     m.world.diag = rng.choice(BAD_DIAGS)
+    m.world.quick_diag = rng.choice(((0, DIAG_PASSES), m.world.diag))
     return "the diagnostic does not pass"
 
 
 def good_diag(m, rng):
     if m.world.diag == (0, DIAG_PASSES):
         return None
-    m.world.diag = (0, DIAG_PASSES)
+    m.world.diag = m.world.quick_diag = (0, DIAG_PASSES)
     return "the diagnostic passes"
 
 
@@ -209,6 +210,30 @@ def booted_by_others(m, rng):
         return None
     m.world.cluster.reboot(name)
     return f"somebody reboots {name}"
+
+
+def alert(m, rng):
+    """An alert fires for a rack or for all, or nobody can tell."""
+    rack = rng.choice(("r0", "r1", "r2", ""))
+    hot = {"alertname": "NodesHot", **({"rack": rack} if rack else {})}
+    m.world.metrics.firing = rng.choice(([WATCHDOG, hot], [WATCHDOG, hot], []))
+    return f"alerts: {m.world.metrics.firing}"
+
+
+def no_alert(m, rng):
+    if m.world.metrics.firing == [WATCHDOG]:
+        return None
+    m.world.metrics.firing = [WATCHDOG]
+    return "no alert fires"
+
+
+def nobody_at_the_switch(m, rng):
+    """Whoever can switch power is there no more, or again."""
+    if m.world.providers:
+        m.world.providers.clear()
+        return "nobody switches power"
+    m.world.providers[Action.POWER_CYCLE] = Power(m.world)
+    return "power can be switched again"
 
 
 # -- pods and budgets
@@ -362,6 +387,8 @@ def calm(m):
     good_repairs(m, None)
     good_diag(m, None)
     owner_map_back(m, None)
+    w.metrics.firing = [WATCHDOG]
+    w.providers.setdefault(Action.POWER_CYCLE, Power(w))
     w.ledger.set_halt(HaltLevel.NONE, actor="ann", reason="calm", now=w.clock.now())
     w.cluster.config_maps.pop((m.namespace, "breakfix-halt"), None)
     for key in [k for k, p in w.cluster._pods.items() if not p.owners and p.namespace == "work"]:

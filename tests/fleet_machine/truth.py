@@ -45,7 +45,7 @@ class Truth:
     said: list[Said] = field(default_factory=list)
     repairs: list[tuple[str, str, str]] = field(default_factory=list)  # case, step, node
     rebooted: dict[str, list[str]] = field(default_factory=dict)  # node -> boot ids that we made
-    diags: list[tuple[str, str, datetime, bool]] = field(default_factory=list)
+    diags: list[tuple[str, str, datetime, bool, str]] = field(default_factory=list)
     admitted: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # case -> boot id, at
     ended: dict[str, datetime] = field(default_factory=dict)  # node -> last end of a case
     ownerless: dict[str, int] = field(default_factory=dict)  # node -> whole reconciliations since
@@ -122,6 +122,33 @@ def most_out(limits, kind, size):
 def is_out(node):
     ready = [c.status for c in node.conditions if c.type == "Ready"]
     return node.is_unschedulable or ready != ["True"]
+
+
+def is_in_hours(site, now):
+    """Whether nodes may be taken out at that time of the day."""
+    return site.hours is None or site.hours[0] <= f"{now:%H:%M}" < site.hours[1]
+
+
+def alert_over(site, firing, node):
+    """The alert that holds this node; an empty string when none does."""
+    if not site.heeds_alerts:
+        return ""
+    if firing is None or {"alertname": "Watchdog"} not in firing:
+        return "nobody can tell which alerts fire"
+    racks = [a.get("rack", "") for a in firing if a["alertname"] == "NodesHot"]
+    return "NodesHot fires" if {"", node.rack} & set(racks) else ""
+
+
+def moves(node, pods):
+    """Pods that a drain of the node would have to move."""
+    return [
+        p
+        for p in pods
+        if p.node == node.name
+        and "breakfix.dev/case" not in p.labels
+        and p.phase not in {"Succeeded", "Failed"}
+        and not any(o.kind == "DaemonSet" for o in p.owners)
+    ]
 
 
 def is_at(moment, now, length_s):
