@@ -105,7 +105,11 @@ SITES |= {
     "hours": Site(hours=("03:10", "04:30"), out={"fleet": (0.9, None), "rack": (None, 3)}),
     "storms": Site(storm=2, out={"fleet": (0.9, None)}, modes=dict.fromkeys(CLASSES, "auto")),
     "alerts": Site(heeds_alerts=True, out={"fleet": (0.9, None), "rack": (None, 3)}),
-    "power": Site(power_for=("ecc_uncorrectable",), modes=dict.fromkeys(CLASSES, "auto")),
+    "power": Site(
+        power_for=("ecc_uncorrectable",),
+        modes=dict.fromkeys(CLASSES, "auto"),
+        out={"fleet": (0.9, None), "rack": (None, 3)},
+    ),
 }
 WATCHDOG = {"alertname": "Watchdog"}
 
