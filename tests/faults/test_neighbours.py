@@ -327,7 +327,9 @@ def test_f40_another_controller_edits_the_node_while_we_do(cluster, seed):
     acting = acting_on(cluster, ledger)
     _own(cluster, ledger)
     try:
-        for _ in range(4):
+        for round_ in range(200):
+            if round_ >= 4 and editor.edits > 20:  # a busy machine runs the other thread seldom
+                break
             case = ledger.admit(
                 replace(intent(NODE), node_uid=before.uid, boot_id=before.boot_id),
                 (),
