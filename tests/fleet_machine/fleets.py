@@ -103,7 +103,7 @@ SITES = {
 SITES |= {
     "two": Site(two_for=CLASSES[:3], out={"fleet": (0.9, None), "rack": (None, 3)}),
     "hours": Site(hours=("03:05", "03:15"), out={"fleet": (0.9, None), "rack": (None, 3)}),
-    "storms": Site(storm=2, out={"fleet": (0.9, None)}, modes=dict.fromkeys(CLASSES, "auto")),
+    "storms": Site(storm=2, out={"fleet": (0.9, None)}),
     "alerts": Site(heeds_alerts=True, out={"fleet": (0.9, None), "rack": (None, 3)}),
     "power": Site(
         power_for=("ecc_uncorrectable",),

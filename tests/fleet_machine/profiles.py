@@ -136,7 +136,7 @@ ONE_KIND = {
     "cooling_down": (("pools", "careful"), {"abort": 7}),
     "outside_windows": (("hours",), {"tick": 26}),
     "alert_fires": (("alerts",), {"alert": 9, "no_alert": 4}),
-    "storm": (("storms",), {}),
+    "storm": (("storms",), {"gpu_off_bus": 9, "yes": 6}),
     "scopes_full": (("tight", "pools"), {"others_cordon": 4, "others_uncordon": 4}),
     "no_headroom": (("careful", "pools"), {"not_ready": 3, "ready": 3}),
     "no_headroom_to_move": (("careful", "pools"), {"not_ready": 3, "ready": 3}),
