@@ -44,10 +44,10 @@ TUPLES = ("GUARDS", "ACT_GUARDS", "QUARANTINE_GUARDS")
 #: Guards of the tuples have a profile of their name.
 LOOKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("held", ("held",)),
-    ("fence", ("fences", "hands")),
-    ("is_open", ("fences", "hands")),
-    ("ended_at", ("fences", "hands")),
-    ("check_open", ("fences", "hands")),
+    ("fence", ("fences",)),
+    ("is_open", ("ends",)),
+    ("ended_at", ("ends", "fences")),
+    ("check_open", ("ends", "fences")),
     ("owner", ("owners", "switch")),
     ("alt", ("switch", "halted")),
     ("level", ("switch", "halted")),

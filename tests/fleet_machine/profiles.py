@@ -77,6 +77,8 @@ MEANWHILE = {
     "gpus_short": 1,
     "node_replaced": 0.5,
     "booted_by_others": 1,
+    "presumed_dead": 1,
+    "twin_escalates": 0.5,
     "alert": 1,
     "nobody_at_the_switch": 1,
     "budget": 1,
@@ -143,7 +145,8 @@ ONE_KIND = {
     "pod_refused": (_OPEN, {"bare_pod": 5, "work_ends": 5}),
     "budget_blocks": (_OPEN, {"budget": 8}),
     "held": (_OPEN, {"hold": 6, "unhold": 5}),
-    "fences": (_OPEN, {"abort": 2, "reconcile": 8, "crash": 5, "by_hand": 3}),
+    "fences": (_OPEN, {"presumed_dead": 1, "new_work": 20}),
+    "ends": (_OPEN, {"twin_escalates": 0.1, "new_work": 20}),
     "owners": (_OPEN, {"owner_map": 5, "owner_map_back": 6}),
     "machines": (_OPEN, {"node_replaced": 6}),
     "boots": (_OPEN, {"booted_by_others": 6}),
@@ -159,7 +162,8 @@ def _one_kind(sites, operations, **more):
     """Faults and work, these operations between the stages, and in the middle of them."""
     calm = {"others_uncordon": 1, "new_work": 9, "yes": 12, "meanwhile": 10}
     weights = _few(**{**_BREAK, **calm, **operations, **more})
-    meanwhile = {**operations, "stage": 3, "sweep": 3}
+    meanwhile = {**operations, "stage": 1, "sweep": 1}
+    meanwhile.pop("new_work", None)
     for switch in (
         "unhalt",
         "no_alert",
