@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from breakfix.act.ownership import CONFIG_MAP
-from breakfix.errors import Refused
+from breakfix.errors import ClusterError, Refused
 from breakfix.flow.case import abort_case, run_stage
 from breakfix.flow.stages import Stage
-from breakfix.model import CaseEnd, NodeState, Purpose
+from breakfix.model import CaseEnd, HaltLevel, NodeState, Purpose
 from tests.flow.world import FlowWorld
 
 
@@ -96,3 +96,27 @@ def test_a_ledger_that_does_not_own_the_cluster_withdraws_no_pod():
     with pytest.raises(Refused, match="owns this cluster"):
         abort_case(world.services, case.id, actor="cli:ann", reason="mine")
     assert world.cluster._pods == pods
+
+
+def test_marks_stay_while_everything_is_halted():
+    """A person takes our taint off, the case begins to end, and is cut short; then all is halted.
+
+    Lost: nothing; the node is not touched until the halt is lifted, then the end is completed.
+    """
+    world = FlowWorld()
+    world.break_node("a1")
+    world.drive(world.at_stage(Stage.DRAIN))
+    others = tuple(t for t in world.node().taints if not t.key.startswith("breakfix.dev/"))
+    world.cluster.change_node("a1", taints=others)
+    world.cluster.fail("patch_node")
+    case = world.case()
+    with pytest.raises(ClusterError):
+        run_stage(world.services, Stage.DRAIN, case.id, case.fence)
+    now = world.clock.now()
+    world.ledger.set_halt(HaltLevel.ALL, actor="ann", reason="", now=now)
+    before = world.node()
+    assert run_stage(world.services, Stage.DRAIN, case.id, case.fence).to is Stage.SETTLE_RUN
+    assert world.node() == before
+    world.ledger.set_halt(HaltLevel.NONE, actor="ann", reason="", now=now)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.OVERRIDDEN

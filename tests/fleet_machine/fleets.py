@@ -102,10 +102,14 @@ SITES = {
 
 SITES |= {
     "two": Site(two_for=CLASSES[:3], out={"fleet": (0.9, None), "rack": (None, 3)}),
-    "hours": Site(hours=("03:10", "04:30"), out={"fleet": (0.9, None), "rack": (None, 3)}),
-    "storms": Site(storm=2, out={"fleet": (0.9, None)}, modes=dict.fromkeys(CLASSES, "auto")),
+    "hours": Site(hours=("03:05", "03:15"), out={"fleet": (0.9, None), "rack": (None, 3)}),
+    "storms": Site(storm=2, out={"fleet": (0.9, None)}),
     "alerts": Site(heeds_alerts=True, out={"fleet": (0.9, None), "rack": (None, 3)}),
-    "power": Site(power_for=("ecc_uncorrectable",), modes=dict.fromkeys(CLASSES, "auto")),
+    "power": Site(
+        power_for=("ecc_uncorrectable",),
+        modes=dict.fromkeys(CLASSES, "auto"),
+        out={"fleet": (0.9, None), "rack": (None, 3)},
+    ),
 }
 WATCHDOG = {"alertname": "Watchdog"}
 

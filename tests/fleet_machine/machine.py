@@ -18,11 +18,13 @@ import pytest
 from breakfix.adapters.ledger import rules as ledger_rules
 from breakfix.errors import BreakfixError, IllegalTransition
 from breakfix.flow.assessment import assess
+from breakfix.flow.case import run_stage
 from breakfix.flow.reconcile import reconcile
+from breakfix.flow.stages import Stage
 from breakfix.model import HaltLevel, NodeState
 from tests.fleet_machine import people, profiles, troubles
 from tests.fleet_machine.journal import Killed, Task, Trouble
-from tests.fleet_machine.lives import Life, SameThread
+from tests.fleet_machine.lives import Life, SameThread, Worker
 from tests.fleet_machine.rules_act import ACT_RULES
 from tests.fleet_machine.rules_plan import admission_faults, plan_faults
 from tests.fleet_machine.rules_state import END_RULES, STATE_RULES, is_ownerless
@@ -206,9 +208,28 @@ class Machine:
     def meanwhile(self, rng):
         names, weights = zip(*self.weights.meanwhile.items(), strict=True)
         name, seed = rng.choices(names, weights)[0], rng.random()
-        at = rng.randint(1, 40)
-        self.planned.append(Trouble("meanwhile", at, lambda: self._act(name, seed, "    ")))
-        return f"the next task, at call {at}: {name}"
+        method = rng.choice(("", "config_map", "node", "nodes", "pods", "case", "audit", "evict"))
+        at = rng.randint(1, 4) if method else rng.randint(1, 40)
+        work = lambda: self._act(name, seed, "    ")  # noqa: E731
+        self.planned.append(Trouble("meanwhile", at, work, method=method))
+        return f"the next task, at call {at} {method}: {name}"
+
+    def presumed_dead(self, rng):
+        """All workers are given up, and their cases get new runs; who was only slow goes on."""
+        live = [k for k, run in self.world.road.runs.items() if not run.is_over]
+        for run_id in live:
+            self.world.road.kill(run_id)
+        self.reconcile()
+        return f"{len(live)} workers are presumed dead" if live else None
+
+    def twin_escalates(self, rng):
+        """Another worker of the same run, which somebody started, gives the case up."""
+        outer = self.world.journal.stack[-1] if self.world.journal.stack else None
+        if outer is None or not outer.case_id:
+            return None
+        key, services = (outer.case_id, outer.fence), self.world.services
+        self.task("stage", lambda: run_stage(services, Stage.ESCALATE, *key), Worker(*key, ""))
+        return f"a twin escalates {outer.case_id}"
 
     def cut_sweep(self, rng):
         """A sweep that dies after an admission, before the node is quarantined."""

@@ -77,6 +77,8 @@ MEANWHILE = {
     "gpus_short": 1,
     "node_replaced": 0.5,
     "booted_by_others": 1,
+    "presumed_dead": 1,
+    "twin_escalates": 0.5,
     "alert": 1,
     "nobody_at_the_switch": 1,
     "budget": 1,
@@ -119,6 +121,62 @@ def _few(*names, **weights):
 
 
 _BREAK = {"gpu_off_bus": 6, "double_bit_error": 6, "gpus_short": 5}
+_OPEN = ("loose",)
+
+#: What a guard must hold, all the time: (sites, operations). Each is a profile of that name; with
+#: `cut:` before it, sweeps die between admission and quarantine.
+ONE_KIND = {
+    "halted": (_OPEN, {"halt": 5, "unhalt": 5}),
+    "recommended_only": (_OPEN, {"policy_edit": 6}),
+    "unsupported": (("power",), {"nobody_at_the_switch": 6, "double_bit_error": 12}),
+    "protected": (_OPEN, {"control_plane": 5, "airflow_moves": 3}),
+    "excluded": (_OPEN, {"exclude": 6, "include": 4}),
+    "other_owner": (_OPEN, {"other_owner": 6, "other_owner_leaves": 4}),
+    "cordoned_by_others": (_OPEN, {"others_cordon": 6, "others_uncordon": 3}),
+    "given_back": (_OPEN, {"uncordon": 6, "untaint": 3}),
+    "unconfirmed": (_OPEN, {"lie": 8, "tie": 3}),
+    "cooling_down": (("pools", "careful"), {"abort": 7}),
+    "outside_windows": (("hours",), {"tick": 26}),
+    "alert_fires": (("alerts",), {"alert": 9, "no_alert": 4}),
+    "storm": (("storms",), {"gpu_off_bus": 9, "yes": 6}),
+    "scopes_full": (("tight", "pools"), {"others_cordon": 4, "others_uncordon": 4}),
+    "no_headroom": (("careful", "pools"), {"not_ready": 3, "ready": 3}),
+    "no_headroom_to_move": (("careful", "pools"), {"not_ready": 3, "ready": 3}),
+    "pod_refused": (_OPEN, {"bare_pod": 5, "work_ends": 5}),
+    "budget_blocks": (_OPEN, {"budget": 8}),
+    "held": (_OPEN, {"hold": 6, "unhold": 5}),
+    "fences": (_OPEN, {"presumed_dead": 1, "new_work": 20}),
+    "ends": (_OPEN, {"twin_escalates": 0.1, "new_work": 20}),
+    "owners": (_OPEN, {"owner_map": 5, "owner_map_back": 6}),
+    "machines": (_OPEN, {"node_replaced": 6}),
+    "boots": (_OPEN, {"booted_by_others": 6}),
+    "taken": (_OPEN, {"uncordon": 5, "untaint": 5, "others_cordon": 1}),
+    "healed": (_OPEN, {"gpus_short": 12, "gpus_back": 8}),
+    "two": (("two",), {"yes": 6, "bad_yes": 6, "no": 2}),
+    "yeses": (("tight", "pools"), {"bad_yes": 12, "yes": 4, "by_hand": 6, "contradiction": 3}),
+    "late": (("tight",), {"jump": 5, "yes": 8}),
+}
+
+
+def _one_kind(sites, operations, **more):
+    """Faults and work, these operations between the stages, and in the middle of them."""
+    calm = {"others_uncordon": 1, "new_work": 9, "yes": 12, "meanwhile": 10}
+    weights = _few(**{**_BREAK, **calm, **operations, **more})
+    meanwhile = {**operations, "stage": 1, "sweep": 1}
+    meanwhile.pop("new_work", None)
+    for switch in (
+        "unhalt",
+        "no_alert",
+        "unhold",
+        "owner_map_back",
+        "include",
+        "tie",
+        "yes",
+        "ready",
+    ):
+        meanwhile.pop(switch, None)
+    return Profile(weights, sites=sites, meanwhile=meanwhile)
+
 
 #: Each for the guards of one kind: what they must hold happens all the time.
 LOOKS = {
@@ -265,3 +323,6 @@ LOOKS = {
     ),
 }
 PROFILES |= LOOKS
+for _name, (_sites, _operations) in ONE_KIND.items():
+    PROFILES[_name] = _one_kind(_sites, _operations)
+    PROFILES[f"cut:{_name}"] = _one_kind(_sites, _operations, cut_sweep=14, sweep=4)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from breakfix.act.quarantine import quarantine, release, was_released
@@ -132,6 +133,8 @@ def put_in_quarantine(
     expected = disruption(
         services, case, is_reason_fresh=is_fresh, guards=QUARANTINE_GUARDS, beside=beside
     )
+    if is_fresh:  # of that boot: one that came up since has not been judged
+        expected = replace(expected, boot_id=case.boot_id)
     quarantine(acting(services, beside), case, expected)
 
 

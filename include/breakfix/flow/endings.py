@@ -25,6 +25,7 @@ from breakfix.model import (
     Case,
     CaseEnd,
     Decision,
+    HaltLevel,
     NodeState,
     Purpose,
     RefusalReason,
@@ -181,6 +182,7 @@ def give_up(
     """
     _note_ending(services, case, end, text, actor, releases=releases)
     withdraw_pods(acting(services), case)
+    _heed_halt(services)
     if end is CaseEnd.OVERRIDDEN and not releases:
         clear_marks(services.cluster, case)
     else:
@@ -240,6 +242,12 @@ def own_marks(services: Services) -> Acting:
         "maintenance": (),
     }
     return replace(act, limits=act.limits.model_copy(update=hands))
+
+
+def _heed_halt(services: Services) -> None:
+    """Taking off the last marks asks no other guard: halt `all` holds it, too."""
+    if acting(services).halt_level() is HaltLevel.ALL:
+        raise Refused(RefusalReason.HALTED, f"the kill switch is at {HaltLevel.ALL}")
 
 
 def _let_go(services: Services, case: Case) -> None:

@@ -369,12 +369,11 @@ GUARDS: tuple[Guard, ...] = (
 
 #: Those that are asked again before a disruptive act of a case that was admitted already.
 #: The policy may have changed since the admission: a class that may no longer act stops here.
+#: Exclusion and other owners are asked in act/guard.py, on the node as it is read before each act.
 ACT_GUARDS: tuple[Guard, ...] = (
     recommended_only,
     unsupported,
     protected,
-    excluded,
-    other_owner,
     outside_windows,
     alert_fires,
     storm,
