@@ -126,13 +126,18 @@ class Run:
         self._say(f"{now:5.0f} s  {self._broken.total()} faults, {kills} kills; {told}{bad}")
 
     def _break(self, planned: Break, now: float) -> None:
-        """On a node that is whole and in service, and has no case."""
+        """On a node that is whole and in service, and has no case.
+
+        One real fault a pool at a time: more together would be a common cause, which holds all.
+        """
         busy = {c.node for c in self._cases if c.is_open}
+        pool = [n for n in self._look() if n["pool"] == planned.pool]
+        if planned.fault not in LIES and any(n["cordoned"] or _needs_somebody(n) for n in pool):
+            return
         whole = [
             str(n["node"])
-            for n in self._look()
-            if n["pool"] == planned.pool
-            and not (n["cordoned"] or n["faults"] or n["comes_again"] or not n["up"])
+            for n in pool
+            if not (n["cordoned"] or n["faults"] or n["comes_again"] or not n["up"])
             and n["node"] not in busy | self._incurable | self._watch.never
         ]
         if len(whole) <= 1:  # the pool keeps a node
