@@ -217,6 +217,8 @@ def headroom(world, e):
     """What is evicted finds its GPUs elsewhere."""
     if e.kind != "evict" or e.seen is None or not truth.moves(e.seen, e.task.pods.values()):
         return ""
+    if e.task.fleet is None:
+        return "the fleet was not looked at"
     free = free_gpus(e.task, e.seen, e.task.cases.values(), e.task.records.values())
     return "" if free >= e.task.site.headroom else f"{free} GPUs would be free"
 
