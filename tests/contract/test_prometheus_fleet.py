@@ -75,7 +75,7 @@ EXPECTED = {
 EXPECTED_BY_DEFAULT_FIELDS = EXPECTED | {
     "silent-dbe": (None, "none"),
     "link-down": (None, "none"),
-    "remap-pending": ("row_remap_pending", "review"),
+    "remap-pending": ("device_plugin", "review"),
 }
 
 

@@ -14,7 +14,7 @@ from tests.fakes_repairs import FakeProvider, WorkerDied, with_providers
 from tests.flow.world import FlowWorld
 
 LADDER = """
-limits: {max_attempts: 9}
+limits: {max_attempts: 9, max_attempts_of_class: 9}
 classes:
   ecc_uncorrectable:
     ladder: [reset_gpu, reboot_node, power_cycle, open_vendor_case]
@@ -317,7 +317,7 @@ def test_a_machine_that_is_replaced_ends_its_case():
 
 LEMON = """
 learning: {lemon: {score: 2}}
-limits: {max_attempts: 9}
+limits: {max_attempts: 9, max_attempts_of_class: 9}
 classes: {ecc_uncorrectable: {ladder: [reset_gpu, reset_gpu, reset_gpu, reboot_node]}}
 """
 
