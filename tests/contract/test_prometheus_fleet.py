@@ -23,9 +23,9 @@ from dev.stack.prometheus import PrivatePrometheus
 from simfleet.fleet import FleetConfig, RackConfig
 from simfleet.inprocess import SimFleet
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 # Windows short enough to watch; what counts and how sure it is stays the default's.
 OVERLAY = """
 signals:

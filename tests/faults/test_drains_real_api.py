@@ -31,7 +31,7 @@ from simfleet.kube.seeds import node
 from tests.fakes_ledger import FakeLedger
 from tests.flow.world import Notifier
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 A, B = "gpu-a", "gpu-b"
 FAST = LiveSettings(
