@@ -47,7 +47,7 @@ FLEET = FleetConfig.model_validate(
     }
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class SimNodes:
