@@ -327,7 +327,12 @@ def test_an_emergency_lifts_what_it_names_and_for_no_longer():
     brakes.ask_emergency(world.services, lifts, **ask)
     assert not taken(world)
     brakes.approve_emergency(world.services, approver="cli:oncall")
-    assert "EMERGENCY" not in str(limits_report(world.services)["holds"])
+    report = limits_report(world.services)
+    assert (report["emergency"]["state"], report["emergency"]["lifts"]) == (
+        "in force",
+        sorted(lifts),
+    )
+    assert not any("window" in said for said in report["holds"])
     world.road.sweep()
     assert len(taken(world)) == 3  # half of six by policy is more than the emergency's two
     world.clock.sleep(3601)

@@ -463,6 +463,14 @@ def test_limits_say_at_one_look_what_holds_and_what_is_used(run, on_fleet, tmp_p
     assert "in a blocked window" in out
 
 
+def test_limits_without_a_ledger_never_say_that_nothing_holds(run, on_fleet):
+    code, out, _ = run("limits", "-o", "json")
+    report = json.loads(out)
+    assert (code, report["breakers"]) == (0, [])
+    assert "not known without BREAKFIX_DATABASE_URL" in report["holds"][-1]
+    assert "nothing holds" not in run("limits")[1]
+
+
 def test_an_emergency_takes_two_people_and_shows_in_every_plan(run, on_fleet, database, two_people):
     run("ledger", "migrate")
     start = ("emergency", "start", "--for", "2h", "--approver", "bob", "-r", "power")

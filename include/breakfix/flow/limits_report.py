@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from breakfix.brakes import LIFT_OF, Emergency, stable_from
+from breakfix.brakes import LIFT_OF, Emergency, Lift, stable_from
 from breakfix.flow.looking import look
 from breakfix.flow.services import Services
 from breakfix.hands_off import hands_off
@@ -16,6 +16,10 @@ from breakfix.plan.windows import of_node, words
 from breakfix.plan.world import World
 
 _NAMED = 5  # nodes named in a row
+_NO_LEDGER = (
+    "not known without BREAKFIX_DATABASE_URL: the ledger's kill switch, open breakers, an"
+    " emergency, and nodes that cases have out"
+)
 _KINDS = ("fleet", "pool", "sku", "rack", "fabric")
 
 
@@ -34,7 +38,7 @@ def limits_report(services: Services) -> dict[str, Any]:
         "halt": world.halt,
         "emergency": emergency_json(world.brakes.emergency, now),
         "scopes": [_scope(world, s) for s in scopes],
-        "breakers": [row for s in scopes if (row := _breaker(world, s, now)) is not None],
+        "breakers": _breakers(world, scopes, now) if services.ledger is not None else [],
         "windows": list(_windows(world)),
         "alerts": _alerts(world),
         "headroom": _headroom(world),
@@ -42,7 +46,10 @@ def limits_report(services: Services) -> dict[str, Any]:
         "modes": {str(c): rule.mode for c, rule in sorted(services.policy.classes.items())},
         "numbers": _numbers(world),
     }
-    return {"holds": list(_holds(report)), **report}
+    holds = list(_holds(report, world))
+    if services.ledger is None:
+        holds.append(_NO_LEDGER)
+    return {"holds": holds, **report}
 
 
 def emergency_json(emergency: Emergency | None, now: datetime) -> dict[str, Any] | None:
@@ -73,6 +80,10 @@ def _scope(world: World, scope: Scope) -> dict[str, Any]:
         "is_lifted": world.is_lifted(LIFT_OF[scope.kind]),
         "who": out,
     }
+
+
+def _breakers(world: World, scopes: list[Scope], now: datetime) -> list[dict[str, Any]]:
+    return [row for s in scopes if (row := _breaker(world, s, now)) is not None]
 
 
 def _breaker(world: World, scope: Scope, now: datetime) -> dict[str, Any] | None:
@@ -159,21 +170,32 @@ def _numbers(world: World) -> dict[str, Any]:
     }
 
 
-def _holds(report: dict[str, Any]) -> Iterator[str]:
-    """What keeps the whole fleet, or much of it, in service whatever breaks."""
+def _holds(report: dict[str, Any], world: World) -> Iterator[str]:
+    """What keeps the whole fleet, or much of it, in service whatever breaks; not what an emergency
+    lifts.
+    """
     if report["halt"] is not HaltLevel.NONE:
         yield f"the kill switch is at {report['halt']}: `breakfix resume`, or the ConfigMap"
     if report["emergency"] and report["emergency"]["state"] == "asked":
         yield f"an emergency waits for {report['emergency']['approver']}"
-    yield from (f"{w['nodes']} nodes: {w['text']}" for w in report["windows"] if not w["is_open"])
-    if report["alerts"]["fleet"]:
-        yield report["alerts"]["fleet"]
-    yield from (f"{where}: {why}" for where, why in report["alerts"]["parts"].items())
+    if not world.is_lifted(Lift.WINDOWS):
+        closed = [w for w in report["windows"] if not w["is_open"]]
+        yield from (f"{w['nodes']} nodes: {w['text']}" for w in closed)
+    if not world.is_lifted(Lift.ALERTS):
+        yield from _alerting(report["alerts"])
     for row in report["breakers"]:
-        if row["is_open"]:
+        if row["is_open"] and not world.is_lifted(Lift.BREAKER):
             until = f"{row['closes_at']:%H:%M} UTC"
             yield f"the breaker of {row['scope']} is open until {until}: {row['reason']}"
     yield from _full(report)
+    if not world.is_lifted(Lift.HEADROOM):
+        yield from _short_of_gpus(report)
+
+
+def _alerting(alerts: dict[str, Any]) -> Iterator[str]:
+    if alerts["fleet"]:
+        yield alerts["fleet"]
+    yield from (f"{where}: {why}" for where, why in alerts["parts"].items())
 
 
 def _full(report: dict[str, Any]) -> Iterator[str]:
@@ -184,6 +206,9 @@ def _full(report: dict[str, Any]) -> Iterator[str]:
     racks = [r["scope"] for r in report["scopes"] if r["is_full"] and r["kind"] == "rack"]
     if racks:
         yield f"{len(racks)} racks are full: {', '.join(racks[:_NAMED])}"
+
+
+def _short_of_gpus(report: dict[str, Any]) -> Iterator[str]:
     for row in report["headroom"]:
         if row["free"] < row["must_stay_free"]:
             yield f"{row['sku'] or '-'} in pool {row['pool'] or '-'} has {row['free']} free GPUs"
