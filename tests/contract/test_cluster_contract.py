@@ -424,7 +424,7 @@ def test_wrong_credentials_are_a_setting(tmp_path):
     path.write_text("apiVersion: v1\nkind: Config\nclusters: []\ncontexts: []\nusers: []\n")
     with pytest.raises(SettingsError, match="BREAKFIX_KUBECONFIG"):
         connect(kubeconfig=str(path), context="nobody")
-    with pytest.raises(SettingsError, match="in-cluster"):
+    with pytest.raises(SettingsError, match="BREAKFIX_KUBECONFIG is not set, and no in-cluster"):
         connect()
 
 

@@ -35,7 +35,9 @@ def connect(
         else:
             config.load_incluster_config(client_configuration=settings)
     except (config.ConfigException, yaml.YAMLError, AttributeError, OSError, TypeError) as e:
-        where = f"BREAKFIX_KUBECONFIG ({kubeconfig})" if kubeconfig else "in-cluster credentials"
+        where = "BREAKFIX_KUBECONFIG is not set, and no in-cluster credentials are usable"
+        if kubeconfig:
+            where = f"BREAKFIX_KUBECONFIG ({kubeconfig})"
         raise SettingsError(f"{where}: {e}") from e
     transport = Transport(client.ApiClient(settings), timeout_s=timeout_s, circuits=circuits)
     return KubernetesCluster(transport, labels=labels, gpu_resource=gpu_resource)
