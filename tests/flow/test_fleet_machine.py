@@ -13,6 +13,8 @@ from collections import Counter
 import pytest
 
 from breakfix.adapters.ledger import PostgresLedger, migrate
+from breakfix.ports import Cluster, Ledger, Metrics
+from tests.fleet_machine.journal import WRITES
 from tests.fleet_machine.machine import Machine
 
 STEPS = int(os.environ.get("FLEET_STEPS", "3000"))
@@ -58,3 +60,20 @@ def test_a_seed_lives_the_same_life_twice():
         machine.run(60)
         lives.append((machine.trail, machine.world.ledger.head()))
     assert lives[0] == lives[1]
+
+
+#: Whatever else a port can do writes, and a process may die before it and after it.
+READS = {
+    "cluster": "uid nodes node pods pod budgets daemon_sets node_events pod_log pod_exit_code"
+    " config_map",
+    "ledger": "case cases leases steps answers questions approvals node_records reviews labellings"
+    " reports advices storms emergencies figures halt_level audit_entries head verify_audit",
+    "metrics": "query query_many",
+}
+
+
+@pytest.mark.parametrize("port", [Cluster, Ledger, Metrics], ids=lambda p: p.__name__.lower())
+def test_every_write_of_a_port_can_be_cut_short(port):
+    name = port.__name__.lower()
+    methods = {k for k, v in vars(port).items() if callable(v) and not k.startswith("_")}
+    assert methods - set(READS[name].split()) == WRITES[name]
