@@ -300,7 +300,6 @@ def _patch_any_version() -> Callable[[], None]:
 def hunt(name: str, budget_s: float) -> Result:
     """Live without that guard until a rule notices, or the CPU seconds are used up."""
     machines = _test_module("tests.fleet_machine.machine")
-    logging.disable(logging.CRITICAL)
     mutant = next(m for m in mutants() if m.name == name)
     began, steps = time.process_time(), 0
     for seed, profile in _lives(name):
@@ -388,6 +387,7 @@ def hunt_all(wanted: Sequence[str], *, jobs: int, budget_s: float) -> Iterator[R
 
 
 def _hunt_and_tell(end: Any, name: str, budget_s: float) -> None:
+    logging.disable(logging.CRITICAL)  # of this process alone
     end.send(hunt(name, budget_s))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
+from breakfix.plan import limits
 from dev.mutate_guards import TUPLES, hunt, main, mutants
 
 SEEN_SOON = [
@@ -21,10 +24,10 @@ def the(word):
 @pytest.mark.parametrize(("word", "rule"), SEEN_SOON, ids=[w for w, _ in SEEN_SOON])
 def test_a_missing_guard_is_noticed(word, rule):
     assert hunt(the(word), 60.0).rule == rule
+    assert not logging.root.manager.disable  # the tests after it read their logs
 
 
 def test_every_guard_of_the_tuples_is_one_of_them():
-    limits = pytest.importorskip("breakfix.plan.limits")
     wanted = {f"{t}.{g.__name__}" for t in TUPLES for g in getattr(limits, t)}
     assert wanted <= {m.place for m in mutants()}
     names = [m.name for m in mutants()]
