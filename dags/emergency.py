@@ -20,6 +20,8 @@ Two people, each as Airflow authenticated them:
 2. the person named triggers it with `action: approve` within the time that policy gives
    (`limits.emergency.answer_within`). From then on it is in force.
 
+A run that was cleared is refused: it would speak again in its first name, whoever cleared it.
+
 It ends by itself. `action: end` ends it before, or withdraws the question; anybody may.
 
 **What may be lifted** is in policy (`limits.emergency.may_lift`): windows, alerts, fleet, pool,

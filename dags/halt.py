@@ -17,7 +17,10 @@ every single side effect, and audits it with your name as Airflow authenticated 
 
 - `disruption`: nothing more is taken out, drained or repaired; recoveries go on;
 - `all`: nothing at all is done;
-- `none`: automation goes on. Only a run that a named user triggered may say so.
+- `none`: automation goes on.
+
+Only a run that a named user triggered may say less than what is set, within ten minutes, and not
+once it was cleared: such a run does its work again under its first name, whoever cleared it.
 
 The task's result is the level that was, the one that is set, and the one that is in force: the
 stricter of the ledger and the cluster's ConfigMap `breakfix-halt`, which this DAG never changes.

@@ -61,7 +61,8 @@ points to the next. Tasks that are not pointed to are skipped: pink is normal.
 - `node`, `failure_class`, `dry_run`: a case by hand. Give a node, and the class whose repair you
   want; without a class the node is drained and stays out until the case is aborted. The run opens
   the case through the same guardrails as a sweep, starts the case's own run and ends. A refusal
-  is in the log of `begin`. With `dry_run` it says what would be done to the node and to each pod,
+  is in the log of `begin`; so it is for a run that was cleared, which names nobody: trigger a new
+  one. With `dry_run` it says what would be done to the node and to each pod,
   and changes nothing.
 
 **How to answer a question.** Open the run, *Required Actions*, choose Approve or Reject. Or mark

@@ -14,8 +14,6 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -43,6 +41,7 @@ from breakfix.policy_limits import Maintenance as Maintenance  # noqa: PLC0414
 from breakfix.policy_limits import PodMatch as PodMatch  # noqa: PLC0414
 from breakfix.policy_limits import Share as Share  # noqa: PLC0414
 from breakfix.policy_recovery import Mirror, Recovery
+from breakfix.policy_rule import Rule, check_words
 from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
@@ -60,11 +59,7 @@ _WORDS = frozenset(
 _TEXT_FIELDS = ("value", "threshold", "key", "gpu", "node", "meaning")
 
 
-class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Names(_Rule):
+class Names(Rule):
     """Which labels of a series name its node and its GPU, in the order they are believed."""
 
     node: tuple[str, ...] = Field(
@@ -73,14 +68,14 @@ class Names(_Rule):
     gpu: tuple[str, ...] = Field(("UUID", "uuid", "gpu_uuid", "gpu"), min_length=1)
 
 
-class FactRule(_Rule):
+class FactRule(Rule):
     """A property of nodes read from metrics: a label's value, or without one the sample's."""
 
     query: str = Field(min_length=1)
     label: str = ""
 
 
-class PeerRule(_Rule):
+class PeerRule(Rule):
     """How far from its peers a value must be. The spread is robust: median and MAD.
 
     `threshold` and `op` of the signal compare the ratio of the value to the peers' median; beside
@@ -99,7 +94,7 @@ class PeerRule(_Rule):
     )
 
 
-class SignalRule(_Rule):
+class SignalRule(Rule):
     """One signal. `query` is PromQL, in which these words are replaced.
 
     - `$window`: the window, as a PromQL duration; `$window_s`: the same as a number of seconds;
@@ -200,11 +195,7 @@ class SignalRule(_Rule):
     @field_validator("query", "coverage", "since_query")
     @classmethod
     def _words_are_known(cls, value: str) -> str:
-        unknown = sorted(set(re.findall(r"\$[a-z_]+", value)) - _WORDS)
-        if unknown:
-            msg = f"{', '.join(unknown)}: the words are {', '.join(sorted(_WORDS))}"
-            raise ValueError(msg)
-        return value
+        return check_words(value, _WORDS)
 
     @field_validator("text")
     @classmethod
@@ -252,7 +243,7 @@ class SignalRule(_Rule):
         return self.op == "<" and clear > self.threshold
 
 
-class XidRule(_Rule):
+class XidRule(Rule):
     """What one XID means when an `xid` signal reports it."""
 
     failure_class: FailureClass
@@ -263,7 +254,7 @@ class XidRule(_Rule):
     text: str = ""  # what the driver means by it
 
 
-class ClassRule(_Rule):
+class ClassRule(Rule):
     """What may be done about one failure class."""
 
     mode: Literal["off", "recommend", "approve", "auto"] = "recommend"
@@ -327,7 +318,7 @@ class ClassRule(_Rule):
         return behind
 
 
-class CommonCause(_Rule):
+class CommonCause(Rule):
     """When many nodes of one scope speak together it is one incident, not many faults."""
 
     min_nodes: int = Field(3, ge=2)
@@ -355,7 +346,7 @@ class CommonCause(_Rule):
     )
 
 
-class Timing(_Rule):
+class Timing(Rule):
     """Deadlines of a case. Each has a next step; none is endless."""
 
     approval_repair_s: Seconds = Field(14400.0, alias="approval_repair")
@@ -374,21 +365,21 @@ class Timing(_Rule):
     boot_grace_s: Seconds = Field(600.0, alias="boot_grace")
 
 
-class Bar(_Rule):
+class Bar(Rule):
     """How many labels, and what share of them right, something asks for."""
 
     labels: int = Field(ge=1)
     precision: float = Field(ge=0.0, le=1.0)
 
 
-class Bars(_Rule):
+class Bars(Rule):
     """A bar for each mode that acts."""
 
     approve: Bar
     auto: Bar
 
 
-class Lemon(_Rule):
+class Lemon(Rule):
     """When a node is a repeat offender: points for what it did within `window`."""
 
     window_s: Seconds = Field(2592000.0, alias="window")
@@ -398,7 +389,7 @@ class Lemon(_Rule):
     score: float = Field(5.0, gt=0, description="From so many points on it is a lemon")
 
 
-class Learning(_Rule):
+class Learning(Rule):
     """What is made of people's answers. Proposals only: nothing of it is applied by itself."""
 
     noise_rest_s: Seconds = Field(259200.0, alias="noise_rest", gt=0)
@@ -418,7 +409,7 @@ class Learning(_Rule):
     lemon: Lemon = Lemon()
 
 
-class Policy(_Rule):
+class Policy(Rule):
     """The whole policy. `hash` is stored with every verdict, plan and case."""
 
     version: str = Field(min_length=1)

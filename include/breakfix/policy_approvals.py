@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     field_serializer,
     field_validator,
@@ -15,13 +13,10 @@ from pydantic import (
 )
 
 from breakfix.model import Action, FailureClass, Purpose, Tier
+from breakfix.policy_rule import Rule
 
 
-class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TierRule(_Rule):
+class TierRule(Rule):
     """How many people must say yes. All that is given must match; of all rules that match, and of
     what `ask_before` and the class's mode ask for, the strictest holds.
     """
@@ -45,7 +40,7 @@ class TierRule(_Rule):
         return self
 
 
-class Approvals(_Rule):
+class Approvals(Rule):
     """Who may say yes, and to what."""
 
     approvers: tuple[str, ...] = ()  # empty: nobody may approve

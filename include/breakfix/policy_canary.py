@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from breakfix.durations import Seconds
+from breakfix.policy_rule import Rule, check_words
 
 _WORDS = frozenset({"$window", "$by", "$match", "$increase"})
 
 
-class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 def _check_words(value: str) -> str:
-    unknown = sorted(set(re.findall(r"\$[a-z_]+", value)) - _WORDS)
-    if unknown:
-        msg = f"{', '.join(unknown)}: the words are {', '.join(sorted(_WORDS))}"
-        raise ValueError(msg)
-    if value and "$match" not in value:
-        msg = "needs $match in each selector, or it could not be narrowed to a cohort"
-        raise ValueError(msg)
-    return value
+    return check_words(value, _WORDS, or_else="could not be narrowed to a cohort")
 
 
-class RequestSource(_Rule):
+class RequestSource(Rule):
     """Where requests are counted. Each query is PromQL, a value for each node or pod.
 
     In it `$by` becomes the labels that name pod and instance, `$match` the matchers of a cohort
@@ -46,7 +35,7 @@ class RequestSource(_Rule):
     _words = field_validator("requests", "errors", "successes", "latency")(_check_words)
 
 
-class BusinessMetric(_Rule):
+class BusinessMetric(Rule):
     """A number of one's own for each node or pod; the cohorts' medians are compared."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -67,7 +56,7 @@ class BusinessMetric(_Rule):
         return self
 
 
-class AbsoluteLimits(_Rule):
+class AbsoluteLimits(Rule):
     """Act by themselves once the canary has enough requests."""
 
     error_rate: float = Field(0.05, ge=0, le=1)
@@ -78,7 +67,7 @@ class AbsoluteLimits(_Rule):
     )
 
 
-class RelativeLimits(_Rule):
+class RelativeLimits(Rule):
     """Against stable; they act only when the difference is significant, too."""
 
     error_rate: float = Field(2.0, gt=1)
@@ -89,7 +78,7 @@ class RelativeLimits(_Rule):
     sick_nodes_floor: float = Field(0.02, gt=0, lt=1)
 
 
-class CanaryRules(_Rule):
+class CanaryRules(Rule):
     """When a canary may proceed and when it is to be rolled back."""
 
     window_s: Seconds = Field(600.0, alias="window", ge=60)

@@ -7,19 +7,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from breakfix.durations import Seconds
 from breakfix.model import DrainRung, RungKind
+from breakfix.policy_rule import Rule
 
 _TAKES = frozenset({RungKind.EVICT, RungKind.DELETE})
 
 
-class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Rung(_Rule):
+class Rung(Rule):
     """One way to get a pod to leave, for so long; then the next rung."""
 
     do: RungKind
@@ -42,7 +39,7 @@ def _check_rungs(rungs: tuple[Rung, ...], what: str) -> None:
         raise ValueError(msg)
 
 
-class Ladder(_Rule):
+class Ladder(Rule):
     """What is done with the pods of some namespaces or labels; an empty field matches all."""
 
     name: str = Field(min_length=1)
@@ -77,7 +74,7 @@ def _is_like(name: str, wanted: str) -> bool:
     return name == wanted
 
 
-class Checkpoint(_Rule):
+class Checkpoint(Rule):
     """How a pod is asked to save its work, and how it answers: by its own annotations.
 
     A container reads annotations through a downward API volume, which the kubelet keeps up to date.
@@ -88,7 +85,7 @@ class Checkpoint(_Rule):
     label: str = Field("", description="Also set, to `requested`, for whoever watches labels")
 
 
-class Replaced(_Rule):
+class Replaced(Rule):
     """After a drain: the pods' successors must be Ready elsewhere."""
 
     within_s: Seconds = Field(600.0, alias="within", description="0: not looked at")
@@ -97,7 +94,7 @@ class Replaced(_Rule):
     )
 
 
-class Drain(_Rule):
+class Drain(Rule):
     """How pods are moved off a node."""
 
     timeout_s: Seconds = Field(1800.0, alias="timeout")

@@ -11,9 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_serializer,
     field_validator,
@@ -23,17 +21,14 @@ from pydantic import (
 from breakfix.brakes import Lift
 from breakfix.durations import Seconds
 from breakfix.model import ScopeKind
+from breakfix.policy_rule import Rule
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MINUTES = 24 * 60
 
 
-class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Share(_Rule):
+class Share(Rule):
     """At most so many nodes out: the smallest of what its parts allow; 0 is none.
 
     `share` of the scope's nodes, rounded DOWN, but a share above 0 allows one of two or more;
@@ -55,14 +50,14 @@ class Share(_Rule):
         return max(0, min(by_share, self.nodes, size - kept))
 
 
-class PodMatch(_Rule):
+class PodMatch(Rule):
     """Pods by namespace and labels; an empty field matches everything."""
 
     namespace: str = ""
     labels: Mapping[str, str] = Field(default_factory=dict)
 
 
-class Maintenance(_Rule):
+class Maintenance(Rule):
     """A window in which people work on nodes: automation leaves those nodes alone.
 
     `nodes`, `scope` (e.g. rack: r7) and `labels` must all match; none of them given: all nodes.
@@ -103,7 +98,7 @@ def minutes_of(time: str) -> int:
     return int(hours) * 60 + int(minutes)
 
 
-class Window(_Rule):
+class Window(Rule):
     """Hours of the week in which nodes may (`allowed`) or may not (`blocked`) be taken out.
 
     They are of the clock on the wall in `time_zone`. `to` at or before `from` is of the next day,
@@ -141,7 +136,7 @@ class Window(_Rule):
         return self
 
 
-class AlertRule(_Rule):
+class AlertRule(Rule):
     """Firing alerts that hold disruption: everywhere, or on the nodes that an alert names.
 
     `match`: label -> anchored regular expression, all must match. With `by: rack` (or node, pool,
@@ -170,7 +165,7 @@ def _compiled(value: Mapping[str, str]) -> Mapping[str, str]:
     return value
 
 
-class Alerts(_Rule):
+class Alerts(Rule):
     """Which alerts of Prometheus hold disruption. None named: none is asked for."""
 
     block: tuple[AlertRule, ...] = ()
@@ -187,7 +182,7 @@ class Alerts(_Rule):
         return tuple(_compiled(one) for one in value)
 
 
-class Trip(_Rule):
+class Trip(Rule):
     """How many distinct nodes of a scope may be struck within the window of the breaker.
 
     `share` of the scope's nodes, rounded down, and never above `nodes`; but `at_least` so many.
@@ -202,7 +197,7 @@ class Trip(_Rule):
         return max(self.at_least, min(self.nodes, math.floor(size * self.share + 1e-9)))
 
 
-class StormBreaker(_Rule):
+class StormBreaker(Rule):
     """Opens when many nodes fall ill or are taken out in a short time, and holds new disruption."""
 
     window_s: Seconds = Field(3600.0, alias="window", gt=0)
@@ -210,7 +205,7 @@ class StormBreaker(_Rule):
     most: Mapping[ScopeKind, Trip] = Field(default_factory=dict)
 
 
-class EmergencyRules(_Rule):
+class EmergencyRules(Rule):
     """What an emergency may lift, and for how long."""
 
     may_lift: frozenset[Lift] = frozenset(Lift)
@@ -224,7 +219,7 @@ class EmergencyRules(_Rule):
         return sorted(value)
 
 
-class Limits(_Rule):
+class Limits(Rule):
     """What holds under all circumstances. Every number counts the worse of ledger and cluster."""
 
     out: Mapping[ScopeKind, Share]

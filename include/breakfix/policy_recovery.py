@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from breakfix.durations import Seconds
-
-
-class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from breakfix.policy_rule import Rule
 
 
 class Others(StrEnum):
@@ -21,7 +18,7 @@ class Others(StrEnum):
     ESCALATE = "escalate"  # they stay out, and people are told
 
 
-class Recovery(_Rule):
+class Recovery(Rule):
     """When repairs of one class fail, one after the other, its next one is not begun."""
 
     failures: int = Field(
@@ -31,7 +28,7 @@ class Recovery(_Rule):
     others: Others = Others.ESCALATE
 
 
-class Mirror(_Rule):
+class Mirror(Rule):
     """Where else a node's state is written, for those who look there."""
 
     nvsentinel: bool = Field(

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from breakfix.durations import Seconds
+from breakfix.policy_rule import Rule, check_words
 
 _WORDS = frozenset({"$window", "$node", "$gpu", "$match"})
 
 
-class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 def _check_words(value: str) -> str:
-    unknown = sorted(set(re.findall(r"\$[a-z_]+", value)) - _WORDS)
-    if unknown:
-        msg = f"{', '.join(unknown)}: the words are {', '.join(sorted(_WORDS))}"
-        raise ValueError(msg)
-    if value and "$match" not in value:
-        msg = "needs $match in each selector, or it would read the whole fleet for one node"
-        raise ValueError(msg)
-    return value
+    return check_words(value, _WORDS, or_else="would read the whole fleet for one node")
 
 
-class CounterRule(_Rule):
+class CounterRule(Rule):
     """A counter that no repair clears: compared with its value before the repair, not with 0.
 
     `query` is PromQL, a value for each GPU. In it `$match` becomes the matcher of the node (once in
@@ -47,7 +36,7 @@ class CounterRule(_Rule):
     _words = field_validator("query")(_check_words)
 
 
-class OperatorRule(_Rule):
+class OperatorRule(Rule):
     """The GPU operator's own validation of a node, as its pod there tells it."""
 
     mode: Literal["auto", "required", "off"] = Field(
@@ -72,7 +61,7 @@ class OperatorRule(_Rule):
     _words = field_validator("query")(_check_words)
 
 
-class Floors(_Rule):
+class Floors(Rule):
     """The least bandwidth of a healthy node, in GB/s (1e9 bytes); 0: not compared."""
 
     gpus: int = Field(8, ge=1, description="The floors are those of a node with so many GPUs")
@@ -83,7 +72,7 @@ class Floors(_Rule):
     source: str = Field(min_length=1)
 
 
-class BandwidthRule(_Rule):
+class BandwidthRule(Rule):
     """Load over the links of a node: run where an image is configured and the SKU has floors."""
 
     is_required: bool = Field(
@@ -93,7 +82,7 @@ class BandwidthRule(_Rule):
     floors: Mapping[str, Floors] = Field(default_factory=dict, description="By SKU label value")
 
 
-class ValidationRules(_Rule):
+class ValidationRules(Rule):
     """What a repaired node must show, in the order of the checks."""
 
     operator: OperatorRule = OperatorRule()

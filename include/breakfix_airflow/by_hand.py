@@ -59,6 +59,8 @@ def open_case(
     """Open the case and start its run; says what became of it. A refusal is no failure."""
     from breakfix.flow.by_hand import open_by_hand
 
+    if context["dag_run"].clear_number:  # who asks is compared with who approves
+        return "refused: this run was cleared, and nobody is named who did it: trigger a new one"
     who = requester(context)
     runs = AirflowCaseRuns(AirflowApi.from_settings(built.settings, built.circuits))
     if runs.is_paused():

@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from breakfix.brakes import Emergency, Lift
 from breakfix.errors import Refused
+from breakfix_airflow.identity import person
 from breakfix_airflow.services import services
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ ACTIONS = ("start", "approve", "end")
 
 def carry_out(context: Mapping[str, Any]) -> dict[str, Any]:
     """What the run's params ask for; says what is asked or in force now. A no fails for good."""
-    who = context["dag_run"].triggering_user_name
+    who = person(context)
     if not who:
-        raise AirflowFailException("nobody is named: trigger it yourself")
+        raise AirflowFailException(
+            "nobody is named, as in any run that was cleared: trigger it yourself, anew"
+        )
     built = services()
     try:
-        made = _act(built, str(who), context["params"])
+        made = _act(built, who, context["params"])
     except Refused as e:
         raise AirflowFailException(f"refused: {e}") from e
     return {"by": who, "emergency": str(made) if made else "there was no emergency"}

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from breakfix.model import HaltLevel
-from breakfix_airflow import emergencies, halting
+from breakfix.model import FailureClass, HaltLevel
+from breakfix_airflow import by_hand, emergencies, halting
 from tests.flow.world import FlowWorld
 
 pytestmark = pytest.mark.airflow
 
 
-def context(level, *, who="ann", reason="drill"):
-    run = SimpleNamespace(triggering_user_name=who, dag_id="halt")
+def a_run(dag_id, who, *, cleared=0, waited=timedelta(0)):
+    return SimpleNamespace(
+        dag_id=dag_id,
+        triggering_user_name=who,
+        clear_number=cleared,
+        run_after=datetime.now(UTC) - waited,
+    )
+
+
+def context(level, *, who="ann", reason="drill", **changes):
+    run = a_run("halt", who, **changes)
     return {"params": {"level": level, "reason": reason}, "dag_run": run}
 
 
@@ -47,12 +57,32 @@ def test_anything_may_halt_but_only_a_person_lets_it_go_on(world):
     assert world.ledger.halt_level() is HaltLevel.ALL
 
 
+@pytest.mark.parametrize("level", ["none", "disruption"])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({"who": None}, "nobody is named", id="nobody triggered it"),
+        pytest.param({"cleared": 1}, "run that was cleared", id="somebody cleared ann's old run"),
+        pytest.param({"waited": timedelta(hours=1)}, "waited since", id="it was queued for long"),
+    ],
+)
+def test_a_halt_is_lowered_by_a_person_who_says_so_now(world, level, changes, says):
+    halting.set_level(context("all"))
+    with pytest.raises(AirflowFailException, match=says):
+        halting.set_level(context(level, **changes))
+    assert world.ledger.halt_level() is HaltLevel.ALL
+
+
+def test_a_run_that_is_cleared_halts_again_and_names_nobody(world):
+    assert halting.set_level(context("all", cleared=1))["by"] == "halt"
+
+
 # --------------------------------------------------------------------------- the DAG `emergency`
 
 
-def emergency(action, *, who, **params):
+def emergency(action, *, who, cleared=0, **params):
     given = {"lift": ["windows"], "minutes": 30, "approver": "oncall", "reason": "power"} | params
-    run = SimpleNamespace(triggering_user_name=who, dag_id="emergency")
+    run = a_run("emergency", who, cleared=cleared)
     return {"params": {"action": action, **given}, "dag_run": run}
 
 
@@ -68,10 +98,26 @@ def test_an_emergency_takes_two_people_whom_airflow_knows(world, monkeypatch):
     assert not world.ledger.emergencies()[0].is_in_force(world.clock.now())
 
 
+def test_an_approvers_old_run_that_is_cleared_approves_nothing(world, monkeypatch):
+    monkeypatch.setattr(emergencies, "services", lambda: world.services)
+    emergencies.carry_out(emergency("start", who="ann"))
+    with pytest.raises(AirflowFailException, match="run that was cleared"):
+        emergencies.carry_out(emergency("approve", who="oncall", cleared=1))
+    assert not world.ledger.emergencies()[0].is_in_force(world.clock.now())
+
+
+def test_a_run_by_hand_that_is_cleared_opens_no_case_in_its_first_name(world):
+    run = {"dag_run": a_run("node_case", "ann", cleared=1)}
+    said = by_hand.open_case(world.services, "a1", FailureClass.MANUAL, run)
+    assert said.startswith("refused: this run was cleared")
+    assert world.ledger.cases() == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         pytest.param({"who": None}, "nobody is named", id="nobody triggered it"),
+        pytest.param({"who": "ann", "cleared": 1}, "was cleared", id="somebody cleared it"),
         pytest.param({"who": "oncall"}, "same person", id="the approver asks"),
         pytest.param({"who": "OnCall"}, "same person", id="under another spelling"),
         pytest.param({"who": "ann", "minutes": 999}, "lasts up to", id="for too long"),

@@ -182,6 +182,23 @@ def test_a_no_takes_a_yes_back_as_long_as_nothing_was_repaired():
     assert world.is_held_out()
 
 
+def test_a_no_outweighs_every_older_yes_to_the_same_plan():
+    world = asking_world()
+    world.cluster.add_pod("web-1", "a1")
+    world.cluster.add_budget("web", {"app": "web"}, allowed=0)
+    answer_in_airflow(world, "oncall")
+    world.clock.sleep(world.services.policy.timing.approval_repair_s + 1)  # not begun in time
+    case = world.case()
+    world.drive(lambda: len(world.ledger.approvals(case.id)) == 2)
+    answer_in_airflow(world, "oncall")
+    world.drive(lambda: any(s.startswith("drain") for s in world.steps()))
+    assert [a.decision for a in world.ledger.approvals(case.id)] == [Decision.ALLOWED] * 2
+    assert say(world, "second", is_yes=False).approval.decision is Decision.REFUSED
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ESCALATED
+    assert not world.ran
+
+
 def test_after_the_repair_began_a_no_changes_nothing():
     world = asking_world()
     answer_in_airflow(world, "oncall")

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from breakfix.cli.drain import requester
+from breakfix.cli.actor import requester
 from breakfix.model import Case, Decision, Impact, NodeState, Purpose, Tier
 from breakfix.settings import load_settings
 from breakfix.wiring import build_services

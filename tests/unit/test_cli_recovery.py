@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 
 from breakfix.act.marks import CASE, TAINT
 from breakfix.flow.by_hand import open_by_hand
@@ -122,10 +123,32 @@ def test_a_drained_node_that_is_wanted_back_is_validated_first(run, cluster, led
     assert said["case"]["state"] == "validating"
     assert cluster.node(NODE).is_unschedulable
     code, _, err = run("case", "return", drained, "--force", "-r", "now")
-    assert (code, "no approver by policy" in err) == (3, True)
+    assert (code, "policy maps your role" in err) == (3, True)
     run("case", "abort", drained)
     patch(cluster, is_unschedulable=False)
     read(run("reconcile", "-o", "json"))
+
+
+def test_a_login_forces_no_return_and_an_approvers_own_role_does(
+    run, cluster, ledger, drained, tmp_path, monkeypatch
+):
+    path = tmp_path / "approvers.yaml"
+    monkeypatch.setenv("BREAKFIX_POLICY", str(path))
+    rules = {"approvers": ["ann"]}
+    path.write_text(yaml.safe_dump({"version": "t", "approvals": rules}))
+    for name in ("USER", "LOGNAME", "SUDO_USER"):
+        monkeypatch.setenv(name, "ann")
+    code, _, err = run("case", "return", drained, "--force", "-r", "now")
+    assert (code, "approvals.ledger_roles" in err) == (3, True)
+    assert cluster.node(NODE).is_unschedulable
+    rules["ledger_roles"] = {ledger.role: "ann"}
+    path.write_text(yaml.safe_dump({"version": "t", "approvals": rules}))
+    monkeypatch.setenv("SUDO_USER", "mallory")
+    said = read(run("case", "return", drained, "--force", "-r", "now", "-o", "json"))
+    assert said["case"]["state"] == "returning"
+    assert not cluster.node(NODE).is_unschedulable
+    entry = next(e for e in ledger.audit_entries() if e.event == "case.return_forced")
+    assert entry.actor == "cli:ann"
 
 
 def test_a_release_is_the_end_of_a_hold(run, ledger, drained):

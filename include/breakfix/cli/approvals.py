@@ -1,8 +1,4 @@
-"""`approvals`, `approve`: what waits for people, and their answers.
-
-Whose answer it is says the ledger's database, which has authenticated whoever is connected, and the
-policy, which knows whose own role that is. What the shell claims (a login, a variable) is no proof.
-"""
+"""`approvals`, `approve`: what waits for people, and their answers."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from breakfix.cli.actor import identity
 from breakfix.cli.cases import known_case
 from breakfix.cli.output import ExitCode, Format, Output, complain, print_json, print_table, say
 from breakfix.errors import BreakfixError, Refused, SettingsError
@@ -92,12 +89,6 @@ def _plan(case: Case, plan: str, *, is_yes: bool) -> str:
     if len(plan) < _PLAN_MIN:
         raise SettingsError(f"--plan {plan!r}: give at least {_PLAN_MIN} characters of it")
     return case.plan_hash if case.plan_hash.startswith(plan) else plan
-
-
-def identity(services: Services) -> str:
-    """The approver whose own role of the ledger's database this is, or the role as such."""
-    role = services.book.role
-    return services.policy.approvals.ledger_roles.get(role, f"role:{role}")
 
 
 def _answer(services: Services, *, is_yes: bool, note: str, plan_hash: str) -> Answer:

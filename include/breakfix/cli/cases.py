@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from breakfix.adapters.clock import SystemClock
-from breakfix.cli.actor import actor
+from breakfix.cli.actor import actor, proven_name
 from breakfix.cli.evidence import print_findings, print_kept_why, said
 from breakfix.cli.output import Format, Output, print_json, print_table, say
 from breakfix.decide.kept import verdict_of_case
@@ -223,8 +223,11 @@ def return_(
     """
     services = build_services(load_settings(), needs_ledger=True, needs_metrics=False)
     case = known_case(services.book, case_id)
-    take = force_return if force else return_case
-    text = take(services, case.id, actor=actor(), reason=reason)
+    if force:  # an approver's word is theirs by proof, as every approval is
+        who = f"cli:{proven_name(services, instead='without --force it is validated first')}"
+        text = force_return(services, case.id, actor=who, reason=reason)
+    else:
+        text = return_case(services, case.id, actor=actor(), reason=reason)
     _said(services.book.case(case.id), text, output)
 
 

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from breakfix.cli.actor import actor
+from breakfix.cli.actor import requester
 from breakfix.cli.output import ExitCode, Format, Output, print_json, print_table, say
 from breakfix.flow.by_hand import DrainReport, drain_by_hand, pods_of
-from breakfix.flow.services import Services
 from breakfix.model import PodAction, PodDecision
 from breakfix.policy import Policy
 from breakfix.settings import load_settings
@@ -54,15 +53,6 @@ def drain(
     _print_reports(reports, output)
     if not all(r.is_done for r in reports):
         raise typer.Exit(ExitCode.REFUSED)
-
-
-def requester(services: Services) -> str:
-    """Who asks: the approver whose own role of the ledger it is, so that the same person cannot
-    approve it under that name; else the login.
-    """
-    roles = services.policy.approvals.ledger_roles
-    person = roles.get(services.book.role) if roles else None
-    return f"cli:{person}" if person else actor()
 
 
 def _with_flags(policy: Policy, *, force: bool, empty_dir: bool) -> Policy:

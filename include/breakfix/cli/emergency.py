@@ -8,15 +8,12 @@ import typer
 
 from breakfix.adapters.clock import SystemClock
 from breakfix.brakes import Lift
-from breakfix.cli.actor import actor
-from breakfix.cli.approvals import identity
+from breakfix.cli.actor import actor, proven_name, requester
 from breakfix.cli.output import Format, Output, print_json, print_table, say
 from breakfix.durations import parse_duration
-from breakfix.errors import Refused, SettingsError
+from breakfix.errors import SettingsError
 from breakfix.flow import brakes
 from breakfix.flow.limits_report import emergency_json
-from breakfix.flow.services import Services
-from breakfix.model import RefusalReason
 from breakfix.settings import load_settings
 from breakfix.wiring import build_ledger, build_services
 
@@ -60,10 +57,7 @@ def approve(output: Output = Format.TABLE) -> None:
     of the ledger's database; without one, use the DAG `emergency`.
     """
     services = build_services(load_settings(), needs_ledger=True, needs_metrics=False)
-    who = identity(services)
-    if who.startswith("role:"):
-        text = f"{who}: policy maps your role of the ledger's database to nobody"
-        raise Refused(RefusalReason.NOT_APPROVED, f"{text} (approvals.ledger_roles): use Airflow")
+    who = proven_name(services, instead="use Airflow")
     made = brakes.approve_emergency(services, approver=who)
     if output is Format.JSON:
         print_json(emergency_json(made, services.clock.now()))
@@ -107,14 +101,6 @@ def show(output: Output = Format.TABLE) -> None:
             for e in known
         ),
     )
-
-
-def requester(services: Services) -> str:
-    """Who asks: the approver whose own role of the ledger it is, else the login, so that one person
-    is not two.
-    """
-    known = identity(services)
-    return actor() if known.startswith("role:") else f"cli:{known}"
 
 
 def parse_lifts(text: str) -> frozenset[Lift]:

@@ -4,7 +4,7 @@ they allow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from breakfix.errors import Refused
@@ -130,10 +130,8 @@ def require_approved_repair(services: Services, case: Case, *, is_begun: bool) -
     if tier is Tier.AUTOMATIC:
         return
     now = services.clock.now()
-    for approval in services.book.approvals(case.id):
-        is_this = approval.purpose is Purpose.REPAIR and approval.plan_hash == case.plan_hash
-        is_yes = is_this and approval.decision is Decision.ALLOWED
-        if is_yes and (is_begun or (now <= approval.expires_at and _suffices(approval, tier))):
+    for approval in _standing_yeses(services, case, Purpose.REPAIR):
+        if is_begun or (now <= approval.expires_at and _suffices(approval, tier)):
             return
     raise Refused(RefusalReason.NOT_APPROVED, "the repair was not approved, or too long ago")
 
@@ -144,12 +142,25 @@ def require_approved_return(services: Services, case: Case) -> None:
     if tier is Tier.AUTOMATIC:
         return
     now = services.clock.now()
-    for approval in services.book.approvals(case.id):
-        is_this = approval.purpose is Purpose.RETURN and approval.fence == case.fence
-        is_yes = is_this and approval.decision is Decision.ALLOWED
-        if is_yes and now <= approval.expires_at and _suffices(approval, tier):
+    for approval in _standing_yeses(services, case, Purpose.RETURN):
+        if now <= approval.expires_at and _suffices(approval, tier):
             return
     raise Refused(RefusalReason.NOT_APPROVED, "the return was not approved, or too long ago")
+
+
+def _standing_yeses(services: Services, case: Case, purpose: Purpose) -> Iterator[Approval]:
+    """The newest first, back to the last no: about the plan of a repair, or the return at this
+    fence. A yes that is older than a no, to whichever question, stands no more.
+    """
+    for approval in reversed(services.book.approvals(case.id)):
+        is_same_plan = approval.plan_hash == case.plan_hash
+        is_here = approval.fence == case.fence if purpose is Purpose.RETURN else is_same_plan
+        if approval.purpose is not purpose or not is_here:
+            continue
+        if approval.decision is Decision.REFUSED:
+            return
+        if approval.decision is Decision.ALLOWED:
+            yield approval
 
 
 def _suffices(approval: Approval, tier: Tier) -> bool:

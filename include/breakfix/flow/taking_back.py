@@ -11,6 +11,7 @@ from breakfix.act.guard import halt_level
 from breakfix.act.ownership import check_ownership
 from breakfix.act.quarantine import quarantine, set_state_label
 from breakfix.act.repair import withdraw_pods
+from breakfix.approve import person
 from breakfix.errors import BreakfixError, Refused
 from breakfix.flow.case import put_back
 from breakfix.flow.draining import left_to_drain
@@ -85,7 +86,7 @@ def _check(services: Services) -> None:
 def _check_approver(services: Services, actor: str, reason: str) -> None:
     if not reason.strip():
         raise Refused(RefusalReason.NOT_APPROVED, "a forced return wants a reason")
-    name = actor.rpartition(":")[2]  # cli:ann is ann
+    name = person(actor)
     if name not in services.policy.approvals.approvers:
         text = f"{name} is no approver by policy (approvals.approvers): a forced return wants one"
         raise Refused(RefusalReason.NOT_APPROVED, text)
