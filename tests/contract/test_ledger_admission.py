@@ -107,6 +107,16 @@ def test_a_returning_node_is_readmitted_as_the_same_case_at_the_next_fence(ledge
     assert no.reason is RefusalReason.SCOPE_FULL
 
 
+def test_a_node_that_was_given_back_unrepaired_is_another_plan_each_time(ledger):
+    plans = [an_intent("n1").hash]
+    for minute in (60, 70):
+        (case,) = ledger.cases()[-1:] or (admit(ledger, "n1"),)
+        to_returning(ledger, case)
+        back = ledger.admit(an_intent("n1"), limits(rack=1), requester="s", now=later(minute))
+        plans.append(back.plan_hash)
+    assert len(set(plans)) == 3
+
+
 def test_a_returning_node_that_a_person_holds_is_not_readmitted(ledger):
     case = to_returning(ledger, admit(ledger, "n1"))
     ledger.hold(case.id, actor="ann", reason="mine", now=later(50))

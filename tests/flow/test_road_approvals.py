@@ -10,6 +10,7 @@ from breakfix.errors import AirflowError, Refused
 from breakfix.flow.answering import give_answer
 from breakfix.flow.open_questions import open_questions, token_of
 from breakfix.flow.stages import Stage
+from breakfix.flow.taking_back import force_return
 from breakfix.model import Answer, CaseEnd, Decision, NodeState, Owner, Purpose, Tier
 from tests.flow.approval_world import (
     TWO_BEFORE_REPAIR,
@@ -55,7 +56,7 @@ def test_a_half_approved_repair_goes_on_being_asked_about_by_the_next_run():
     answer_in_airflow(world, "oncall")
     first = asked(world)
     assert answer_in_airflow(world, "oncall").to is Stage.SETTLE_RUN
-    world.drive(lambda: world.case().fence == 2 and run_of(world).stage is Stage.APPROVE_REPAIR)
+    world.drive(lambda: world.case().fence == 2 and bool(world.ledger.questions()))
     assert asked(world) == replace(first, fence=2)
     answer_in_airflow(world, "second")
     assert asked(world).approver == "oncall, second"
@@ -91,7 +92,7 @@ def test_a_policy_that_became_stricter_meanwhile_asks_for_the_second_person():
     with_policy(world, TWO_BEFORE_REPAIR)
     world.road._step(run_of(world))
     assert "not approved" in run_of(world).trail[-1]
-    world.drive(lambda: world.case().fence == 2 and run_of(world).stage is Stage.APPROVE_REPAIR)
+    world.drive(lambda: world.case().fence == 2 and bool(world.ledger.questions()))
     assert (asked(world).decision, asked(world).needed) == (Decision.PENDING, 2)
 
 
@@ -199,6 +200,23 @@ def test_a_no_outweighs_every_older_yes_to_the_same_plan():
     assert not world.ran
 
 
+def test_a_yes_from_before_the_node_was_taken_back_drains_it_no_second_time():
+    world = asking_world()
+    world.cluster.add_pod("web-1", "a1")
+    world.cluster.add_budget("web", {"app": "web"}, allowed=0)
+    answer_in_airflow(world, "oncall")
+    world.drive(lambda: any(s.startswith("drain") for s in world.steps()))
+    world.cluster.allow("web", 9)
+    first = world.case()
+    by = {"actor": "cli:oncall", "reason": "it is wanted"}
+    force_return(world.services, first.id, **by)
+    world.drive(lambda: world.case().state is NodeState.QUARANTINED)  # it is broken still
+    world.drive(lambda: bool(world.ledger.questions()))
+    decisions = [a.decision for a in world.ledger.approvals(first.id)]
+    assert decisions == [Decision.ALLOWED, Decision.PENDING]
+    assert [s for s in world.steps() if s.startswith("drain")] == ["drain-1"]
+
+
 def test_after_the_repair_began_a_no_changes_nothing():
     world = asking_world()
     answer_in_airflow(world, "oncall")
@@ -217,7 +235,7 @@ def test_the_next_rung_has_a_question_of_its_own_for_every_channel():
     first = world.case()
     say(world, "second", waker=ServiceUser(world))
     world.drive(lambda: world.case().plan_hash != first.plan_hash)
-    world.drive(lambda: world.ledger.questions() and run_of(world).stage is Stage.APPROVE_REPAIR)
+    world.drive(lambda: bool(world.ledger.questions()))
     assert world.case().state is NodeState.REPAIRING
     old = say(world, "oncall", plan_hash=first.plan_hash)
     assert old.objection == "it was given for another plan"

@@ -33,6 +33,7 @@ from breakfix.model import (
     Step,
     StepStatus,
     Tier,
+    digest,
 )
 from breakfix.ports import Lease, Limit, Rung
 
@@ -193,11 +194,19 @@ def opened(intent: Intent, *, case_id: str, cluster: str, requester: str, now: d
 
 
 def readmitted(case: Case, intent: Intent, *, requester: str, now: datetime) -> Case:
-    """A node under watch broke again: the same case, one fence on, with the new plan."""
+    """A node under watch broke again: the same case, one fence on, with the new plan.
+
+    Where nothing was repaired in between, the intent may be the very one that was answered before
+    the node was given back; it is another plan even so, and no old answer is one to it.
+    """
     fresh = opened(intent, case_id=case.id, cluster=case.cluster, requester=requester, now=now)
+    fence, plan_hash = case.fence + 1, fresh.plan_hash
+    if fresh.attempt <= case.attempt:
+        plan_hash = digest({"plan": plan_hash, "fence": fence})
     return replace(
         fresh,
-        fence=case.fence + 1,
+        fence=fence,
+        plan_hash=plan_hash,
         opened_at=case.opened_at,
         repaired_at=case.repaired_at,
         detail={**_without_climbs(case.detail), **fresh.detail},
