@@ -182,6 +182,25 @@ def test_a_no_takes_a_yes_back_as_long_as_nothing_was_repaired():
     assert world.is_held_out()
 
 
+def test_a_no_to_the_second_asking_is_not_undone_by_the_first_yes():
+    """The drain outlives its yes and its run; asked again people say yes, and then no."""
+    world = asking_world(overlay="drain: {timeout: 3h}")
+    world.cluster.add_pod("web-1", "a1")
+    world.cluster.add_budget("web", {"app": "web"}, allowed=0)
+    answer_in_airflow(world, "oncall")
+    world.drive(lambda: any(s.startswith("drain") for s in world.steps()))
+    world.run_for(1900)
+    world.road.kill(world.case().run_id)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    answer_in_airflow(world, "oncall")
+    assert say(world, "second", is_yes=False).approval.decision is Decision.REFUSED
+    world.cluster.allow("web", 1)
+    world.drive(world.ended())
+    assert (world.case().end, world.why()) == (CaseEnd.ESCALATED, "repair refused by second")
+    assert not world.ran
+    assert [p.name for p in world.cluster._pods.values()] == ["web-1"]
+
+
 def test_after_the_repair_began_a_no_changes_nothing():
     world = asking_world()
     answer_in_airflow(world, "oncall")

@@ -130,9 +130,16 @@ def require_approved_repair(services: Services, case: Case, *, is_begun: bool) -
     if tier is Tier.AUTOMATIC:
         return
     now = services.clock.now()
-    for approval in services.book.approvals(case.id):
-        is_this = approval.purpose is Purpose.REPAIR and approval.plan_hash == case.plan_hash
-        is_yes = is_this and approval.decision is Decision.ALLOWED
+    about = [
+        a
+        for a in services.book.approvals(case.id)
+        if a.purpose is Purpose.REPAIR and a.plan_hash == case.plan_hash
+    ]
+    no = next((a for a in about if a.decision is Decision.REFUSED), None)
+    if no is not None:  # an older yes to the same plan, or a newer one, does not undo it
+        raise Refused(RefusalReason.NOT_APPROVED, f"the repair was refused by {no.approver}")
+    for approval in about:
+        is_yes = approval.decision is Decision.ALLOWED
         if is_yes and (is_begun or (now <= approval.expires_at and _suffices(approval, tier))):
             return
     raise Refused(RefusalReason.NOT_APPROVED, "the repair was not approved, or too long ago")
