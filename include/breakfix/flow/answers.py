@@ -130,19 +130,22 @@ def require_approved_repair(services: Services, case: Case, *, is_begun: bool) -
     if tier is Tier.AUTOMATIC:
         return
     now = services.clock.now()
+    for approval in _yeses_to_plan(services, case):
+        if is_begun or (now <= approval.expires_at and _suffices(approval, tier)):
+            return
+    raise Refused(RefusalReason.NOT_APPROVED, "the repair was not approved, or too long ago")
+
+
+def _yeses_to_plan(services: Services, case: Case) -> Sequence[Approval]:
+    """None once somebody has refused it: neither an older yes nor a newer one undoes a no."""
     about = [
         a
         for a in services.book.approvals(case.id)
         if a.purpose is Purpose.REPAIR and a.plan_hash == case.plan_hash
     ]
-    no = next((a for a in about if a.decision is Decision.REFUSED), None)
-    if no is not None:  # an older yes to the same plan, or a newer one, does not undo it
-        raise Refused(RefusalReason.NOT_APPROVED, f"the repair was refused by {no.approver}")
-    for approval in about:
-        is_yes = approval.decision is Decision.ALLOWED
-        if is_yes and (is_begun or (now <= approval.expires_at and _suffices(approval, tier))):
-            return
-    raise Refused(RefusalReason.NOT_APPROVED, "the repair was not approved, or too long ago")
+    if any(a.decision is Decision.REFUSED for a in about):
+        return ()
+    return [a for a in about if a.decision is Decision.ALLOWED]
 
 
 def require_approved_return(services: Services, case: Case) -> None:

@@ -50,6 +50,10 @@ def _begin(services: Services, case: Case) -> Go | Wait:
     not_empty = _why_not_empty(services, case)
     if not_empty is not None:
         return not_empty
+    drained = drain_step(services, case)
+    is_first = case.state is NodeState.QUARANTINED and drained is not None
+    if is_first and is_still_looking(services, case, drained):
+        return Go(Stage.SETTLE_RUN, "the pods' successors are not looked at: the next run does")
     try:
         step = _first_dispatch(services, case)
     except Refused as e:
@@ -77,9 +81,6 @@ def _why_not_empty(services: Services, case: Case) -> Go | None:
     drained = drain_step(services, case)
     if drained is None or drained.status is not StepStatus.DONE:
         return Go(Stage.SETTLE_RUN, "the node is not drained: the next run of the case drains it")
-    is_first = case.state is NodeState.QUARANTINED
-    if is_first and is_still_looking(services, case, drained):
-        return Go(Stage.SETTLE_RUN, "the pods' successors are not looked at: the next run does")
     left = left_to_drain(services, case)
     if left:
         return Go(Stage.ESCALATE, f"pods are on the node after its drain: {', '.join(left[:3])}")
