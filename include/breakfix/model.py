@@ -119,6 +119,9 @@ BOOTS = frozenset({Action.REBOOT_NODE, Action.POWER_CYCLE, Action.REPLACE_NODE})
 #: Rungs that somebody must do; the rest of a ladder is waiting for people.
 REPAIRS = frozenset(RUNGS) - {Action.HOLD_FOR_HARDWARE}
 
+#: So begin the names under which automation holds a case of its own (`Case.held_by`).
+OUR_HOLD = "breakfix:"
+
 
 class SignalMode(StrEnum):
     """How far one finding may go."""

@@ -159,6 +159,15 @@ def test_a_person_holds_and_lets_go(ledger):
     assert events(ledger)[1:] == ["case.held", "case.unheld"]
 
 
+def test_a_person_takes_over_from_automations_hold_and_never_the_other_way(ledger):
+    case = admit(ledger, "n1")
+    ours = "breakfix:drain-overdue"
+    assert ledger.hold(case.id, actor=ours, reason="late", now=later(1)).held_by == ours
+    assert ledger.hold(case.id, actor="cli:ann", reason="mine", now=later(2)).held_by == "cli:ann"
+    assert ledger.hold(case.id, actor=ours, reason="late", now=later(3)).held_by == "cli:ann"
+    assert events(ledger)[1:] == ["case.held", "case.held"]
+
+
 def test_cases_are_listed_by_age_node_and_openness(ledger):
     one = admit(ledger, "n1")
     ledger.end_case(one.id, 1, CaseEnd.ABORTED, actor="a", reason="r", now=later(1))

@@ -9,6 +9,7 @@ import pytest
 
 from breakfix.errors import ClusterError
 from breakfix.flow.by_hand import drain_by_hand
+from breakfix.flow.case import run_stage
 from breakfix.flow.drain_endings import resume_case
 from breakfix.flow.holds import OVERDUE_HOLD, REPLACED_HOLD
 from breakfix.flow.reconcile import reconcile
@@ -172,6 +173,31 @@ def test_f11_the_node_recovers_while_its_drain_waits():
     assert pods_on(world) == ["plugin-a1", "web-1"]
     assert world.is_in_service()
     assert not world.ledger.leases()
+
+
+def test_f11_the_node_recovers_just_as_its_drain_ends():
+    """A sweep finds the node well, while its case's run ends the drain and begins the repair.
+
+    Lost: nothing; a node under repair is not put to work, it goes on with the next run.
+    """
+    world = state_fault()
+    world.cluster.change_node("a1", gpus_allocatable=8)
+    case, take_over = world.case(), world.ledger.take_over
+
+    def repaired_first(*args, **kwargs):
+        world.ledger.take_over = take_over
+        now = world.clock.now()
+        world.ledger.finish_step(case.id, 1, "drain-1", StepStatus.DONE, detail={}, now=now)
+        world.ledger.move(
+            case.id, 1, NodeState.REPAIRING, actor="node_case", reason="drained", now=now
+        )
+        return take_over(*args, **kwargs)
+
+    world.ledger.take_over = repaired_first
+    world.road.sweep()
+    assert (world.case().is_open, world.case().state) == (True, NodeState.REPAIRING)
+    assert world.is_held_out()
+    assert reconciled(world).started == [f"{case.id}.2"]
 
 
 def test_f11_what_cannot_be_told_is_no_recovery():
@@ -518,6 +544,20 @@ def test_f27_a_persons_own_hold_is_left_alone():
     assert pods_on(world) == ["web-1"]
 
 
+def test_f27_a_person_takes_the_hold_of_an_overdue_drain_into_their_own_hands():
+    """A person holds a case that automation holds already; later its budget opens.
+
+    Lost: nothing; the hold is theirs, so that no reconciler takes it off, and no pod is evicted.
+    """
+    world = draining(overlay=HOLD)
+    world.drive(is_held(world))
+    world.ledger.hold(world.case().id, actor="cli:ann", reason="look", now=world.clock.now())
+    world.cluster.allow("web", 1)
+    world.run_for(1800)
+    assert world.case().held_by == "cli:ann"
+    assert pods_on(world) == ["web-1"]
+
+
 def test_f27_by_policy_an_overdue_drain_gives_the_node_back():
     """The drain is overdue, and policy says uncordon.
 
@@ -704,6 +744,22 @@ def test_partial_success_the_replaced_pods_are_ready_elsewhere():
     world.cluster.change_pod("work", "web-3", is_ready=True)
     world.drive(world.ended())
     assert replaced(world).status is StepStatus.VERIFIED
+    assert world.case().end is CaseEnd.RETURNED
+
+
+def test_partial_success_a_repair_that_is_run_by_hand_does_not_pass_the_look():
+    """Somebody runs the task of the repair while the drain still waits for the pods' successors.
+
+    Lost: nothing; the task settles, and the repair waits until the workload is whole.
+    """
+    world = replacing_world(successor_ready=False)
+    world.drive(lambda: replaced(world) is not None)
+    case = world.case()
+    go = run_stage(world.services, Stage.REBOOT_NODE, case.id, case.fence)
+    assert go.to is Stage.SETTLE_RUN
+    assert step(world, "repair-reboot_node-1") is None
+    world.cluster.change_pod("work", "web-3", is_ready=True)
+    world.drive(world.ended())
     assert world.case().end is CaseEnd.RETURNED
 
 

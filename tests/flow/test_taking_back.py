@@ -194,6 +194,20 @@ def test_not_even_an_approver_forces_a_node_back_into_a_reboot_that_is_under_way
     assert world.is_held_out()
 
 
+def test_a_plugin_that_the_validation_restarted_does_not_keep_a_node_from_being_forced_back():
+    """It is deleted by its uid, once: nothing of it may yet reach the node."""
+    world = FlowWorld()
+    world.add_plugin("a1")
+    world.break_node("a1")
+    world.silence.add(Purpose.RETURN)
+    world.drive(world.at_stage(Stage.CHECK_GPUS))
+    world.cluster.change_node("a1", gpus_allocatable=7)
+    world.drive(world.at_stage(Stage.APPROVE_RETURN))
+    assert "repair-restart_device_plugin-1.2" in world.steps()
+    force_return(world.services, world.case().id, **BY_ONCALL)
+    assert world.case().state is NodeState.RETURNING
+
+
 def test_a_forced_return_lifts_no_cordon_of_somebody_else():
     world = escalated()
     annotations = {**world.node().annotations, "breakfix.dev/cordoned-by-us": "false"}

@@ -129,6 +129,26 @@ def test_a_hand_in_the_middle_stops_all_that_was_not_sent(hand, reason):
     assert world.events().count("pod.evicting") == slow.sent
 
 
+@pytest.mark.parametrize("slow_call", ["pods", "mark_pod"])
+def test_a_hand_between_the_passes_check_and_its_first_eviction_stops_it(slow_call):
+    """Listing pods, and asking them to save their work, takes as long as the API server wants."""
+    world = make_world(is_quarantined=True)
+    world.cluster.add_pod("a")
+    world.cluster.add_pod("b", namespace="train")
+    real = getattr(world.cluster, slow_call)
+
+    def slow(*args, **options):
+        world.cluster.config_maps["breakfix", "breakfix-halt"] = {"level": "all"}
+        return real(*args, **options)
+
+    setattr(world.cluster, slow_call, slow)
+    saving = [{"name": "train", "namespaces": ["train"], "rungs": [{"do": "checkpoint"}]}]
+    with pytest.raises(Refused) as caught:
+        drained(world, ladders=saving)
+    assert caught.value.reason is RefusalReason.HALTED
+    assert "evict" not in {method for method, _ in world.cluster.calls}
+
+
 def test_an_error_in_one_ends_the_pass_after_the_others_have_come_back():
     world = parallel_world(30)
     slow = Slow(world)

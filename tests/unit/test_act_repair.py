@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from breakfix.act.pod_repairs import PodRepairs
 from breakfix.act.pods import REBOOTED_ALREADY, PodSettings
 from breakfix.errors import ClusterError, Forbidden, Refused, StaleFence
 from breakfix.model import Action, Condition, Owner, RefusalReason, StepStatus
+from tests.fakes_repairs import FakeProvider, WorkerDied
 from tests.unit.act_world import World, make_world
 
 SETTINGS = PodSettings()
@@ -101,6 +103,32 @@ def test_a_crash_between_record_and_pod_is_made_good(dispatch):
     assert len(world.ledger.steps(world.case.id)) == 2  # the intention was recorded first
     dispatch(world)
     assert len(world.cluster.manifests) == 1
+
+
+@pytest.mark.parametrize("action", [Action.REBOOT_NODE, Action.RESET_GPU])
+def test_what_one_provider_may_have_sent_is_not_sent_by_the_one_that_settings_name_now(action):
+    """A BMC was asked and its worker died; restarted with other settings, a pod would do it too."""
+    world = quarantined()
+    wanted = wish(world, action)
+    died = replace(wanted, provider=FakeProvider(world, "redfish", False, crashes=["before"]))
+    with pytest.raises(WorkerDied):
+        repair.dispatch(world.acting, world.case, EXPECTED, died)
+    step = repair.dispatch(world.acting, world.case, EXPECTED, wanted)
+    assert not world.cluster.manifests
+    assert settled(world, step, action) is None  # nor is the pod asked about what it never did
+    assert repair.overdue(world.acting, world.case, step).status is StepStatus.UNKNOWN
+
+
+def test_what_another_task_has_settled_is_not_overdue():
+    world = quarantined()
+    step = reboot(world)
+    world.cluster.reboot("gpu-1")
+    world.cluster.change_node("gpu-1", conditions=(Condition("Ready", "False"),))
+    assert settled(world, step, Action.REBOOT_NODE) is None
+    stale = world.step("repair-reboot_node-1")
+    world.cluster.change_node("gpu-1", conditions=(Condition("Ready", "True"),))
+    assert settled(world, stale, Action.REBOOT_NODE).status is StepStatus.DONE
+    assert repair.overdue(world.acting, world.case, stale).status is StepStatus.DONE
 
 
 @pytest.mark.parametrize("dispatch", [reboot, reset, diag, restart_plugin])

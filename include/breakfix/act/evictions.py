@@ -71,8 +71,8 @@ class _Dispatch:
         self._answers: dict[str, Taken] = {}
         self._tries: dict[str, int] = {}
         self._places: deque[float] = deque()  # moments at which an eviction may be sent
-        self._ends = self._checked = self._clock.monotonic()
-        self._ends += _PASS_S
+        self._ends = self._clock.monotonic() + _PASS_S
+        self._checked = -math.inf  # the pods were listed since the caller's check: ask anew
         self._fresh_s = max(_FRESHEST_S, min(_STALEST_S, 0.9 / drain.evictions_per_s))
 
     def taken(self) -> list[Taken]:

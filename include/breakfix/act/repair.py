@@ -95,10 +95,21 @@ def dispatch(acting: Acting, case: Case, expected: Expected, repair: Repair) -> 
     step, is_new = steps.begin(acting, case, repair.step, begun)
     if step.status not in _PENDING or step.detail.get(IS_SENT):
         return step
-    if not is_new and not repair.provider.can_compare:
+    if not is_new and not can_send_again(step, repair):
         return step  # whether its sender came to send it, only the node can show
     request = replace(request, key=_key(case, step), is_replay=not is_new)
     return _send(acting, case, repair, request, step)
+
+
+def can_send_again(step: Step, repair: Repair) -> bool:
+    """Whether sending what may have been sent is harmless: the very far side that it was meant for
+    compares. Settings may name another one by now, which knows nothing of it.
+    """
+    return repair.provider.can_compare and _is_his(step, repair)
+
+
+def _is_his(step: Step, repair: Repair) -> bool:
+    return step.detail.get("provider") == repair.provider.name
 
 
 def _key(case: Case, step: Step) -> str:
@@ -192,6 +203,10 @@ def settle(acting: Acting, case: Case, step: Step, repair: Repair) -> Step | Non
 
 def _look(repair: Repair, step: Step) -> RepairLook:
     """A far side that cannot be asked now is no verdict: it is asked again until the deadline."""
+    if not _is_his(step, repair):
+        asked, now = step.detail.get("provider"), repair.provider.name
+        text = f"it was asked of {asked}, and settings name {now} now: it cannot be asked about"
+        return RepairLook(RepairStatus.RUNNING, text)
     try:
         return repair.provider.look(repair.action, step.detail)
     except RepairError as e:
@@ -232,6 +247,8 @@ def overdue(acting: Acting, case: Case, step: Step) -> Step:
     """The deadline passed: FAILED where the node shows what is wrong, else UNKNOWN, never done."""
     now_known = steps.step_named(acting.ledger.steps(case.id), step.name) or step
     detail = now_known.detail
+    if now_known.status not in _PENDING:
+        return now_known  # another task of this run has settled it meanwhile
     if detail.get(BOOTED):
         text = "the node has booted, and was not Ready until the deadline"
         return steps.finish(acting, case, step.name, StepStatus.FAILED, {"text": text})

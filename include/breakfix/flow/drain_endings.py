@@ -127,22 +127,30 @@ def give_back_recovered(services: Services, judgement: Judgement, *, actor: str)
     ended = []
     for case, text in list(_recovered(services, judgement)):
         try:
-            give_back(services, case, text, actor=actor)
+            is_given = give_back(services, case, text, actor=actor)
         except BreakfixError as e:  # one node's trouble must not hold the sweep of all others
             log.warning("case=%s node=%s not given back: %s", case.id, case.node, e)
             continue
-        ended.append(case.id)
+        ended += [case.id] if is_given else []
     return ended
 
 
-def give_back(services: Services, case: Case, text: str, *, actor: str) -> None:
-    """Take the case from whoever runs it, and put the node to work."""
+def give_back(services: Services, case: Case, text: str, *, actor: str) -> bool:
+    """Take the case from whoever runs it, and put the node to work.
+
+    The fence moves first: a drain that has ended just before is followed by the repair, which may
+    be under way. Such a node is not given back (False); the next run of its case goes on.
+    """
     now = services.clock.now()
-    if is_ours(case):
-        let_go_on(services, case, actor=actor, reason=text)
     taken = services.book.take_over(case.id, case.fence, actor=actor, reason=text, now=now)
+    if not _is_draining(services, taken):
+        log.warning("case=%s node=%s drains no more: its next run goes on", case.id, case.node)
+        return False
+    if taken.held_by:
+        taken = let_go_on(services, taken, actor=actor, reason=text)
     _stop_drain(services, taken, text)
     give_up(services, taken, CaseEnd.ABORTED, text, actor=actor)
+    return True
 
 
 def _stop_drain(services: Services, case: Case, text: str) -> None:
@@ -156,16 +164,21 @@ def _stop_drain(services: Services, case: Case, text: str) -> None:
 
 def _recovered(services: Services, judgement: Judgement) -> Iterator[tuple[Case, str]]:
     for case in services.book.cases(open_only=True):
-        if case.state is not NodeState.QUARANTINED or is_ending(case):
-            continue
-        if case.held_by and not is_ours(case):
-            continue
-        drain = drain_step(services, case)
-        if drain is None or drain.status is not StepStatus.DISPATCHED:
+        if not _is_draining(services, case):
             continue
         text = why_recovered(case, judgement.verdict(case.node))
         if text:
             yield case, text
+
+
+def _is_draining(services: Services, case: Case) -> bool:
+    """Whether nothing but a drain was begun, no person holds the case, and none has ended it."""
+    if case.state is not NodeState.QUARANTINED or is_ending(case):
+        return False
+    if case.held_by and not is_ours(case):
+        return False
+    drain = drain_step(services, case)
+    return drain is not None and drain.status is StepStatus.DISPATCHED
 
 
 def escalate_held(services: Services, case: Case, *, actor: str) -> None:

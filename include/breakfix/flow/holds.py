@@ -6,11 +6,11 @@ A person's hold is left alone by everybody but people; ours are looked at by the
 from __future__ import annotations
 
 from breakfix.flow.services import Services
-from breakfix.model import Case
+from breakfix.model import OUR_HOLD, Case
 
-OVERDUE_HOLD = "breakfix:drain-overdue"
-REPLACED_HOLD = "breakfix:pods-not-replaced"
-FAILING_HOLD = "breakfix:repairs-fail"
+OVERDUE_HOLD = f"{OUR_HOLD}drain-overdue"
+REPLACED_HOLD = f"{OUR_HOLD}pods-not-replaced"
+FAILING_HOLD = f"{OUR_HOLD}repairs-fail"
 OUR_HOLDS = frozenset({OVERDUE_HOLD, REPLACED_HOLD, FAILING_HOLD})
 
 

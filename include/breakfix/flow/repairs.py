@@ -12,6 +12,7 @@ from breakfix.flow.bundle import bundle
 from breakfix.flow.draining import drain_step, left_to_drain
 from breakfix.flow.guarding import acting, disruption
 from breakfix.flow.providers import provider_for
+from breakfix.flow.replaced import is_still_looking
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Go, Stage, Wait, WaitKind
 from breakfix.model import (
@@ -49,6 +50,10 @@ def _begin(services: Services, case: Case) -> Go | Wait:
     not_empty = _why_not_empty(services, case)
     if not_empty is not None:
         return not_empty
+    drained = drain_step(services, case)
+    is_first = case.state is NodeState.QUARANTINED and drained is not None
+    if is_first and is_still_looking(services, case, drained):
+        return Go(Stage.SETTLE_RUN, "the pods' successors are not looked at: the next run does")
     try:
         step = _first_dispatch(services, case)
     except Refused as e:
@@ -119,8 +124,8 @@ def _go_on(services: Services, case: Case, step: Step) -> Go | Wait:
     if step.status is StepStatus.DISPATCHED:
         wanted, deadline = _repair_of(services, case), _deadline(services, case, step)
         is_overdue = services.clock.now() >= deadline
-        was_cut_short = repair.IS_SENT not in step.detail and wanted.provider.can_compare
-        if was_cut_short and not is_overdue:
+        was_cut_short = repair.IS_SENT not in step.detail
+        if was_cut_short and repair.can_send_again(step, wanted) and not is_overdue:
             step = repair.dispatch(act, case, disruption(services, case), wanted)
         settled = repair.settle(act, case, step, wanted)
         if settled is None and not is_overdue:

@@ -43,11 +43,10 @@ def check_replaced(services: Services, case: Case, drain: Step) -> Wait | Go | N
     controller's pods were Ready before. One that finds no node does not hold the repair, which is
     what gives it a node back.
     """
+    if not is_still_looking(services, case, drain):
+        return None
     controllers = [Controller.from_json(c) for c in drain.detail.get("controllers", ())]
     act, name = acting(services), _name(services, case)
-    known = replaced_step(services, case)
-    if not controllers or (known is not None and known.status is not StepStatus.DISPATCHED):
-        return None
     step, _ = steps.begin(act, case, name, {"text": f"{len(controllers)} controllers"})
     missing = shortfalls(controllers, services.cluster.pods(), case.node)
     if not missing:
@@ -59,6 +58,14 @@ def check_replaced(services: Services, case: Case, drain: Step) -> Wait | Go | N
         wanted = {m.controller.uid: m.controller.ready for m in missing}
         return Wait(WaitKind.PODS_READY, case.id, case.node, until, ready_elsewhere=wanted)
     return _not_replaced(services, case, step, missing)
+
+
+def is_still_looking(services: Services, case: Case, drain: Step) -> bool:
+    """Whether it is still to be found out that the successors of what `drain` took are Ready."""
+    if not drain.detail.get("controllers"):
+        return False
+    known = replaced_step(services, case)
+    return known is None or known.status is StepStatus.DISPATCHED
 
 
 def replaced_step(services: Services, case: Case) -> Step | None:

@@ -16,6 +16,7 @@ from breakfix.errors import BreakfixError, Refused
 from breakfix.flow.case import put_back
 from breakfix.flow.draining import left_to_drain
 from breakfix.flow.endings import give_up, is_ending, own_marks
+from breakfix.flow.gates import repairs_of
 from breakfix.flow.giving_way import acted_upon
 from breakfix.flow.guarding import RECOVERY, acting
 from breakfix.flow.services import Services
@@ -137,8 +138,8 @@ def _check_open(services: Services, case: Case, *, is_forced: bool) -> None:
 
 
 def _why_not_yet(services: Services, case: Case) -> str:
-    for step in services.book.steps(case.id):
-        if step.name.startswith(f"{steps.REPAIR}-") and step.status in _MAY_FIRE:
+    for step in repairs_of(services, case):
+        if step.status in _MAY_FIRE:
             return (
                 f"{step.name} is {step.status} and may yet reach {case.node}:"
                 f" wait for it, or `breakfix case abort {case.id}`"

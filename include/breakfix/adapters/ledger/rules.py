@@ -17,6 +17,7 @@ from breakfix.adapters.ledger.chain import plain
 from breakfix.brakes import LIFT_OF, BreakerRule, Emergency, Lift
 from breakfix.errors import IllegalTransition, LedgerError, Refused, StaleFence
 from breakfix.model import (
+    OUR_HOLD,
     REPAIRS,
     TRANSITIONS,
     Action,
@@ -379,9 +380,16 @@ def reopened(case: Case, *, newest: Case, reason: str, now: datetime) -> Case:
 
 
 def held(case: Case, *, actor: str, now: datetime) -> Case:
-    """The case with a person's hand on it; the first hand stays."""
+    """The case with a hand on it; the first hand stays, but a person's replaces automation's.
+
+    Automation takes its own hold off when what it waited for has come: never a person's.
+    """
     check_open(case)
-    return case if case.held_by else replace(case, held_by=actor, updated_at=now)
+    by_us = case.held_by.startswith(OUR_HOLD)
+    is_replaced = by_us and not actor.startswith(OUR_HOLD)
+    if case.held_by and not is_replaced:
+        return case
+    return replace(case, held_by=actor, updated_at=now)
 
 
 def unheld(case: Case, *, now: datetime) -> Case:
