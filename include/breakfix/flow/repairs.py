@@ -50,10 +50,6 @@ def _begin(services: Services, case: Case) -> Go | Wait:
     not_empty = _why_not_empty(services, case)
     if not_empty is not None:
         return not_empty
-    drained = drain_step(services, case)
-    is_first = case.state is NodeState.QUARANTINED and drained is not None
-    if is_first and is_still_looking(services, case, drained):
-        return Go(Stage.SETTLE_RUN, "the pods' successors are not looked at: the next run does")
     try:
         step = _first_dispatch(services, case)
     except Refused as e:
@@ -84,6 +80,8 @@ def _why_not_empty(services: Services, case: Case) -> Go | None:
     left = left_to_drain(services, case)
     if left:
         return Go(Stage.ESCALATE, f"pods are on the node after its drain: {', '.join(left[:3])}")
+    if case.state is NodeState.QUARANTINED and is_still_looking(services, case, drained):
+        return Go(Stage.SETTLE_RUN, "the pods' successors are not looked at: the next run does")
     return None
 
 
