@@ -34,7 +34,9 @@ SAMPLES = 11  # ten minutes: the longest window of the measured signals but the 
 class Metric:
     """One metric of every GPU: around `level`, give or take `noise`; every sick one goes to `sick`.
 
-    `slope` and `sick_slope` are what a counter grows by from sample to sample.
+    `slope` and `sick_slope` are what a counter grows by from sample to sample. Some GPUs
+    (`blip_every`) are as the sick ones in the last sample only: a rule with a hold must not believe
+    them yet.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Metric:
     sick_slope: float = 0.0
     sick_every: int = 0  # one GPU of so many; 0: none
     phase: int = 0  # which one
+    blip_every: int = 0
 
 
 METRICS = (
@@ -54,8 +57,8 @@ METRICS = (
     Metric("DCGM_FI_DEV_GPU_UTIL", 92.0, 4.0),
     Metric("DCGM_FI_DEV_SM_CLOCK", 1755.0, 30.0, sick=600.0, sick_every=4001, phase=2011),
     Metric("DCGM_FI_DEV_MEMORY_TEMP", 66.0, 5.0, sick=101.0, sick_every=2003, phase=1217),
-    Metric("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", sick=2.0, sick_every=3001, phase=1543),
-    Metric("DCGM_FI_DEV_ROW_REMAP_FAILURE", sick=1.0, sick_every=9001, phase=4441),
+    Metric("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", sick=2.0, sick_every=3001, phase=1543, blip_every=811),
+    Metric("DCGM_FI_DEV_ROW_REMAP_FAILURE", sick=1.0, sick_every=9001, phase=4441, blip_every=907),
     Metric("DCGM_FI_DEV_ROW_REMAP_PENDING", sick=1.0, sick_every=2503, phase=811),
     Metric("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", sick=600.0, sick_every=9007, phase=6067),
     Metric(
@@ -63,6 +66,7 @@ METRICS = (
         sick_slope=9000.0,
         sick_every=5003,
         phase=2707,
+        blip_every=1103,
     ),
     Metric(
         "DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL", sick_slope=6.0, sick_every=5003, phase=2707
@@ -182,6 +186,8 @@ class Fleet:
         if metric.sick is not None:
             values[sick] = metric.sick
         values[sick] += metric.sick_slope * np.arange(SAMPLES)
+        blips = self._sick(metric.blip_every, metric.phase)
+        values[blips, -1] += (metric.sick or 0.0) + metric.sick_slope
         return values
 
     def _xids(self) -> Series:

@@ -51,8 +51,9 @@ _LIMITS = """\
 - The bodies-dropped case asks with the same number of queries in flight. It measures what the
   client adds, not what the queries cost.
 - The snapshot case asks the same questions one after the other (who reports a signal in its
-  cheaper form, without ages), and every series of a signal travels. A script that does not ask who
-  is silent is faster, and takes silence for health.
+  cheaper form, without ages; once more for each instant of a hold), and every series of a signal
+  travels. A script that does not ask who is silent is faster, and takes silence for health; one
+  that looks at one instant only is, too, and drains for a single sample (the data has such).
 """
 
 

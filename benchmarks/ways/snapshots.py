@@ -2,7 +2,8 @@
 over its rows that compares each value with the threshold. The verdicts are the same judge's.
 
 It asks the same questions of the same server (signals, who reports them, facts), one after the
-other, without what makes answers small: of a signal every series travels, with its value.
+other, without what makes answers small: of a signal every series travels, with its value, and once
+more for each instant of its hold.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -21,7 +22,7 @@ from benchmarks.verdicts import summary
 from benchmarks.ways import Setup
 from breakfix.decide import judge
 from breakfix.model import Coverage, Judgement, Node, Observation, Reading
-from breakfix.observe.promql import coverage_query, fact_query, fill
+from breakfix.observe.promql import coverage_query, fact_query, fill, hold_points
 from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
 
@@ -48,8 +49,7 @@ def _observation(
     for rule in policy.signals:
         if rule.is_kubernetes:
             continue
-        frame = _snapshot(client, fill(rule.query, policy.names, rule.window_s), at)
-        readings += _rows(rule, frame, by_name)
+        readings += _readings(client, rule, policy, by_name, at)
         seen = frozenset(_fresh(client, rule, policy, at))
         coverage[rule.name] = Coverage(rule.name, seen, len(nodes), 5.0)
     return Observation(
@@ -60,6 +60,23 @@ def _observation(
         coverage=coverage,
         facts=_facts(client, policy, at),
     )
+
+
+def _readings(
+    client: PrometheusConnect,
+    rule: SignalRule,
+    policy: Policy,
+    nodes: dict[str, Node],
+    at: datetime,
+) -> list[Reading]:
+    """Beyond the threshold now, and so at every instant of the hold."""
+    query = fill(rule.query, policy.names, rule.window_s)
+    found = _rows(rule, _snapshot(client, query, at), nodes)
+    for ago in hold_points(rule.hold_s) if rule.hold_s else ():
+        then = _rows(rule, _snapshot(client, query, at - timedelta(seconds=ago)), nodes)
+        held = {(r.node, r.gpu, r.key) for r in then}
+        found = [r for r in found if (r.node, r.gpu, r.key) in held]
+    return found
 
 
 def _fresh(client: PrometheusConnect, rule: SignalRule, policy: Policy, at: datetime) -> set[str]:

@@ -119,9 +119,7 @@ def signal_query(rule: SignalRule, names: Names, *, most_gpus: int) -> str:
         also = _beyond(rule, fill(rule.query, names, rule.also_window_s), most_gpus)
         speaks = f"({speaks}) and ({also})"
     if rule.hold_s:
-        speaks = " and ".join(
-            [f"({speaks})", *(_ago(speaks, s) for s in _hold_points(rule.hold_s))]
-        )
+        speaks = " and ".join([f"({speaks})", *(_ago(speaks, s) for s in hold_points(rule.hold_s))])
     if rule.clear_threshold is not None:
         spoke = f"count_over_time(({speaks})[{duration(rule.clear_window_s)}:{duration(_MINUTE)}])"
         lingers = f"(({query}) {rule.op} {rule.clear_threshold!r}) and {spoke}"
@@ -175,7 +173,7 @@ def _is_closed(text: str) -> bool:
     return depth == 0
 
 
-def _hold_points(hold_s: float) -> list[float]:
+def hold_points(hold_s: float) -> list[float]:
     """How long ago it must have been so too: at the hold's start, and each minute since."""
     steps = max(1, math.ceil(hold_s / _MINUTE))
     return [hold_s * i / steps for i in range(1, steps + 1)]
