@@ -186,6 +186,9 @@ class SignalRule(Rule):
     peers: PeerRule | None = Field(
         None, description="The value becomes its ratio to the median of its peers"
     )
+    explained_by: tuple[str, ...] = Field(
+        (), description="Signals whose class it takes when one of them speaks of the same GPU"
+    )
 
     @property
     def is_kubernetes(self) -> bool:
@@ -439,6 +442,10 @@ class Policy(Rule):
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             msg = f"signals defined twice: {', '.join(twice)}"
+            raise ValueError(msg)
+        unknown = sorted({e for s in self.signals for e in s.explained_by} - set(names))
+        if unknown:
+            msg = f"explained_by names no signal: {', '.join(unknown)}"
             raise ValueError(msg)
         used = {s.failure_class for s in self.signals} | {
             x.failure_class for x in self.xids.values()

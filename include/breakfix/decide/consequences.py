@@ -1,5 +1,5 @@
-"""Consequences follow their cause: an XID that another one brings along is no trouble of its own.
-Pure.
+"""Consequences follow their cause: an XID that another one brings along is no trouble of its own,
+and a GPU that is slow because it is hot is hot. Pure.
 """
 
 from __future__ import annotations
@@ -16,12 +16,31 @@ _REACH = {SignalMode.NEVER: 0, SignalMode.CORROBORATE: 1, SignalMode.ALONE: 2}
 
 
 def follow_causes(findings: Sequence[Finding], policy: Policy) -> tuple[Finding, ...]:
-    """A consequence takes its cause's class when the cause is on the same GPU and says at least as
-    much; that of a link, which has two ends, also when the cause is on another GPU of the node.
+    """XIDs under their causes, and what another signal explains (`explained_by`) in its class.
 
-    It then supports the cause (as one more view within the same group, so without adding
-    confidence). One that may never be a reason is none afterwards either.
+    An XID takes its cause's class when the cause is on the same GPU and says at least as much; that
+    of a link, which has two ends, also when the cause is on another GPU of the node. It then
+    supports the cause (as one more view within the same group, so without adding confidence). One
+    that may never be a reason is none afterwards either.
     """
+    return _explained(_under_causes(findings, policy), policy)
+
+
+def _explained(findings: Sequence[Finding], policy: Policy) -> tuple[Finding, ...]:
+    """As sure as before, and of the class of the first signal that explains it on the same GPU."""
+    named = {r.name: r.explained_by for r in policy.signals if r.explained_by}
+    spoken = {(f.signal, f.gpu): f.failure_class for f in findings}
+    classes = [
+        next((spoken[s, f.gpu] for s in named.get(f.signal, ()) if (s, f.gpu) in spoken), None)
+        for f in findings
+    ]
+    return tuple(
+        f if cause is None else replace(f, failure_class=cause)
+        for f, cause in zip(findings, classes, strict=True)
+    )
+
+
+def _under_causes(findings: Sequence[Finding], policy: Policy) -> tuple[Finding, ...]:
     xids = {r.name for r in policy.signals if r.is_xid}
     causes = [f for f in findings if f.signal in xids and f.mode is not SignalMode.NEVER]
     if not causes:
