@@ -44,6 +44,8 @@ TUNING = {
     "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
     "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
     "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "5",
+    # A task whose process was killed is noticed after that; until then a sweep has no successor.
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
     # A finished task holds its slot until the next heartbeat when its end of file is missed, and a
     # parked task that is answered before that is failed by the scheduler: hence a short one.
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
