@@ -75,7 +75,9 @@ def build_cluster(settings: Settings, circuits: CircuitStore | None = None) -> K
 
 def rungs_of(settings: Settings) -> frozenset[Action]:
     """The repairs that somebody is there to do under these settings. Raises SettingsError."""
-    return POD_ACTIONS | frozenset(build_providers(settings, now=float))
+    return POD_ACTIONS | frozenset(
+        build_providers(settings, now=float, circuits=CircuitsInMemory())
+    )
 
 
 def build_ledger(settings: Settings, policy: Policy | None = None) -> PostgresLedger:
@@ -128,7 +130,9 @@ def build_services(
         ledger=ledger,
         policies=_following(file, ledger) if file is not None else None,
         policy_note=loaded.note,
-        providers=build_providers(settings, now=lambda: SystemClock().now().timestamp()),
+        providers=build_providers(
+            settings, now=lambda: SystemClock().now().timestamp(), circuits=circuits
+        ),
         circuits=circuits,
     )
 
@@ -136,7 +140,7 @@ def build_services(
 #: What one process asks of Prometheus: two sweeps at once, then a sweep in some seconds. A bound on
 #: what goes wild, not on what is meant.
 QUERIES_PER_S, QUERIES_AT_ONCE = 50.0, 600
-#: What stands behind a breaker. Drivers of repairs add their own targets.
+#: What stands behind a breaker always; webhooks and BMCs have theirs once they were asked.
 DEPENDENCIES = ("kubernetes", "prometheus", "airflow")
 
 

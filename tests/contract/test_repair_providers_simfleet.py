@@ -16,6 +16,7 @@ from breakfix.adapters.repairs import (
 from breakfix.errors import RepairError
 from breakfix.model import Action
 from breakfix.ports import RepairRequest, RepairStatus
+from breakfix.resilience.circuits import CircuitsInMemory
 from simfleet import bmc, hooks
 from simfleet.fleet import FleetConfig
 from simfleet.inprocess import SimFleet
@@ -53,7 +54,7 @@ def redfish(fleet, **changes):
         addresses={NODE: f"{url}/redfish/v1/Systems/{NODE}"},
         timeout_s=5.0,
     )
-    return RedfishRepairs(replace(settings, **changes))
+    return RedfishRepairs(replace(settings, **changes), circuits=CircuitsInMemory())
 
 
 def reboots(fleet):
@@ -112,7 +113,9 @@ def test_a_failing_bmc_is_asked_once(fleet, ca, how, is_unclear, acts):
 
 def webhook(fleet, secret=hooks.SECRET):
     url = f"{fleet.url}/sim/hooks/open_vendor_case"
-    return WebhookRepairs(WebhookSettings(url, secret, 5.0), now=time.time)
+    return WebhookRepairs(
+        WebhookSettings(url, secret, 5.0), now=time.time, circuits=CircuitsInMemory()
+    )
 
 
 def test_the_same_key_is_done_once(fleet):

@@ -17,6 +17,7 @@ from breakfix.flow.reconcile import reconcile
 from breakfix.flow.services import Services
 from breakfix.model import CaseEnd, FailureClass, NodeState, StepStatus
 from breakfix.ports import NodePatch
+from breakfix.resilience.circuits import CircuitsInMemory
 from breakfix.settings import load_settings
 from breakfix.wiring import build_cluster
 from simfleet import bmc, hooks
@@ -89,7 +90,9 @@ def services(fleet, tmp_path):
         node = cluster.node(name)
         address = {"breakfix.dev/bmc": f"{fleet.url}/redfish/v1/Systems/{name}"}
         cluster.patch_node(name, node.resource_version, NodePatch(annotations=address))
-    yield replace(services, providers=build_providers(settings, now=time.time))
+    yield replace(
+        services, providers=build_providers(settings, now=time.time, circuits=CircuitsInMemory())
+    )
     cluster.close()
 
 

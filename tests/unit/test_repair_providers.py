@@ -18,6 +18,8 @@ from breakfix.adapters.repairs.webhook import signature
 from breakfix.errors import Refused, RepairError, SettingsError
 from breakfix.model import Action, RefusalReason
 from breakfix.ports import RepairRequest, RepairStatus
+from breakfix.resilience.breaker import BreakerRule, CircuitState
+from breakfix.resilience.circuits import CircuitsInMemory
 from breakfix.settings import load_settings
 from tests.fakes_cluster import make_node
 
@@ -29,7 +31,7 @@ SWAPPED = "33221100-5544-7766-8899-aabbccddeeff"
 
 def request(action=Action.POWER_CYCLE, **changes):
     annotations = {"breakfix.dev/bmc": "bmc-7"}
-    node = make_node("n1", annotations=annotations, **{"system_uuid": UUID, **changes})
+    node = make_node("n1", **{"annotations": annotations, "system_uuid": UUID, **changes})
     return RepairRequest("c1/1/repair-x-1", "c1", "repair-x-1", action, node, "boot-1")
 
 
@@ -77,7 +79,7 @@ class Bmc:
 
 def redfish(bmc, **changes):
     settings = RedfishSettings(hosts=("bmc-7",), user="u", password="p", **changes)
-    return RedfishRepairs(settings, transport=httpx.MockTransport(bmc))
+    return RedfishRepairs(settings, circuits=CircuitsInMemory(), transport=httpx.MockTransport(bmc))
 
 
 def test_a_power_cycle_is_prepared_asked_once_and_read_back():
@@ -213,6 +215,32 @@ def test_a_flood_of_an_answer_is_cut():
         redfish(flood, auth="basic").prepare(request())
 
 
+def test_a_bmc_that_is_dead_is_left_alone_and_the_others_are_not(no_pause):
+    asked, circuits = [], CircuitsInMemory()
+
+    def dead(wanted):
+        asked.append(wanted.url.host)
+        raise httpx.ConnectTimeout("no answer")
+
+    def provider(host):
+        settings = RedfishSettings(hosts=("bmc-7", "bmc-8"), user="u", password="p")
+        transport = httpx.MockTransport(dead)
+        return RedfishRepairs(settings, circuits=circuits, transport=transport).prepare(
+            request(annotations={"breakfix.dev/bmc": host})
+        )
+
+    for _ in range(BreakerRule().failures):
+        with pytest.raises(RepairError):
+            provider("bmc-7")
+    before = len(asked)
+    with pytest.raises(RepairError, match="left alone"):
+        provider("bmc-7")
+    assert len(asked) == before
+    with pytest.raises(RepairError, match="cannot be reached"):
+        provider("bmc-8")
+    assert asked[-1] == "bmc-8"
+
+
 # --------------------------------------------------------------------------- webhook
 
 
@@ -228,9 +256,14 @@ class Hook:
         return said
 
 
-def webhook(hook):
+def webhook(hook, circuits=None):
     settings = WebhookSettings("https://hooks.example/replace?x=1", SECRET)
-    return WebhookRepairs(settings, now=lambda: 1234.5, transport=httpx.MockTransport(hook))
+    return WebhookRepairs(
+        settings,
+        now=lambda: 1234.5,
+        circuits=circuits or CircuitsInMemory(),
+        transport=httpx.MockTransport(hook),
+    )
 
 
 def said(status="running", code=200, **more):
@@ -280,6 +313,32 @@ def test_what_a_webhook_did_not_take_is_told_from_what_is_unclear(answer, is_unc
         webhook(hook).dispatch(request(), {})
     assert caught.value.is_unclear is is_unclear
     assert len(hook.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [lambda: httpx.Response(503), lambda: httpx.ReadTimeout("slow")],
+    ids=["it says that it is down", "it says nothing"],
+)
+def test_a_webhook_that_keeps_failing_is_left_alone_by_all_who_share_its_circuit(failing):
+    hook, circuits = Hook(*[failing() for _ in range(9)]), CircuitsInMemory()
+    for _ in range(BreakerRule().failures):
+        with pytest.raises(RepairError):
+            webhook(hook, circuits).dispatch(request(), {})
+    sent = len(hook.asked)
+    with pytest.raises(RepairError) as held:
+        webhook(hook, circuits).dispatch(request(), {})
+    assert (held.value.is_unclear, held.value.is_transient) == (False, True)
+    assert len(hook.asked) == sent == BreakerRule().failures
+    assert circuits.load("webhook hooks.example").state is CircuitState.OPEN
+
+
+def test_a_webhook_that_says_no_is_no_failing_one():
+    hook, circuits = Hook(*[httpx.Response(422) for _ in range(9)]), CircuitsInMemory()
+    for _ in range(9):
+        with pytest.raises(RepairError):
+            webhook(hook, circuits).dispatch(request(), {})
+    assert len(hook.asked) == 9
 
 
 @pytest.mark.parametrize(
@@ -334,7 +393,7 @@ def test_an_answer_that_is_not_understood_is_asked_for_again(answer):
 
 
 def providers(**settings):
-    return build_providers(load_settings(**settings), now=lambda: 0.0)
+    return build_providers(load_settings(**settings), now=lambda: 0.0, circuits=CircuitsInMemory())
 
 
 REDFISH = {"redfish_hosts": "bmc-7", "redfish_user": "u", "redfish_password": "p"}

@@ -10,6 +10,7 @@ from breakfix.adapters.repairs.webhook import WebhookRepairs, WebhookSettings
 from breakfix.errors import SettingsError
 from breakfix.model import REPAIRS, Action
 from breakfix.ports import RepairProvider
+from breakfix.resilience.breaker import CircuitStore
 from breakfix.settings import Settings, words_of_map
 
 REDFISH = "redfish"
@@ -19,14 +20,16 @@ _SHORTEST_SECRET = 32  # bytes of an HMAC-SHA256 key
 
 
 def build_providers(
-    settings: Settings, *, now: Callable[[], float]
+    settings: Settings, *, now: Callable[[], float], circuits: CircuitStore
 ) -> Mapping[Action, RepairProvider]:
     """Who does which rung, by BREAKFIX_REPAIR_PROVIDERS. Raises SettingsError."""
     found: dict[Action, RepairProvider] = {}
     for word, who in words_of_map(settings.repair_providers).items():
         action = _action(word)
         found[action] = (
-            _redfish(settings, action) if who == REDFISH else _webhook(settings, who, now)
+            _redfish(settings, action, circuits)
+            if who == REDFISH
+            else _webhook(settings, who, now, circuits)
         )
     return found
 
@@ -38,7 +41,7 @@ def _action(word: str) -> Action:
     return Action(word)
 
 
-def _redfish(settings: Settings, action: Action) -> RedfishRepairs:
+def _redfish(settings: Settings, action: Action, circuits: CircuitStore) -> RedfishRepairs:
     if action not in REDFISH_ACTIONS:
         raise SettingsError(f"BREAKFIX_REPAIR_PROVIDERS: Redfish does no {action}: name a webhook")
     settings.require("redfish_hosts", "redfish_user", "redfish_password")
@@ -53,11 +56,14 @@ def _redfish(settings: Settings, action: Action) -> RedfishRepairs:
             auth=settings.redfish_auth,
             ca_file=settings.redfish_ca,
             timeout_s=settings.redfish_timeout_s,
-        )
+        ),
+        circuits=circuits,
     )
 
 
-def _webhook(settings: Settings, url: str, now: Callable[[], float]) -> WebhookRepairs:
+def _webhook(
+    settings: Settings, url: str, now: Callable[[], float], circuits: CircuitStore
+) -> WebhookRepairs:
     scheme, _, rest = url.partition("://")
     host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
     is_safe = scheme == "https" or (scheme == "http" and is_loopback(host.strip("[]")))
@@ -72,5 +78,7 @@ def _webhook(settings: Settings, url: str, now: Callable[[], float]) -> WebhookR
             " may replace a machine"
         )
     return WebhookRepairs(
-        WebhookSettings(url, settings.webhook_secret, settings.webhook_timeout_s), now=now
+        WebhookSettings(url, settings.webhook_secret, settings.webhook_timeout_s),
+        now=now,
+        circuits=circuits,
     )

@@ -17,10 +17,11 @@ from typing import Any, Literal
 import httpx
 
 from breakfix.adapters.repairs.addresses import WrongAddress, checked_origin
-from breakfix.adapters.repairs.transport import Reply, send
+from breakfix.adapters.repairs.transport import Reply, breaker_of, send
 from breakfix.errors import Refused, RepairError
 from breakfix.model import Action, Node, RefusalReason
 from breakfix.ports import RepairLook, RepairRequest, RepairStatus
+from breakfix.resilience.breaker import CircuitStore
 
 ROOT = "/redfish/v1"
 _SYSTEMS = f"{ROOT}/Systems"
@@ -48,15 +49,19 @@ class RedfishSettings:
 
 
 class RedfishRepairs:
-    """`ports.RepairProvider` over the nodes' BMCs."""
+    """`ports.RepairProvider` over the nodes' BMCs; each has a breaker of its own."""
 
     name = "redfish"
     can_compare = False
 
     def __init__(
-        self, settings: RedfishSettings, *, transport: httpx.BaseTransport | None = None
+        self,
+        settings: RedfishSettings,
+        *,
+        circuits: CircuitStore,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._settings, self._transport = settings, transport
+        self._settings, self._circuits, self._transport = settings, circuits, transport
 
     def prepare(self, request: RepairRequest) -> Mapping[str, Any]:
         """The system behind the node's BMC, and that it is this node's. Raises Refused
@@ -198,6 +203,7 @@ class RedfishRepairs:
             client,
             method,
             url,
+            breaker=breaker_of(f"bmc {client.base_url.host}", self._circuits),
             headers={"Content-Type": "application/json", "OData-Version": "4.0"},
             body=json.dumps(body).encode() if body is not None else None,
             is_idempotent=is_idempotent,

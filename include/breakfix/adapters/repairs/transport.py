@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
-from breakfix.errors import RepairError
+from breakfix.errors import CircuitOpen, RepairError
+from breakfix.resilience.breaker import Breaker, CircuitStore
 from breakfix.resilience.retry import retried
 
 #: More than any answer that we can use.
@@ -39,11 +41,35 @@ class Reply:
         return httpx.codes.is_server_error(self.status)
 
 
+class LeftAlone(CircuitOpen, RepairError):
+    """It failed so often that it is not asked for a while: nothing was sent."""
+
+
+class _ServerError(Exception):
+    """An answer that counts as a failure of who gave it."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"HTTP {reply.status}")
+        self.reply = reply
+
+
+def breaker_of(name: str, circuits: CircuitStore) -> Breaker:
+    """Of one far side. Its failures: silence, a refused connection, a server's error."""
+    return Breaker(
+        name,
+        on=(httpx.TransportError, _ServerError),
+        store=circuits,
+        now=lambda: datetime.now(UTC),
+        opens_as=LeftAlone,
+    )
+
+
 def send(
     client: httpx.Client,
     method: str,
     url: str,
     *,
+    breaker: Breaker,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     is_idempotent: bool,
@@ -51,20 +77,29 @@ def send(
 ) -> Reply:
     """The answer, whatever its status. Raises RepairError, unclear where it may have been acted on.
 
-    What never left is sent again within the deadline; what left, only when it is idempotent.
+    What never left is sent again within the deadline; what left, only when it is idempotent. Raises
+    LeftAlone, with nothing sent, while the breaker is open.
     """
 
     def once() -> Reply:
         with client.stream(method, url, headers=dict(headers or {}), content=body) as answer:
             return _read(answer)
 
-    try:
-        return retried(
+    def answered() -> Reply:
+        reply = retried(
             once,
             on=_TRANSIENT if is_idempotent else NEVER_SENT,
             is_idempotent=True,
             deadline_s=deadline_s,
         )
+        if reply.is_unclear:
+            raise _ServerError(reply)
+        return reply
+
+    try:
+        return breaker.call(answered)
+    except _ServerError as e:
+        return e.reply
     except NEVER_SENT as e:
         raise RepairError(f"{_host(url)} cannot be reached: {e}", is_transient=True) from e
     except httpx.HTTPError as e:

@@ -19,10 +19,11 @@ from urllib.parse import quote
 
 import httpx
 
-from breakfix.adapters.repairs.transport import Reply, send
+from breakfix.adapters.repairs.transport import Reply, breaker_of, send
 from breakfix.errors import RepairError
 from breakfix.model import Action
 from breakfix.ports import RepairLook, RepairRequest, RepairStatus
+from breakfix.resilience.breaker import CircuitStore
 
 VERSION = 1
 _NOT_FOUND = frozenset({404, 410})
@@ -44,7 +45,7 @@ class WebhookSettings:
 
 
 class WebhookRepairs:
-    """`ports.RepairProvider` over one webhook."""
+    """`ports.RepairProvider` over one webhook, left alone for a while when it keeps failing."""
 
     name = "webhook"
     can_compare = True
@@ -54,9 +55,11 @@ class WebhookRepairs:
         settings: WebhookSettings,
         *,
         now: Callable[[], float],
+        circuits: CircuitStore,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._settings, self._now, self._transport = settings, now, transport
+        self._breaker = breaker_of(f"webhook {httpx.URL(settings.url).host}", circuits)
 
     def prepare(self, request: RepairRequest) -> Mapping[str, Any]:
         """Nothing to find out: whom it concerns is in the request."""
@@ -113,6 +116,7 @@ class WebhookRepairs:
                 client,
                 method,
                 url,
+                breaker=self._breaker,
                 headers=self._headers(method, key, body),
                 body=body or None,
                 is_idempotent=is_idempotent,
