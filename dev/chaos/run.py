@@ -130,7 +130,8 @@ class Run:
 
         One real fault a pool at a time: more together would be a common cause, which holds all.
         """
-        busy = {c.node for c in self._cases if c.is_open}
+        # A second fault of a node within the hour is rightly held for its hardware: each has one.
+        busy = {c.node for c in self._cases}
         pool = [n for n in self._look() if n["pool"] == planned.pool]
         if planned.fault not in LIES and any(n["cordoned"] or _needs_somebody(n) for n in pool):
             return

@@ -46,6 +46,10 @@ TUNING = {
     "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "5",
     # A task whose process was killed is noticed after that; until then a sweep has no successor.
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
+    # So is one that was lost on its way to an executor that died.
+    "SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
+    "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "30",
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "60",
     # A finished task holds its slot until the next heartbeat when its end of file is missed, and a
     # parked task that is answered before that is failed by the scheduler: hence a short one.
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",

@@ -145,8 +145,8 @@ ONE_KIND = {
     "pod_refused": (_OPEN, {"bare_pod": 5, "work_ends": 5}),
     "budget_blocks": (_OPEN, {"budget": 8}),
     "held": (_OPEN, {"hold": 6, "unhold": 5}),
-    "fences": (_OPEN, {"presumed_dead": 1, "new_work": 20}),
-    "ends": (_OPEN, {"twin_escalates": 0.1, "new_work": 20}),
+    "fences": (_OPEN, {"presumed_dead": 3, "new_work": 20, "meanwhile": 40}),
+    "ends": (_OPEN, {"twin_escalates": 3, "new_work": 20, "meanwhile": 40}),
     "owners": (_OPEN, {"owner_map": 5, "owner_map_back": 6}),
     "machines": (_OPEN, {"node_replaced": 6}),
     "boots": (_OPEN, {"booted_by_others": 6}),
@@ -164,6 +164,7 @@ def _one_kind(sites, operations, **more):
     weights = _few(**{**_BREAK, **calm, **operations, **more})
     meanwhile = {**operations, "stage": 1, "sweep": 1}
     meanwhile.pop("new_work", None)
+    meanwhile.pop("meanwhile", None)  # how often, not what
     for switch in (
         "unhalt",
         "no_alert",

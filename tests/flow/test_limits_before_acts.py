@@ -7,7 +7,7 @@ import pytest
 from breakfix.brakes import Lift
 from breakfix.flow import brakes
 from breakfix.flow.stages import Stage
-from breakfix.model import CaseEnd, NodeState
+from breakfix.model import CaseEnd, NodeState, StepStatus
 from tests.flow.world import FlowWorld
 
 ALERTS = """
@@ -44,9 +44,11 @@ def test_an_alert_that_fires_before_the_drain_holds_it_until_it_is_over():
     world.run_for(3600)
     assert world.case().is_open
     assert not evictions(world)
+    assert world.steps()["hold.drain.1.patient"] is StepStatus.DISPATCHED
     world.metrics.firing = []
     world.drive(world.ended())
     assert world.case().end is CaseEnd.RETURNED
+    assert StepStatus.DISPATCHED not in world.steps().values()
 
 
 def test_a_case_that_is_held_for_too_long_is_peoples():

@@ -65,6 +65,17 @@ def test_a_device_that_the_plugin_withholds_comes_back_with_the_plugin():
     assert world.is_in_service()
 
 
+def test_a_plugin_that_the_validation_restarts_is_on_record_to_its_end():
+    world = broken_world()
+    world.add_plugin("a1")
+    world.drive(world.at_stage(Stage.CHECK_GPUS))
+    world.cluster.change_node("a1", gpus_allocatable=7)
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.RETURNED
+    assert world.steps()["repair-restart_device_plugin-1.2"] is StepStatus.DONE
+    assert StepStatus.DISPATCHED not in world.steps().values()
+
+
 def test_the_nodes_that_nothing_is_wrong_with_are_never_written():
     world = broken_world()
     world.drive(world.ended())

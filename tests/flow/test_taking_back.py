@@ -202,8 +202,8 @@ def test_a_plugin_that_the_validation_restarted_does_not_keep_a_node_from_being_
     world.silence.add(Purpose.RETURN)
     world.drive(world.at_stage(Stage.CHECK_GPUS))
     world.cluster.change_node("a1", gpus_allocatable=7)
-    world.drive(world.at_stage(Stage.APPROVE_RETURN))
-    assert "repair-restart_device_plugin-1.2" in world.steps()
+    world.drive(lambda: "repair-restart_device_plugin-1.2" in world.steps())
+    assert world.steps()["repair-restart_device_plugin-1.2"] is StepStatus.DISPATCHED
     force_return(world.services, world.case().id, **BY_ONCALL)
     assert world.case().state is NodeState.RETURNING
 

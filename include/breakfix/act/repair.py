@@ -174,10 +174,20 @@ def restart_device_plugin(
     acting: Acting, case: Case, expected: Expected, settings: PodSettings, *, nth: int = 1
 ) -> Step:
     """Delete the node's device-plugin pod by its uid; its DaemonSet brings another one."""
+    return dispatch(acting, case, expected, _restart(acting, case, settings, nth))
+
+
+def settle_device_plugin(acting: Acting, case: Case, settings: PodSettings, *, nth: int) -> None:
+    """What became of that restart, if there was one, once nobody waits for it any more."""
+    repair = _restart(acting, case, settings, nth)
+    step = steps.step_named(acting.ledger.steps(case.id), repair.step)
+    if step is not None and settle(acting, case, step, repair) is None:
+        give_up(acting, case, step, "the check ended before a new plugin pod was Ready")
+
+
+def _restart(acting: Acting, case: Case, settings: PodSettings, nth: int) -> Repair:
     name = step_name(acting, case, f"{steps.REPAIR}-{Action.RESTART_DEVICE_PLUGIN}", nth)
-    provider = PodRepairs(acting.cluster, settings)
-    repair = Repair(Action.RESTART_DEVICE_PLUGIN, provider, name)
-    return dispatch(acting, case, expected, repair)
+    return Repair(Action.RESTART_DEVICE_PLUGIN, PodRepairs(acting.cluster, settings), name)
 
 
 # --------------------------------------------------------------------------- what became of it

@@ -32,6 +32,7 @@ from breakfix.flow.endings import (
     abort_case,
     complete_ending,
     escalate,
+    hold_passed,
     is_ending,
     is_gone,
     node_gone,
@@ -84,7 +85,7 @@ def _run(services: Services, stage: Stage, case: Case) -> Go | Wait:
         return Go(Stage.SETTLE_RUN, f"{stage} is not for a case that is {case.state}")
     try:
         given_way = give_way(services, case, actor=ACTOR) if stage in _BEFORE_WORK else None
-        return given_way or STAGES[stage](services, case)
+        result = given_way or STAGES[stage](services, case)
     except Refused as e:
         now = services.book.case(case.id)  # the stage may have moved it before it was refused
         return refused(services, now if now.fence == case.fence else case, stage, e)
@@ -92,6 +93,9 @@ def _run(services: Services, stage: Stage, case: Case) -> Go | Wait:
         if not is_gone(services, case):
             raise  # a pod, or the like: look again
         return node_gone(services, case, str(e))
+    if isinstance(result, Go) and result.to is not Stage.SETTLE_RUN:
+        hold_passed(services, case)
+    return result
 
 
 # --------------------------------------------------------------------------- begin

@@ -71,6 +71,7 @@ _MAY_PASS = frozenset(
 #: Those of them that pass only with the calendar, or when a storm is over: the case has patience.
 _PATIENT = frozenset({RefusalReason.WINDOW, RefusalReason.ALERT, RefusalReason.BREAKER})
 _PATIENT_POLL_S = 60.0
+_HOLD = "hold."  # a step's name: what may pass holds the case
 #: Refusals that stop the run and leave the case to whoever lifts them.
 _NOT_NOW = frozenset(
     {
@@ -140,7 +141,7 @@ def _wait_or_escalate(
     """A hold that may pass ends at the drain's deadline, counted from when it was first met; one
     that the calendar or a storm may lift, at the end of policy's `limits.hold_longest`.
     """
-    name, now = f"hold.{stage}.{case.fence}", services.clock.now()
+    name, now = f"{_HOLD}{stage}.{case.fence}", services.clock.now()
     wait_s, poll_s = services.policy.drain.timeout_s, services.policy.drain.poll_s
     if is_patient:
         name += ".patient"
@@ -161,6 +162,22 @@ def _wait_or_escalate(
         return Go(Stage.ESCALATE, text)
     again = now + timedelta(seconds=poll_s)
     return Wait(WaitKind.TIME, case.id, case.node, deadline, not_before=again)
+
+
+def hold_passed(services: Services, case: Case) -> None:
+    """A stage went on, so what held this run or an earlier one is over, and its steps say so. Not
+    of a case that ended.
+    """
+    pending = [
+        s for s in services.book.steps(case.id) if s.name.startswith(_HOLD) and s.ended_at is None
+    ]
+    if not pending or not services.book.case(case.id).is_open:
+        return
+    now, detail = services.clock.now(), {"text": "it passed"}
+    for step in pending:
+        services.book.finish_step(
+            case.id, case.fence, step.name, StepStatus.DONE, detail=detail, now=now
+        )
 
 
 # --------------------------------------------------------------------------- the node is let go

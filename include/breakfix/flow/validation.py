@@ -65,9 +65,11 @@ def check_gpus(services: Services, case: Case) -> Go | Wait:
         text = "the node runs the boot that its repair was to end"
     evidence = {"after": _node_evidence(node, expected)}
     if outcome is Outcome.FIXED:
+        _settle_plugin(services, case)
         return passed(services, case, step, text, to=Stage.CHECK_OPERATOR, evidence=evidence)
     deadline = step.started_at + timedelta(seconds=services.policy.timing.gpus_back_s)
     if services.clock.now() >= deadline:
+        _settle_plugin(services, case)
         remedy = Remedy.NEXT_RUNG if not node.is_ready else remedy_of(outcome)
         if is_partitioned(node):
             text, remedy = f"{text}; its GPUs are in MIG mode", Remedy.PERSON
@@ -115,12 +117,22 @@ def _restart_plugin(services: Services, case: Case) -> None:
             case,
             RECOVERY,
             pod_settings(services.settings),
-            nth=case.fence + 1,  # the repair of that name, if there was one, is the first
+            nth=_nth_restart(case),
         )
     except Refused as e:
         if e.reason is not RefusalReason.REASON_GONE:
             raise
         log.info("case=%s node=%s no plugin to restart: %s", case.id, case.node, e)
+
+
+def _settle_plugin(services: Services, case: Case) -> None:
+    settings, nth = pod_settings(services.settings), _nth_restart(case)
+    repair.settle_device_plugin(acting(services), case, settings, nth=nth)
+
+
+def _nth_restart(case: Case) -> int:
+    """Of the restarts of a round; the repair of that name, if there was one, is the first."""
+    return case.fence + 1
 
 
 # --------------------------------------------------------------------------- the GPU operator
