@@ -330,13 +330,13 @@ def _must_be_well(seed: int, profile: str, steps: int) -> None:
 
 
 def _lives(name: str) -> Iterator[tuple[int, str]]:
-    """(seed, profile): the likely looks three times each, then all of them in turn."""
+    """(seed, profile): the likely looks a score of times each, then all of them in turn."""
     profiles = _test_module("tests.fleet_machine.profiles").PROFILES
     likely = _likely(name)
     for seed in range(1, 1000):
         for profile in likely:
             yield seed, profile
-        if seed % 4 == 0:
+        if not likely or seed % 20 == 0:
             for profile in profiles:
                 if profile not in likely:
                     yield seed, profile

@@ -122,6 +122,7 @@ def _few(*names, **weights):
 
 _BREAK = {"gpu_off_bus": 6, "double_bit_error": 6, "gpus_short": 5}
 _OPEN = ("loose",)
+_MIDDLE = {"others_uncordon": 1, "new_work": 20, "yes": 12, "meanwhile": 40}
 
 #: What a guard must hold, all the time: (sites, operations). Each is a profile of that name; with
 #: `cut:` before it, sweeps die between admission and quarantine.
@@ -145,8 +146,6 @@ ONE_KIND = {
     "pod_refused": (_OPEN, {"bare_pod": 5, "work_ends": 5}),
     "budget_blocks": (_OPEN, {"budget": 8}),
     "held": (_OPEN, {"hold": 6, "unhold": 5}),
-    "fences": (_OPEN, {"presumed_dead": 3, "new_work": 20, "meanwhile": 40}),
-    "ends": (_OPEN, {"twin_escalates": 3, "new_work": 20, "meanwhile": 40}),
     "owners": (_OPEN, {"owner_map": 5, "owner_map_back": 6}),
     "machines": (_OPEN, {"node_replaced": 6}),
     "boots": (_OPEN, {"booted_by_others": 6}),
@@ -164,7 +163,6 @@ def _one_kind(sites, operations, **more):
     weights = _few(**{**_BREAK, **calm, **operations, **more})
     meanwhile = {**operations, "stage": 1, "sweep": 1}
     meanwhile.pop("new_work", None)
-    meanwhile.pop("meanwhile", None)  # how often, not what
     for switch in (
         "unhalt",
         "no_alert",
@@ -218,6 +216,15 @@ LOOKS = {
             policy_edit=3,
         ),
         sites=("loose", "tight"),
+    ),
+    # in the middle of a stage all the time, and seldom between two: else no stage gets anywhere
+    "fences": Profile(
+        _few(**_BREAK, **_MIDDLE, presumed_dead=0.3),
+        sites=_OPEN,
+        meanwhile={"presumed_dead": 6, "stage": 1},
+    ),
+    "ends": Profile(
+        _few(**_BREAK, **_MIDDLE), sites=_OPEN, meanwhile={"twin_escalates": 6, "stage": 1}
     ),
     "switch": Profile(
         _few(**_BREAK, new_work=8, halt=6, unhalt=5, owner_map=2, owner_map_back=6, meanwhile=8),

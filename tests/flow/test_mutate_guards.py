@@ -12,6 +12,8 @@ from dev.mutate_guards import TUPLES, hunt, main, mutants
 SEEN_SOON = [
     ("GUARDS.halted", "no_plan_under_halt"),
     ("ACT_GUARDS.scopes_full", "limits"),
+    ("act.guard._check_case: current.fence", "fence"),
+    ("act.guard._check_case: not current.is_open", "fence"),
 ]
 
 
