@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     )
     pod_deadline_s: int = Field(900, gt=0, le=10800)
     acts_at_once: int = Field(
-        48, ge=1, le=64, description="Nodes that one sweep quarantines at the same time"
+        64, ge=1, le=64, description="Nodes that one sweep quarantines at the same time"
     )
 
     repair_providers: str = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from breakfix.adapters.ledger import audit, cases, emergencies, halts, rules, storms
@@ -16,6 +16,27 @@ from breakfix.model import Case, Intent, Refusal, Scope, ScopeKind
 from breakfix.ports import Limit
 
 SOURCE = "admission"
+
+# Made once: every admission asks these, and making a statement costs more than running it.
+_MAKE_SCOPES = upsert(scopes).on_conflict_do_nothing()
+_LOCK_SCOPES = (
+    select(scopes.c.kind)
+    .where(
+        scopes.c.cluster == bindparam("of_cluster"),
+        tuple_(scopes.c.kind, scopes.c.value).in_(bindparam("keys", expanding=True)),
+    )
+    .order_by(scopes.c.kind, scopes.c.value)
+    .with_for_update()
+)
+_SLOTS_TAKEN = (
+    select(leases.c.kind, leases.c.value, func.count())
+    .where(
+        leases.c.cluster == bindparam("of_cluster"),
+        tuple_(leases.c.kind, leases.c.value).in_(bindparam("keys", expanding=True)),
+        leases.c.node != bindparam("besides"),
+    )
+    .group_by(leases.c.kind, leases.c.value)
+)
 
 
 def admit(
@@ -51,14 +72,9 @@ def lock_scopes(connection: Connection, cluster: str, wanted: Iterable[Scope]) -
     ]
     if not rows:
         return
-    connection.execute(upsert(scopes).values(rows).on_conflict_do_nothing())
+    connection.execute(_MAKE_SCOPES, rows)
     keys = [(row["kind"], row["value"]) for row in rows]
-    connection.execute(
-        select(scopes.c.kind)
-        .where(scopes.c.cluster == cluster, tuple_(scopes.c.kind, scopes.c.value).in_(keys))
-        .order_by(scopes.c.kind, scopes.c.value)
-        .with_for_update()
-    )
+    connection.execute(_LOCK_SCOPES, {"of_cluster": cluster, "keys": keys})
 
 
 def _refuse_by_breakers(
@@ -107,16 +123,8 @@ def _slots_taken(
 ) -> Mapping[Scope, int]:
     """How many other nodes hold a slot of these scopes; one question for all of them."""
     keys = [(str(s.kind), s.value) for s in wanted]
-    query = (
-        select(leases.c.kind, leases.c.value, func.count())
-        .where(
-            leases.c.cluster == cluster,
-            tuple_(leases.c.kind, leases.c.value).in_(keys),
-            leases.c.node != node,
-        )
-        .group_by(leases.c.kind, leases.c.value)
-    )
-    rows = connection.execute(query)
+    asked = {"of_cluster": cluster, "keys": keys, "besides": node}
+    rows = connection.execute(_SLOTS_TAKEN, asked)
     return {Scope(ScopeKind(kind), value): count for kind, value, count in rows}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from breakfix.adapters.ledger import audit
@@ -32,6 +32,22 @@ from breakfix.model import Scope, ScopeKind
 
 #: Strikes of nodes that are well are kept so long: longer than any window that makes sense.
 _KEEP = timedelta(days=7)
+
+# Made once: every admission asks these.
+_STRUCK = (
+    select(strikes.c.kind, strikes.c.value, func.count())
+    .where(
+        strikes.c.cluster == bindparam("of_cluster"),
+        tuple_(strikes.c.kind, strikes.c.value).in_(bindparam("keys", expanding=True)),
+        strikes.c.at > bindparam("since"),
+        strikes.c.node != bindparam("besides"),
+    )
+    .group_by(strikes.c.kind, strikes.c.value)
+)
+_BREAKERS = select(breakers).where(
+    breakers.c.cluster == bindparam("of_cluster"),
+    tuple_(breakers.c.kind, breakers.c.value).in_(bindparam("keys", expanding=True)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +82,9 @@ def none_refuses(
         counted_since(rule, known.get(scope) or Breaker(scope), now)
         for scope, rule in by_scope.items()
     )
-    query = (
-        select(strikes.c.kind, strikes.c.value, func.count())
-        .where(
-            strikes.c.cluster == cluster,
-            tuple_(strikes.c.kind, strikes.c.value).in_([(str(s.kind), s.value) for s in by_scope]),
-            strikes.c.at > since,
-            strikes.c.node != node,
-        )
-        .group_by(strikes.c.kind, strikes.c.value)
-    )
-    struck = {Scope(ScopeKind(k), value): count for k, value, count in connection.execute(query)}
+    asked = {"of_cluster": cluster, "keys": _keys(by_scope), "since": since, "besides": node}
+    rows = connection.execute(_STRUCK, asked)
+    struck = {Scope(ScopeKind(k), value): count for k, value, count in rows}
     return not any(over_most(rule, struck.get(s, 0) + 1) for s, rule in by_scope.items())
 
 
@@ -193,15 +201,19 @@ def all_breakers(
     connection: Connection, cluster: str, scopes: Iterable[Scope] | None = None
 ) -> dict[Scope, Breaker]:
     """The breakers that ever opened, of these scopes or of all."""
-    query = select(breakers).where(breakers.c.cluster == cluster)
-    if scopes is not None:
-        keys = [(str(s.kind), s.value) for s in scopes]
-        query = query.where(tuple_(breakers.c.kind, breakers.c.value).in_(keys))
+    if scopes is None:
+        rows = connection.execute(select(breakers).where(breakers.c.cluster == cluster))
+    else:
+        rows = connection.execute(_BREAKERS, {"of_cluster": cluster, "keys": _keys(scopes)})
     found = {}
-    for row in connection.execute(query):
+    for row in rows:
         scope = Scope(ScopeKind(row.kind), row.value)
         found[scope] = Breaker(scope, row.opened_at, row.reason, row.counts_from, row.reset_by)
     return found
+
+
+def _keys(scopes: Iterable[Scope]) -> list[tuple[str, str]]:
+    return [(str(s.kind), s.value) for s in scopes]
 
 
 def _breaker(connection: Connection, cluster: str, scope: Scope) -> Breaker:
