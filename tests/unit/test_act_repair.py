@@ -10,7 +10,8 @@ from breakfix.act.checks import Load, LoadKind, start_load
 from breakfix.act.guard import Expected
 from breakfix.act.pod_repairs import PodRepairs
 from breakfix.act.pods import REBOOTED_ALREADY, PodSettings
-from breakfix.errors import ClusterError, Forbidden, Refused, StaleFence
+from breakfix.adapters.repairs.transport import LeftAlone
+from breakfix.errors import CircuitOpen, ClusterError, Forbidden, Refused, StaleFence
 from breakfix.model import Action, Condition, Owner, RefusalReason, StepStatus
 from tests.fakes_repairs import FakeProvider, WorkerDied
 from tests.unit.act_world import World, make_world
@@ -117,6 +118,53 @@ def test_what_one_provider_may_have_sent_is_not_sent_by_the_one_that_settings_na
     assert not world.cluster.manifests
     assert settled(world, step, action) is None  # nor is the pod asked about what it never did
     assert repair.overdue(world.acting, world.case, step).status is StepStatus.UNKNOWN
+
+
+class LeftAloneOnce(FakeProvider):
+    """Its circuit opens between `prepare` and the request, and lets the next one through."""
+
+    is_left_alone = True
+
+    def dispatch(self, request, handle):
+        if self.is_left_alone:
+            self.is_left_alone = False
+            raise LeftAlone("webhook hooks.example is left alone")
+        return super().dispatch(request, handle)
+
+
+def sent_by(world: World, provider) -> repair.Repair:
+    step = repair.step_name(world.acting, world.case, "repair-replace_node")
+    return repair.Repair(Action.REPLACE_NODE, provider, step)
+
+
+def test_a_request_that_a_circuit_held_is_sent_by_whoever_looks_next():
+    world = quarantined()
+    wanted = sent_by(world, LeftAloneOnce(world, mood="lies"))
+    with pytest.raises(CircuitOpen):
+        repair.dispatch(world.acting, world.case, EXPECTED, wanted)
+    step = repair.dispatch(world.acting, world.case, EXPECTED, wanted)
+    assert step.status is StepStatus.DISPATCHED
+    assert [r.is_replay for r in wanted.provider.sent] == [True]
+
+
+def test_a_request_that_a_circuit_held_has_failed_where_nobody_compares():
+    world = quarantined()
+    wanted = sent_by(world, LeftAloneOnce(world, name="redfish", can_compare=False))
+    step = repair.dispatch(world.acting, world.case, EXPECTED, wanted)
+    assert (step.status, wanted.provider.sent) == (StepStatus.FAILED, [])
+
+
+def test_a_circuit_that_is_open_already_begins_no_step():
+    world = quarantined()
+
+    class LeftAloneBefore(FakeProvider):
+        def prepare(self, request):
+            raise LeftAlone("bmc bmc-7 is left alone")
+
+    wanted = sent_by(world, LeftAloneBefore(world, name="redfish", can_compare=False))
+    with pytest.raises(CircuitOpen):
+        repair.dispatch(world.acting, world.case, EXPECTED, wanted)
+    assert wanted.step not in {s.name for s in world.ledger.steps(world.case.id)}
 
 
 def test_what_another_task_has_settled_is_not_overdue():

@@ -333,8 +333,9 @@ def test_a_webhook_that_keeps_failing_is_left_alone_by_all_who_share_its_circuit
     assert circuits.load("webhook hooks.example").state is CircuitState.OPEN
 
 
-def test_a_webhook_that_says_no_is_no_failing_one():
-    hook, circuits = Hook(*[httpx.Response(422) for _ in range(9)]), CircuitsInMemory()
+@pytest.mark.parametrize("status", [422, 429, 500])
+def test_a_webhook_that_answers_is_there(status):
+    hook, circuits = Hook(*[httpx.Response(status) for _ in range(9)]), CircuitsInMemory()
     for _ in range(9):
         with pytest.raises(RepairError):
             webhook(hook, circuits).dispatch(request(), {})

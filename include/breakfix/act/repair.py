@@ -16,7 +16,7 @@ from breakfix.act.guard import Acting, Expected
 from breakfix.act.pod_repairs import PodRepairs
 from breakfix.act.pod_repairs import pod_of as pod_of_handle
 from breakfix.act.pods import PodSettings
-from breakfix.errors import ClusterError, NotFound, Refused, RepairError, StaleFence
+from breakfix.errors import CircuitOpen, ClusterError, NotFound, Refused, RepairError, StaleFence
 from breakfix.model import BOOTS, Action, Case, Node, RefusalReason, Step, StepStatus
 from breakfix.ports import RepairLook, RepairProvider, RepairRequest, RepairStatus
 
@@ -135,6 +135,8 @@ def _request(
 def _prepared(request: RepairRequest, repair: Repair) -> dict[str, Any]:
     try:
         found = repair.provider.prepare(request)
+    except CircuitOpen:
+        raise  # nothing is begun: it is asked again when the circuit lets somebody through
     except RepairError as e:
         text = f"{repair.provider.name} cannot prepare {request.action}: {e}"
         raise Refused(RefusalReason.UNSUPPORTED, text) from e
@@ -156,6 +158,8 @@ def _send(acting: Acting, case: Case, repair: Repair, request: RepairRequest, st
     try:
         note |= repair.provider.dispatch(request, step.detail)
     except RepairError as e:
+        if isinstance(e, CircuitOpen) and repair.provider.can_compare:
+            raise  # not sent: whoever looks next sends it
         if not e.is_unclear:
             detail = {"text": f"{repair.action} was not taken: {e}"}
             return steps.finish(acting, case, step.name, StepStatus.FAILED, detail)

@@ -19,6 +19,8 @@ LONGEST_ANSWER = 1 << 20
 #: The request never left, so nobody can have acted on it.
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _TRANSIENT = (httpx.TransportError,)
+#: Of a server that is not there, by the word of who stands before it. A 500 is one that is.
+_ABSENT = frozenset({502, 503, 504})
 _SHOWN = 200
 
 
@@ -45,8 +47,8 @@ class LeftAlone(CircuitOpen, RepairError):
     """It failed so often that it is not asked for a while: nothing was sent."""
 
 
-class _ServerError(Exception):
-    """An answer that counts as a failure of who gave it."""
+class _Absent(Exception):
+    """An answer that counts as none."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(f"HTTP {reply.status}")
@@ -54,10 +56,10 @@ class _ServerError(Exception):
 
 
 def breaker_of(name: str, circuits: CircuitStore) -> Breaker:
-    """Of one far side. Its failures: silence, a refused connection, a server's error."""
+    """Of one far side. Its failures: silence, a refused connection, 502 to 504."""
     return Breaker(
         name,
-        on=(httpx.TransportError, _ServerError),
+        on=(httpx.TransportError, _Absent),
         store=circuits,
         now=lambda: datetime.now(UTC),
         opens_as=LeftAlone,
@@ -92,13 +94,13 @@ def send(
             is_idempotent=True,
             deadline_s=deadline_s,
         )
-        if reply.is_unclear:
-            raise _ServerError(reply)
+        if reply.status in _ABSENT:
+            raise _Absent(reply)
         return reply
 
     try:
         return breaker.call(answered)
-    except _ServerError as e:
+    except _Absent as e:
         return e.reply
     except NEVER_SENT as e:
         raise RepairError(f"{_host(url)} cannot be reached: {e}", is_transient=True) from e
