@@ -47,15 +47,16 @@ class Server:
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
             status, body = self.behave(form)
+        finally:
+            with self._lock:  # before the answer, on which the client may send its next one
+                self._at_once -= 1
+        try:
             handler.send_response(status)
             handler.send_header("Content-Length", str(len(body)))
             handler.end_headers()
             self._write(handler, body)
         except OSError:
             pass  # the client has gone
-        finally:
-            with self._lock:
-                self._at_once -= 1
 
     def _write(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         if not self.slowly_s:
