@@ -9,7 +9,7 @@ import pytest
 from breakfix.flow.case import run_stage
 from breakfix.flow.stages import Stage
 from breakfix.flow.sweep import sweep
-from breakfix.model import NodeState, Purpose
+from breakfix.model import CaseEnd, NodeState, Purpose
 from tests.flow.world import FlowWorld, policy_with
 
 AUTO = "classes: {gpu_off_bus: {mode: auto}}"
@@ -65,6 +65,23 @@ def test_a_case_that_needed_no_question_is_asked_about_when_policy_asks_again():
     case = world.admitted()
     world.now_in_force = policy_with(ASKS)
     assert run_stage(world.services, Stage.BEGIN, case.id, case.fence).to is Stage.APPROVE_REPAIR
+
+
+def test_a_drain_that_began_without_a_question_is_asked_about_when_policy_asks_again():
+    world = ChangingWorld(overlay=AUTO)
+    world.silence.add(Purpose.REPAIR)
+    world.break_node("a1")
+    world.drive(world.at_stage(Stage.DRAIN))
+    world.cluster.add_pod("web-1", "a1")
+    world.cluster.add_budget("web", {"app": "web"}, allowed=0)
+    world.drive(lambda: any(s.startswith("drain") for s in world.steps()))
+    world.now_in_force = policy_with(ASKS)
+    world.cluster.allow("web", 9)
+    world.drive(world.at_stage(Stage.APPROVE_REPAIR))
+    assert ("work", "web-1") in world.cluster._pods
+    world.silence.clear()
+    world.drive(world.ended())
+    assert (world.case().end, world.ran["reboot"]) == (CaseEnd.RETURNED, 1)
 
 
 def test_a_case_that_needs_a_question_keeps_it_when_policy_would_not_ask_any_more():

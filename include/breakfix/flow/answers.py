@@ -125,8 +125,11 @@ def require_approved_repair(services: Services, case: Case, *, is_begun: bool) -
     """Raise Refused (NOT_APPROVED) unless this very plan was approved, whatever task leads here.
 
     `is_begun`: the drain that was approved has begun, in time; a long drain does not undo the yes.
+    What began without one, under a policy that wanted none, wants one from a stricter policy as
+    long as the repair itself is not under way.
     """
-    tier = kept_tier(case) if is_begun else tier_of(services, case, Purpose.REPAIR)
+    is_under_way = is_begun and case.state is NodeState.REPAIRING
+    tier = kept_tier(case) if is_under_way else tier_of(services, case, Purpose.REPAIR)
     if tier is Tier.AUTOMATIC:
         return
     now = services.clock.now()
