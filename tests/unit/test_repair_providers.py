@@ -14,6 +14,7 @@ from breakfix.adapters.repairs import (
     WebhookSettings,
 )
 from breakfix.adapters.repairs.building import build_providers
+from breakfix.adapters.repairs.transport import LeftAlone
 from breakfix.adapters.repairs.webhook import signature
 from breakfix.errors import Refused, RepairError, SettingsError
 from breakfix.model import Action, RefusalReason
@@ -331,6 +332,19 @@ def test_a_webhook_that_keeps_failing_is_left_alone_by_all_who_share_its_circuit
     assert (held.value.is_unclear, held.value.is_transient) == (False, True)
     assert len(hook.asked) == sent == BreakerRule().failures
     assert circuits.load("webhook hooks.example").state is CircuitState.OPEN
+
+
+def test_a_replay_that_a_circuit_holds_is_not_taken_for_one_that_may_have_been_sent():
+    from dataclasses import replace
+
+    hook, circuits = Hook(*[httpx.Response(503) for _ in range(9)]), CircuitsInMemory()
+    for _ in range(BreakerRule().failures):
+        with pytest.raises(RepairError):
+            webhook(hook, circuits).dispatch(request(), {})
+    with pytest.raises(LeftAlone) as held:
+        webhook(hook, circuits).dispatch(replace(request(), is_replay=True), {})
+    assert not held.value.is_unclear
+    assert len(hook.asked) == BreakerRule().failures
 
 
 @pytest.mark.parametrize("status", [422, 429, 500])

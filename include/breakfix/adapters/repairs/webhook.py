@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import httpx
 
-from breakfix.adapters.repairs.transport import Reply, breaker_of, send
+from breakfix.adapters.repairs.transport import LeftAlone, Reply, breaker_of, send
 from breakfix.errors import RepairError
 from breakfix.model import Action
 from breakfix.ports import RepairLook, RepairRequest, RepairStatus
@@ -79,9 +79,11 @@ class WebhookRepairs:
         raise RepairError(what, is_unclear=is_unclear)
 
     def _knows(self, key: str) -> bool:
-        """Raises RepairError (unclear) when that cannot be found out."""
+        """Raises RepairError (unclear) when it cannot be found out, LeftAlone where none was asked."""
         try:
             reply = self._ask("GET", key, b"", is_idempotent=True)
+        except LeftAlone:
+            raise
         except RepairError as e:
             raise RepairError(f"asked for before, and {e}", is_unclear=True) from e
         if reply.is_good or reply.status in _NOT_FOUND:
