@@ -79,7 +79,7 @@ class WebhookRepairs:
         raise RepairError(what, is_unclear=is_unclear)
 
     def _knows(self, key: str) -> bool:
-        """Raises RepairError (unclear) when it cannot be found out, LeftAlone where none was asked."""
+        """Raises RepairError (unclear) when nobody can say, and LeftAlone when nobody was asked."""
         try:
             reply = self._ask("GET", key, b"", is_idempotent=True)
         except LeftAlone:
