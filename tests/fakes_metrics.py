@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import product
 
 from breakfix.errors import MetricsError
-from breakfix.observe.promql import coverage_query, signal_query
+from breakfix.observe.promql import ALL, FEW, coverage_query, signal_query
 from breakfix.policy import Policy
 from breakfix.ports import QueryResult, Sample
 
@@ -50,6 +51,6 @@ class FakeMetrics:
         """Who reports a signal: the value is the age in seconds, where it is asked for."""
         rule = next(s for s in policy.signals if s.name == signal)
         stale_s = policy.timing.stale_sample_s
-        for with_ages in (True, False):
-            query = coverage_query(rule, policy.names, stale_s=stale_s, with_ages=with_ages)
+        for ages, gpus in product((True, False), (ALL, FEW)):
+            query = coverage_query(rule, policy.names, stale_s=stale_s, with_ages=ages, gpus=gpus)
             self.answers[query] = answer

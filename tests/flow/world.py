@@ -21,7 +21,7 @@ from breakfix.flow.reconcile import reconcile
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Stage, Wait, WaitKind
 from breakfix.model import Answer, Owner
-from breakfix.observe.promql import coverage_query, signal_query
+from breakfix.observe.promql import ALL, FEW, coverage_query, signal_query
 from breakfix.policy import merge_overlay, parse_policy
 from breakfix.ports import QueryResult, Sample
 from breakfix.settings import load_settings
@@ -106,10 +106,11 @@ class Telemetry:
         plain = [s for s in policy.signals if not s.is_kubernetes]
         self._covers = {
             coverage_query(
-                s, policy.names, stale_s=policy.timing.stale_sample_s, with_ages=ages
+                s, policy.names, stale_s=policy.timing.stale_sample_s, with_ages=ages, gpus=gpus
             ): s.name
             for s in plain
             for ages in (True, False)
+            for gpus in (ALL, FEW)
         }
         xid = next(s for s in plain if s.name == "xid_last")
         self._xid_since = re.compile(

@@ -21,9 +21,9 @@ from breakfix.flow.canary import check_cohorts
 from breakfix.flow.services import Services
 from breakfix.model import Observation
 from breakfix.observe.facts import read_facts
+from breakfix.observe.fleet import Fleet
 from breakfix.observe.labels import NodeNames
 from breakfix.observe.remembered import RememberedMetrics
-from breakfix.observe.signals import Fleet
 
 ACTOR = "change_canary"
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from breakfix.observe.fleet import Fleet, run
 from breakfix.observe.labels import Missed, printable
 from breakfix.observe.promql import fact_query
-from breakfix.observe.signals import Fleet, run
 from breakfix.policy import Policy
 from breakfix.ports import Metrics
 
 Facts = Mapping[str, Mapping[str, str]]
+
+
+def fact_queries(policy: Policy) -> Mapping[str, str]:
+    """By fact, what it asks of Prometheus."""
+    return {name: fact_query(rule, policy.names) for name, rule in policy.facts.items()}
 
 
 def read_facts(
@@ -20,7 +25,7 @@ def read_facts(
     """Node -> fact -> value, and warnings. Several values at once (a rollout in progress) are
     joined by commas.
     """
-    queries = {name: fact_query(rule, policy.names) for name, rule in policy.facts.items()}
+    queries = fact_queries(policy)
     answers = run(metrics, queries.values(), at=at)
     facts: dict[str, dict[str, str]] = {}
     warnings = []

@@ -11,8 +11,9 @@ from datetime import datetime
 
 from breakfix.model import Reading, SignalKind, boot_time
 from breakfix.observe.facts import Facts
+from breakfix.observe.fleet import Fleet, run
 from breakfix.observe.promql import since_query
-from breakfix.observe.signals import Fleet, Gathered, read_samples, run
+from breakfix.observe.signals import Gathered, read_samples
 from breakfix.policy import Policy, SignalRule
 from breakfix.ports import Metrics
 

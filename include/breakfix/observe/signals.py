@@ -4,24 +4,22 @@ reports at all is asked separately, so that silence is never taken for health.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from breakfix.model import Coverage, Node, Reading
+from breakfix.model import Coverage, Reading
+from breakfix.observe.coverage import cover_queries, read_covers
 from breakfix.observe.expected import expected_gpus
+from breakfix.observe.fleet import Fleet, odd, run
 from breakfix.observe.labels import Missed, NodeNames, printable
 from breakfix.observe.peers import Place, unlike_peers
-from breakfix.observe.promql import BLANK, coverage_query, signal_query
+from breakfix.observe.promql import BLANK, signal_query
 from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
 from breakfix.ports import Labels, Metrics, QueryResult
 
 _NONE: Labels = ("",)  # no series has a label without a name
-#: PromQL annotations that say nothing about completeness (Prometheus 3 has them in a list of their
-#: own).
-_BENIGN = ("PromQL info:",)
 
 
 @dataclass(slots=True)
@@ -33,38 +31,35 @@ class Gathered:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """The GPU nodes that are judged, and the names of all nodes of the cluster."""
+def signal_queries(fleet: Fleet, policy: Policy) -> Iterable[str]:
+    """What all signals ask of Prometheus; first those whose every value travels, as their answers
+    are read while the server works on the others.
+    """
+    rules = _of_prometheus(policy)
+    asked = _asked(rules, fleet, policy)
+    by_size = sorted(rules, key=lambda r: r.peers is None)
+    return [*(asked[r.name] for r in by_size), *cover_queries(rules, policy).values()]
 
-    nodes: Mapping[str, Node]
-    names: NodeNames
+
+def _of_prometheus(policy: Policy) -> Sequence[SignalRule]:
+    return [r for r in policy.signals if not r.is_kubernetes]
 
 
-def run(
-    metrics: Metrics, queries: Iterable[str], *, at: datetime
-) -> Mapping[str, QueryResult | str]:
-    """Each distinct query once; the answer, or the error's text, by query."""
-    return metrics.query_many({q: q for q in dict.fromkeys(queries)}, at=at)
+def _asked(rules: Iterable[SignalRule], fleet: Fleet, policy: Policy) -> Mapping[str, str]:
+    most = max((expected_gpus(node, policy) for node in fleet.nodes.values()), default=0)
+    return {r.name: signal_query(r, policy.names, most_gpus=most) for r in rules}
 
 
 def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime) -> Gathered:
     """All signals of Prometheus: readings beyond their thresholds, coverage, and what was odd."""
-    rules = [r for r in policy.signals if not r.is_kubernetes]
+    rules = _of_prometheus(policy)
     wanted = {n: expected_gpus(node, policy) for n, node in fleet.nodes.items()}
-    most = max(wanted.values(), default=0)
-    asked = {r.name: signal_query(r, policy.names, most_gpus=most) for r in rules}
-    stale_s = policy.timing.stale_sample_s
-    aged = _with_ages(rules)
-    covers = {
-        r.name: coverage_query(r, policy.names, stale_s=stale_s, with_ages=r.name in aged)
-        for r in rules
-    }
-    answers = run(metrics, [*asked.values(), *covers.values()], at=at)
+    asked = _asked(rules, fleet, policy)
+    answers = run(metrics, signal_queries(fleet, policy), at=at)
     gathered = Gathered()
-    seen = _coverage(rules, covers, answers, fleet, aged=aged, stale_s=stale_s)
+    seen = read_covers(metrics, rules, answers, fleet, policy, at=at)
     for rule in rules:
-        cover = seen[covers[rule.name]]
+        cover = seen[rule.name]
         gathered.warnings += cover.warnings
         answer = answers[asked[rule.name]]
         if isinstance(answer, str):
@@ -76,106 +71,6 @@ def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
             gathered.readings += [replace(r, age_s=cover.age(r.node)) for r in found.readings]
         gathered.coverage[rule.name] = cover.of(rule)
     return gathered
-
-
-def _with_ages(rules: Sequence[SignalRule]) -> frozenset[str]:
-    """The signals whose coverage tells the ages of samples, which costs the server three times as
-    much: one scrape brings all metrics of a GPU, so those of the first required one are enough.
-    """
-    first = next((r.name for r in rules if _is_of_gpus(r) and r.is_required), None)
-    return frozenset(
-        r.name for r in rules if first is None or r.name == first or not _is_of_gpus(r)
-    )
-
-
-def _is_of_gpus(rule: SignalRule) -> bool:
-    return rule.input == "gpu" or rule.per == "gpu"
-
-
-def _coverage(
-    rules: Sequence[SignalRule],
-    covers: Mapping[str, str],
-    answers: Mapping[str, QueryResult | str],
-    fleet: Fleet,
-    *,
-    aged: frozenset[str],
-    stale_s: float,
-) -> Mapping[str, Seen]:
-    """By coverage query, of which several signals may share one: read once.
-
-    Where coverage tells no ages, a node that no GPU signal with ages sees freshly is not seen.
-    """
-    first = {covers[r.name]: r for r in reversed(rules)}
-    seen = {q: read_coverage(r, answers[q], fleet, stale_s=stale_s) for q, r in first.items()}
-    known: dict[str, float] = {}
-    for query, rule in first.items():
-        if rule.name in aged and _is_of_gpus(rule):
-            known |= {n: min(a, known.get(n, a)) for n, a in seen[query].ages.items()}
-    return {q: seen[q] if r.name in aged else seen[q].aged(known) for q, r in first.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Ages by node of one signal's samples, before it becomes a Coverage."""
-
-    ages: Mapping[str, float]
-    expected: int
-    error: str = ""
-    warnings: tuple[str, ...] = ()
-
-    def broken(self, error: str) -> Seen:
-        """The signal itself could not be read: nobody is covered, whatever coverage said."""
-        return replace(self, ages={}, error=error)
-
-    def aged(self, known: Mapping[str, float]) -> Seen:
-        """With the ages that others tell; where none tells any, presence alone is believed."""
-        if not known:
-            return self
-        return replace(
-            self, ages={n: own or known[n] for n, own in self.ages.items() if n in known}
-        )
-
-    def without(self, nodes: Iterable[str]) -> Seen:
-        """Nodes whose series cannot be told apart are not covered."""
-        doubted = set(nodes)
-        return replace(self, ages={n: a for n, a in self.ages.items() if n not in doubted})
-
-    def incomplete(self, warnings: Sequence[str]) -> Seen:
-        """A partial answer: what it holds is true, what it lacks is unknown."""
-        serious = [w for w in warnings if not w.startswith(_BENIGN)]
-        return self.broken(f"partial answer: {printable(serious[0])}") if serious else self
-
-    def age(self, node: str) -> float:
-        return self.ages.get(node, 0.0)
-
-    def of(self, rule: SignalRule) -> Coverage:
-        oldest = max(self.ages.values(), default=None)
-        return Coverage(rule.name, frozenset(self.ages), self.expected, oldest, self.error)
-
-
-def read_coverage(
-    rule: SignalRule, answer: QueryResult | str, fleet: Fleet, *, stale_s: float
-) -> Seen:
-    """Who reports the signal freshly enough."""
-    if isinstance(answer, str):
-        return Seen({}, len(fleet.nodes), error=answer)
-    ages: dict[str, float] = {}
-    doubted: set[str] = set()
-    unmatched = 0
-    names, mine, found = fleet.names, fleet.nodes, fleet.names.found
-    limit = math.nextafter(stale_s, math.inf)  # an age of just so much is still fresh
-    for (labels,), value in zip(answer.rows(names.names.node), answer.values, strict=True):
-        node = found.get(labels) or names.node_named(labels)
-        if node is Missed.CONFLICT:
-            doubted |= names.claimed(labels)
-        elif node is Missed.UNKNOWN:
-            unmatched += 1
-        elif node in mine and -stale_s <= value < ages.get(node, limit):
-            ages[node] = value if value > 0 else 0.0
-    warnings = _odd(rule, unmatched, doubted)
-    return (
-        Seen(ages, len(fleet.nodes), warnings=warnings).without(doubted).incomplete(answer.warnings)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +111,7 @@ def read_samples(
         for (node, gpu, key), value in sorted(best.items())
         if node not in doubted
     )
-    return Found(readings, frozenset(doubted & set(fleet.nodes)), _odd(rule, 0, doubted))
+    return Found(readings, frozenset(doubted & set(fleet.nodes)), odd(rule, 0, doubted))
 
 
 def _columns(rule: SignalRule, names: NodeNames) -> tuple[Labels, Labels]:
@@ -233,14 +128,3 @@ def _on_two_nodes(places: Collection[Place]) -> set[str]:
         if gpu.startswith("GPU-") and owner.setdefault(gpu, node) != node:
             doubted |= {node, owner[gpu]}
     return doubted
-
-
-def _odd(rule: SignalRule, unmatched: int, doubted: Iterable[str]) -> tuple[str, ...]:
-    lines = []
-    if unmatched:
-        lines.append(f"{rule.name}: {unmatched} series name no node of the cluster")
-    if names := sorted(doubted):
-        lines.append(
-            f"{rule.name}: series name more than one node, so they are not used: {', '.join(names)}"
-        )
-    return tuple(lines)

@@ -7,13 +7,15 @@ from datetime import datetime
 
 from breakfix.model import Observation
 from breakfix.observe.alerts import read_alerts
-from breakfix.observe.facts import read_facts
+from breakfix.observe.asked import Asked
+from breakfix.observe.facts import fact_queries, read_facts
+from breakfix.observe.fleet import Fleet
 from breakfix.observe.floors import reread_since
 from breakfix.observe.kubernetes_signals import KubernetesView, read_kubernetes, view_of
 from breakfix.observe.labels import NodeNames
 from breakfix.observe.pods import waiting_reasons
 from breakfix.observe.selector import matches
-from breakfix.observe.signals import Fleet, Gathered, read_signals
+from breakfix.observe.signals import Gathered, read_signals, signal_queries
 from breakfix.policy import Policy
 from breakfix.ports import Cluster, Metrics
 
@@ -40,6 +42,8 @@ def observe(
     everyone = tuple(sorted(cluster.nodes(), key=lambda n: n.name))
     nodes = {n.name: n for n in everyone if matches(n.labels, gpu_node_selector)}
     fleet = Fleet(nodes, NodeNames(policy.names, frozenset(n.name for n in everyone)))
+    wanted = [*signal_queries(fleet, policy), *fact_queries(policy).values()]
+    metrics = Asked.of(metrics, wanted, at=at)
     gathered = read_signals(metrics, fleet, policy, at=at)
     facts, odd = read_facts(metrics, fleet, policy, at=at)
     reread_since(gathered, metrics, fleet, policy, at=at, floors=floors or {}, facts=facts)

@@ -11,8 +11,8 @@ from datetime import datetime
 from breakfix.cohorts import Cohort, Evidence, MetricValues, SourceTraffic, Traffic
 from breakfix.observe.canary.places import Places, Pods
 from breakfix.observe.canary.queries import fill
+from breakfix.observe.fleet import run
 from breakfix.observe.labels import printable
-from breakfix.observe.signals import run
 from breakfix.policy_canary import BusinessMetric, CanaryRules, RequestSource
 from breakfix.ports import Metrics, QueryResult, Sample
 

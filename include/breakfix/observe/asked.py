@@ -1,0 +1,43 @@
+"""What a sweep asks, asked at once: the server is never idle while one kind of answer is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Self
+
+from breakfix.errors import MetricsError
+from breakfix.observe.fleet import run
+from breakfix.ports import Metrics, QueryResult
+
+
+class Asked:
+    """The `Metrics` port at one instant, with the answers to what was asked beforehand. An error is
+    an answer too: nothing is asked twice. Everything else is asked when it is wanted.
+    """
+
+    def __init__(
+        self, metrics: Metrics, answers: Mapping[str, QueryResult | str], at: datetime
+    ) -> None:
+        self._metrics = metrics
+        self._answers = answers
+        self._at = at
+
+    @classmethod
+    def of(cls, metrics: Metrics, queries: Iterable[str], *, at: datetime) -> Self:
+        """With all of these asked now, in this order."""
+        return cls(metrics, run(metrics, queries, at=at), at)
+
+    def query(self, promql: str, *, at: datetime) -> QueryResult:
+        answer = self.query_many({"": promql}, at=at)[""]
+        if isinstance(answer, str):
+            raise MetricsError(answer)
+        return answer
+
+    def query_many(
+        self, queries: Mapping[str, str], *, at: datetime
+    ) -> Mapping[str, QueryResult | str]:
+        known = self._answers if at == self._at else {}
+        rest = {name: q for name, q in queries.items() if q not in known}
+        told = self._metrics.query_many(rest, at=at) if rest else {}
+        return {name: told[name] if name in rest else known[q] for name, q in queries.items()}
