@@ -53,6 +53,13 @@ def test_a_fault_is_recommended_as_it_would_be_through_prometheus():
     assert {c.node for c in done.calls["fatal_events"]} == {"n-007"}
 
 
+def test_an_exporter_that_does_not_answer_is_seen_in_what_the_server_says_of_it():
+    gap = {"nodes": "n-007", "from": "10m", "to": "30m"}
+    telemetry = {"metrics": ["basic", "xid", "xid_count"], "target_label": "node"}
+    done = replay_directly(source(gaps=[gap], telemetry=telemetry), POLICY)
+    assert any("exporter_down" in c.signals for c in done.calls[OURS])
+
+
 def test_a_crowd_is_still_one_incident_when_few_nodes_are_looked_at():
     xids = [{"nodes": f"n-{i:03d}", "gpus": 0, "code": 79, "at": "10m"} for i in range(1, 9)]
     done = replay_directly(source(xids=xids), POLICY)
@@ -98,6 +105,10 @@ def test_many_traces_keep_their_order():
         pytest.param(
             {"gaps": [{"nodes": "n-001", "from": 60, "to": 120}]},
             "n-001", "DCGM_FI_DEV_GPU_UTIL", (60, 120), id="a gap is in all its exporter shows",
+        ),
+        pytest.param(
+            {"gaps": [{"nodes": "n-001", "from": 60, "to": 120}]},
+            "n-001", "up", (60, 120), id="and in what the server says of the scrapes",
         ),
         pytest.param(
             {"series": [{"metric": "DCGM_FI_DEV_GPU_TEMP", "nodes": "n-001", "how": "plus",

@@ -71,7 +71,7 @@ def _of_series(series: Series) -> Touch:
 
 
 def _of_gap(gap: Gap) -> Touch:
-    what = gap.metrics or tuple(p for e in gap.exporters for p in _OF_EXPORTER[e])
+    what = gap.metrics or (*(p for e in gap.exporters for p in _OF_EXPORTER[e]), "up")
     return Touch(gap.start, math.inf if gap.end is None else gap.end, what)
 
 
