@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from breakfix.act import guard, repair, steps
+from breakfix.act.guard import Expected
 from breakfix.act.quarantine import set_state_label
 from breakfix.act.repair import Repair
 from breakfix.errors import NotFound, Refused
@@ -19,7 +21,9 @@ from breakfix.model import (
     BOOTS,
     Action,
     Case,
+    Node,
     NodeState,
+    Refusal,
     RefusalReason,
     Step,
     StepStatus,
@@ -47,9 +51,9 @@ def _uid_now(services: Services, case: Case) -> str:
 
 
 def _begin(services: Services, case: Case) -> Go | Wait:
-    not_empty = _why_not_empty(services, case)
-    if not_empty is not None:
-        return not_empty
+    not_drained = _why_not_drained(services, case)
+    if not_drained is not None:
+        return not_drained
     try:
         step = _first_dispatch(services, case)
     except Refused as e:
@@ -72,14 +76,13 @@ def _check_again(services: Services, case: Case, why: str) -> Go:
     return Go(Stage.CHECK_GPUS, f"{why}: validated again instead")
 
 
-def _why_not_empty(services: Services, case: Case) -> Go | None:
-    """A repair wants a drained node: its drain is recorded as done, and it is empty still."""
+def _why_not_drained(services: Services, case: Case) -> Go | None:
+    """A repair wants a drained node: its drain is recorded as done. Whether it is empty still is
+    looked at right before the effect.
+    """
     drained = drain_step(services, case)
     if drained is None or drained.status is not StepStatus.DONE:
         return Go(Stage.SETTLE_RUN, "the node is not drained: the next run of the case drains it")
-    left = left_to_drain(services, case)
-    if left:
-        return Go(Stage.ESCALATE, f"pods are on the node after its drain: {', '.join(left[:3])}")
     if case.state is NodeState.QUARANTINED and is_still_looking(services, case, drained):
         return Go(Stage.SETTLE_RUN, "the pods' successors are not looked at: the next run does")
     return None
@@ -103,7 +106,7 @@ def _repair_of(services: Services, case: Case) -> Repair:
 def _first_dispatch(services: Services, case: Case) -> Step:
     """The state says `repairing` before the effect can begin, and only once the guard agreed."""
     wanted = _repair_of(services, case)
-    guard.check(acting(services), case, steps.REPAIR, disruption(services, case))
+    guard.check(acting(services), case, steps.REPAIR, _emptied(services, case))
     services.book.move(
         case.id,
         case.fence,
@@ -113,7 +116,27 @@ def _first_dispatch(services: Services, case: Case) -> Step:
         now=services.clock.now(),
     )
     set_state_label(acting(services), case, NodeState.REPAIRING)
-    return repair.dispatch(acting(services), case, disruption(services, case), wanted)
+    return repair.dispatch(acting(services), case, _emptied(services, case), wanted)
+
+
+def _emptied(services: Services, case: Case) -> Expected:
+    """As for any disruption, and that nothing runs there: asked last, as the limits take time."""
+    expected = disruption(services, case)
+
+    def broken(node: Node) -> Refusal | None:
+        limit = expected.limit_broken(node) if expected.limit_broken is not None else None
+        return limit or _occupied(services, case)
+
+    return replace(expected, limit_broken=broken)
+
+
+def _occupied(services: Services, case: Case) -> Refusal | None:
+    """Who came after the drain, past the scheduler: people get the case."""
+    left = left_to_drain(services, case)
+    if left:
+        text = f"pods are on the node after its drain: {', '.join(left[:3])}"
+        return Refusal(case.node, RefusalReason.POD_REFUSED, text, case.failure_class, case.action)
+    return None
 
 
 def _go_on(services: Services, case: Case, step: Step) -> Go | Wait:
@@ -124,7 +147,7 @@ def _go_on(services: Services, case: Case, step: Step) -> Go | Wait:
         is_overdue = services.clock.now() >= deadline
         was_cut_short = repair.IS_SENT not in step.detail
         if was_cut_short and repair.can_send_again(step, wanted) and not is_overdue:
-            step = repair.dispatch(act, case, disruption(services, case), wanted)
+            step = repair.dispatch(act, case, _emptied(services, case), wanted)
         settled = repair.settle(act, case, step, wanted)
         if settled is None and not is_overdue:
             return _wait(services, case, step, deadline)
