@@ -79,8 +79,6 @@ def why_not(
     answer: Answer, approval: Approval, policy: Policy, *, requester: str, needed: int = 1
 ) -> str:
     """Why this answer by itself does not count, or an empty string when it does."""
-    if not answer.approver.strip():
-        return "the answer has no identity"
     if answer.plan_hash and answer.plan_hash != approval.plan_hash:
         return "it was given for another plan"
     if answer.at < approval.asked_at:
@@ -90,7 +88,8 @@ def why_not(
     if answer.channel == ANNOTATION:
         return _why_not_annotation(answer, approval, policy, needed)
     if answer.approver not in policy.approvals.approvers:
-        return "not an approver by policy"
+        known = answer.approver.strip()
+        return "not an approver by policy" if known else "the answer has no identity"
     if approval.purpose is Purpose.REPAIR and is_same_person(answer.approver, requester):
         return "requester and approver are the same person"
     return ""
