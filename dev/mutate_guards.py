@@ -35,14 +35,19 @@ TARGETS: tuple[tuple[str, str], ...] = (
     ("breakfix.act.ownership", "check_ownership _check_history"),
     ("breakfix.adapters.ledger.rules", "refuse_by_state refuse_by_limit() check_fence check_open"),
     ("breakfix.approve", "why_not"),
-    ("breakfix.flow.answers", "require_approved_repair require_approved_return"),
+    ("breakfix.flow.answers", "require_approved_repair() require_approved_return()"),
     ("breakfix.flow.proof", "doubt_about_return"),
-    ("breakfix.flow.repairs", "_why_not_empty"),
+    ("breakfix.flow.repairs", "_why_not_drained _occupied"),
 )
 TUPLES = ("GUARDS", "ACT_GUARDS", "QUARANTINE_GUARDS")
 #: In which lives a guard's absence shows soonest; the others are tried after it.
 #: Guards of the tuples have a profile of their name.
 LOOKS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("is_still_looking", ("skips",)),
+    ("_why_not_drained", ("pushes",)),
+    ("rules.refuse_by_limit", ("slots", "admissions")),
+    ("rules.refuse_by_state: current.held_by", ("watched",)),
+    ("rules.refuse", ("admissions", "switch")),
     ("held", ("held",)),
     ("fence", ("fences",)),
     ("is_open", ("ends",)),
@@ -51,28 +56,28 @@ LOOKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("owner", ("owners", "switch")),
     ("alt", ("switch", "halted")),
     ("level", ("switch", "halted")),
-    ("node_uid", ("machines", "cut:machines")),
-    ("boot_id", ("boots", "returns")),
+    ("node_uid", ("objects", "cut:objects", "machines")),
+    ("guard._check_node: expected.boot_id", ("boots", "cut:boots")),
+    ("boot_id", ("returns", "boots")),
     ("_check_hands: hold", ("other_owner",)),
     ("_check_hands: node.labels", ("excluded",)),
     ("check_ours", ("taken", "hands")),
     ("_check_hands(", ("taken", "excluded", "other_owner")),
-    ("is_of", ("taken", "machines", "hands")),
+    ("is_of", ("claims", "taken", "machines")),
     ("is_unschedulable", ("taken",)),
     ("has_taint", ("taken",)),
     (": gone", ("healed", "boots")),
     (": broken", ("scopes_full", "alert_fires", "recommended_only")),
     ("_check_reason(", ("healed", "cordoned_by_others", "hands")),
     ("_check_case(", ("hands", "held")),
-    ("rules.refuse_by_limit", ("limits", "scopes_full")),
-    ("rules.refuse", ("limits", "switch", "fences")),
     ("why_not", ("yeses", "two", "answers")),
     ("expires_at", ("late", "yeses")),
-    ("answers", ("yeses", "late", "fences")),
-    ("proof", ("returns", "boots")),
-    ("_why_not_empty", ("fences", "hands", "plans")),
-    ("patches", ("hands", "taken")),
-    ("evictions", ("hands",)),
+    ("answers", ("pushes", "late", "yeses")),
+    ("proof", ("proofs", "returns", "boots")),
+    ("_check_history", ("owners",)),
+    ("_occupied", ("strays",)),
+    ("patches", ("versions",)),
+    ("evictions", ("names",)),
 )
 
 
@@ -215,7 +220,9 @@ def _says_no(value: ast.expr | None) -> bool:
     """A sentence, or a refusal that is made there; not None, "" or what was looked for."""
     if isinstance(value, ast.Constant):
         return bool(value.value)
-    return isinstance(value, ast.Call | ast.JoinedStr | ast.IfExp)
+    if isinstance(value, ast.Call):
+        return not ast.unparse(value.func).startswith("_why_not")  # that one says it, or not
+    return isinstance(value, ast.JoinedStr | ast.IfExp)
 
 
 class _Cutter(ast.NodeTransformer):
@@ -314,6 +321,10 @@ def hunt(name: str, budget_s: float) -> Result:
             _must_be_well(seed, profile, machine.steps)
             took = time.process_time() - began
             return Result(name, e.rule, e.text, profile, steps + machine.steps, took)
+        except Exception as e:  # noqa: BLE001  # a life that ends so is noticed, too
+            took = time.process_time() - began
+            text = f"it crashed: {type(e).__name__}"
+            return Result(name, text, str(e), profile, steps + machine.steps, took)
         finally:
             restore()
         steps += machine.steps

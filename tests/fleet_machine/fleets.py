@@ -34,6 +34,7 @@ class Site:
     storm: int | None = None  # so many nodes of the fleet may be taken out within an hour
     heeds_alerts: bool = False  # `NodesHot` holds its rack, or all where it names none
     power_for: tuple = ()  # classes that are repaired by a power cycle
+    looks_after: bool = False  # for the successors of what a drain took
 
     def overlay(self) -> str:
         """As an overlay of the default policy."""
@@ -50,6 +51,7 @@ class Site:
             f"  max_runs: 6\n{self._holds()}"
             f"approvals: {{ask_before: {ask}, gang_gpus: {self.gang_gpus}, tiers: {tiers}}}\n"
             f"common_cause: {{min_nodes: 90, surge_nodes: 90}}\n"
+            f"drain: {{replaced: {{within: {600 if self.looks_after else 0}s}}}}\n"
             f"classes:\n{modes}\n"
         )
 
@@ -111,6 +113,8 @@ SITES |= {
         out={"fleet": (0.9, None), "rack": (None, 3)},
     ),
 }
+SITES["watchful"] = replace(SITES["loose"], looks_after=True)
+SITES["unasked"] = replace(SITES["loose"], ask_return=False)
 WATCHDOG = {"alertname": "Watchdog"}
 
 

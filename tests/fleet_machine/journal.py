@@ -64,6 +64,8 @@ WRITES = {
     },
     "metrics": set(),
 }
+#: Writes that only the owner of a case at its fence may make: (case id, fence, ...).
+FENCED = {"move", "begin_step", "finish_step", "climb", "take_over", "ask", "end_case"}
 _ERRORS = {"cluster": ClusterError, "ledger": LedgerError, "metrics": MetricsError}
 
 
@@ -148,7 +150,9 @@ class Effect:
 
 
 class Journal:
-    """Whom it tells: `planned` before a plan is recorded, `hear` and `admitted` after a change."""
+    """Whom it tells: `planned` before a plan is recorded, `hear`, `admitted` and `wrote` (what only
+    an owner may) after a change, with the case as it was before it.
+    """
 
     def __init__(self, raw_cluster, raw_ledger, raw_metrics, clock):
         self.raw = {"cluster": raw_cluster, "ledger": raw_ledger, "metrics": raw_metrics}
@@ -157,6 +161,7 @@ class Journal:
         self.hear: Callable[[Effect], None] = lambda effect: None
         self.planned: Callable[..., None] = lambda *a: None
         self.admitted: Callable[..., None] = lambda *a: None
+        self.wrote: Callable[..., None] = lambda *a: None
 
     def port(self, name):
         return Witness(name, self)
@@ -173,10 +178,10 @@ class Journal:
         self._meet(task, port, method, ("error", "meanwhile"), task.calls)
         if is_write:
             self._meet(task, port, method, ("kill_before",), task.writes)
-        before = self._before(method, args) if port == "cluster" else None
+        before = self._before(method, args) if port == "cluster" else self._case(method, args)
         if method == "record_sweep":
             self.planned(task, args[1].intents, args[1].at)
-        elif method == "admit" and args[0].is_by_hand:
+        elif method == "admit" and args[0].is_by_hand and task.kind != "reconcile":  # no adoption
             self.planned(task, (args[0],), kwargs["now"])
         result = getattr(self.raw[port], method)(*args, **kwargs)
         self._read(task, port, method, args, result)
@@ -242,6 +247,14 @@ class Journal:
 
     # -- what was written
 
+    def _case(self, method, args):
+        """The case that a write of the ledger is about, as it is before it."""
+        ledger = self.raw["ledger"]
+        if method == "admit":
+            mine = [c for c in ledger.cases(open_only=True) if c.node == args[0].node]
+            return mine[0] if mine else None
+        return ledger.case(args[0]) if method in FENCED else None
+
     def _before(self, method, args):
         raw = self.raw["cluster"]
         if method == "patch_node":
@@ -256,7 +269,9 @@ class Journal:
     def _written(self, task, method, args, before, result):
         task.told = args[0] if method == "audit" else task.told
         if method == "admit":
-            self.admitted(task, args[0], args[1], result)
+            self.admitted(task, args[0], before, result)
+        elif method in FENCED:
+            self.wrote(method, args[1], before)
         effect = {
             "patch_node": self._patched,
             "evict": self._evicted,

@@ -86,6 +86,11 @@ class Life(Fleet):
             if len(fresh) < 1000:
                 return
 
+    def entries(self):
+        """All entries so far."""
+        self._read_audit()
+        return self._entries
+
     def audit_of(self, case_id):
         """Entries about a case so far."""
         self._read_audit()

@@ -52,6 +52,8 @@ class Machine:
     ledger: object = None
     steps: int = 0
     machines: int = 0
+    pods: int = 0
+    owner_was: dict | None = None
     trail: list[str] = field(default_factory=list)
     lived: list[tuple[str, float]] = field(default_factory=list)  # to live it again
     inbox: dict = field(default_factory=dict)
@@ -73,6 +75,7 @@ class Machine:
         self.world.road.says = self._says
         self.world.journal.hear = self._hear
         self.world.journal.admitted = self._admitted
+        self.world.journal.wrote = self._wrote
         self.world.journal.planned = self._plan_made
 
     # -- what the rules hear
@@ -91,8 +94,15 @@ class Machine:
             elif was and not now:
                 w.truth.cordon.pop(effect.node, None)
 
-    def _admitted(self, task, intent, limits, outcome):
-        found = list(admission_faults(self.world, task, intent, outcome))
+    def _wrote(self, method, fence, before):
+        """Nobody writes for a case that somebody else has, or that has ended."""
+        if before.fence != fence:
+            self.found.append(("no_write_at_an_old_fence", f"{method} at {fence} of {before.id}"))
+        elif before.ended_at is not None and method != "end_case":
+            self.found.append(("no_write_to_an_ended_case", f"{method} of {before.id}"))
+
+    def _admitted(self, task, intent, before, outcome):
+        found = list(admission_faults(self.world, task, intent, before, outcome))
         self.found += found
         if hasattr(outcome, "fence"):
             self.did["admitted"] += 1
@@ -208,7 +218,7 @@ class Machine:
     def meanwhile(self, rng):
         names, weights = zip(*self.weights.meanwhile.items(), strict=True)
         name, seed = rng.choices(names, weights)[0], rng.random()
-        method = rng.choice(("", "config_map", "node", "nodes", "pods", "case", "audit", "evict"))
+        method = rng.choice(self.weights.methods)
         at = rng.randint(1, 4) if method else rng.randint(1, 40)
         work = lambda: self._act(name, seed, "    ")  # noqa: E731
         self.planned.append(Trouble("meanwhile", at, work, method=method))

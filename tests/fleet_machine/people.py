@@ -6,7 +6,8 @@ import dataclasses
 from datetime import timedelta
 
 from breakfix.flow.by_hand import open_by_hand
-from breakfix.flow.case import abort_case
+from breakfix.flow.case import STAGES, abort_case
+from breakfix.flow.stages import Stage, stage_of
 from breakfix.model import Answer, Case, Decision, FailureClass, HaltLevel, StepStatus
 from tests.fleet_machine import truth
 from tests.fleet_machine.journal import CASE, TAINT
@@ -245,13 +246,28 @@ def drained_by_hand_is_over(m, rng):
     return f"ann is done with {case.node}"
 
 
+def pushed(m, rng):
+    """Somebody marks tasks of a run as done in Airflow, and so it goes on elsewhere."""
+    runs = [r for r in m.world.road.runs.values() if not r.is_over]
+    if not runs:
+        return None
+    waiting = [r for r in runs if r.wait is not None]
+    run = rng.choice(rng.choice((waiting or runs, runs)))
+    case = m.world.ledger.case(run.case_id)
+    there = (Stage.DRAIN, stage_of(case.action), Stage.CHECK_GPUS, Stage.RETURN_NODE)
+    before, run.stage, run.wait = run.stage, rng.choice((*there, rng.choice(list(STAGES)))), None
+    return f"the run of {run.node} is pushed from {before} to {run.stage}"
+
+
 def policy_edit(m, rng):
     """A class may act no longer, or may again."""
     base = m.base_site
     if m.world.site is not base:
         m.world.change_site(base)
         return "the policy is as it was"
-    name = rng.choice(("gpu_off_bus", "ecc_uncorrectable", "device_plugin"))
+    known = ("gpu_off_bus", "ecc_uncorrectable", "device_plugin")
+    at_work = [str(c.failure_class) for c in m.world.open_cases()]
+    name = rng.choice([k for k in known if k in at_work] or known)
     word = rng.choice(("recommend", "off", "approve"))
     m.world.change_site(dataclasses.replace(base, modes={**base.modes, name: word}))
     return f"{name} is {word} now"

@@ -10,6 +10,8 @@ FAULTS = {
     "double_bit_error": 4,
     "gpus_short": 3,
     "gpus_back": 2,
+    "gpu_forgotten": 0.5,
+    "breaks_again": 1,
     "not_ready": 0.3,
     "ready": 2,
     "silence": 0.3,
@@ -48,6 +50,7 @@ PEOPLE = {
     "by_hand": 0.5,
     "drained_by_hand_is_over": 0.7,
     "policy_edit": 0.4,
+    "pushed": 0.3,
 }
 OTHERS = {
     "others_cordon": 0.3,
@@ -58,6 +61,7 @@ OTHERS = {
     "owner_map": 0.1,
     "owner_map_back": 3,
 }
+STRANGE = {"registered_again": 0.2, "pod_comes_again": 0.5, "stray_work": 0.2}
 CRASHES = {"crash": 2, "error": 2, "meanwhile": 4}
 
 MEANWHILE = {
@@ -94,10 +98,12 @@ class Profile:
     weights: dict
     sites: tuple = (
         *("tight", "loose", "pools", "careful", "mixed"),
-        *("two", "hours", "storms", "alerts", "power"),
+        *("two", "hours", "storms", "alerts", "power", "watchful"),
     )
     nodes: int | None = None
     meanwhile: dict = field(default_factory=lambda: MEANWHILE)
+    #: Before which calls of a task others step in; "": before any.
+    methods: tuple = ("", "config_map", "node", "nodes", "pods", "case", "audit", "evict")
 
     @property
     def drawn(self):
@@ -109,7 +115,7 @@ class Profile:
         return replace(self, weights={**self.weights, **weights})
 
 
-ALL = Profile({**WORK, **FAULTS, **PODS, **PEOPLE, **OTHERS, **CRASHES})
+ALL = Profile({**WORK, **FAULTS, **PODS, **PEOPLE, **OTHERS, **STRANGE, **CRASHES})
 
 PROFILES = {"all": ALL}
 
@@ -132,7 +138,7 @@ ONE_KIND = {
     "unsupported": (("power",), {"nobody_at_the_switch": 6, "double_bit_error": 12}),
     "protected": (_OPEN, {"control_plane": 5, "airflow_moves": 3}),
     "excluded": (_OPEN, {"exclude": 6, "include": 4}),
-    "other_owner": (_OPEN, {"other_owner": 6, "other_owner_leaves": 4}),
+    "other_owner": (_OPEN, {"other_owner": 6, "other_owner_leaves": 4, "by_hand": 6}),
     "cordoned_by_others": (_OPEN, {"others_cordon": 6, "others_uncordon": 3}),
     "given_back": (_OPEN, {"uncordon": 6, "untaint": 3}),
     "unconfirmed": (_OPEN, {"lie": 8, "tie": 3}),
@@ -148,7 +154,10 @@ ONE_KIND = {
     "held": (_OPEN, {"hold": 6, "unhold": 5}),
     "owners": (_OPEN, {"owner_map": 5, "owner_map_back": 6}),
     "machines": (_OPEN, {"node_replaced": 6}),
-    "boots": (_OPEN, {"booted_by_others": 6}),
+    "objects": (_OPEN, {"registered_again": 6, "by_hand": 9, "drained_by_hand_is_over": 6}),
+    "boots": (_OPEN, {"booted_by_others": 6, "by_hand": 9, "drained_by_hand_is_over": 6}),
+    "pushes": (("loose", "tight", "watchful", "unasked"), {"pushed": 12}),
+    "skips": (("watchful",), {"pushed": 12, "new_work": 40}),
     "taken": (_OPEN, {"uncordon": 5, "untaint": 5, "others_cordon": 1}),
     "healed": (_OPEN, {"gpus_short": 12, "gpus_back": 8}),
     "two": (("two",), {"yes": 6, "bad_yes": 6, "no": 2}),
@@ -162,8 +171,10 @@ def _one_kind(sites, operations, **more):
     calm = {"others_uncordon": 1, "new_work": 9, "yes": 12, "meanwhile": 10}
     weights = _few(**{**_BREAK, **calm, **operations, **more})
     meanwhile = {**operations, "stage": 1, "sweep": 1}
-    meanwhile.pop("new_work", None)
     for switch in (
+        "new_work",
+        "by_hand",
+        "drained_by_hand_is_over",
         "unhalt",
         "no_alert",
         "unhold",
@@ -225,6 +236,73 @@ LOOKS = {
     ),
     "ends": Profile(
         _few(**_BREAK, **_MIDDLE), sites=_OPEN, meanwhile={"twin_escalates": 6, "stage": 1}
+    ),
+    # after the validation and before the return
+    "proofs": Profile(
+        _few(
+            *("others_uncordon", "speech"),
+            **_BREAK,
+            breaks_again=12,
+            gpu_forgotten=8,
+            gpus_back=8,
+            silence=2,
+            jump=3,
+            ready=12,
+            booted_by_others=2,
+            pushed=8,
+            yes=14,
+            meanwhile=20,
+        ),
+        sites=("unasked", "loose"),
+        meanwhile={"breaks_again": 6, "gpu_forgotten": 4, "not_ready": 6, "jump": 4},
+        methods=("case", "node", "nodes", "config_map"),
+    ),
+    # between a sweep's look and its admission: another sweep, a person's hand
+    "admissions": Profile(
+        _few(
+            *("unhold", "others_uncordon"),
+            **_BREAK,
+            breaks_again=12,
+            new_work=4,
+            yes=14,
+            meanwhile=24,
+        ),
+        sites=("tight", "pools", "mixed", "loose"),
+        meanwhile={"sweep": 8, "hold": 6},
+        methods=("admit",),
+    ),
+    "slots": Profile(
+        _few("others_uncordon", **_BREAK, drained_by_hand_is_over=12, yes=14, meanwhile=30),
+        sites=("tight", "pools"),
+        meanwhile={"by_hand": 6},
+        methods=("admit",),
+    ),
+    "watched": Profile(
+        _few("unhold", "others_uncordon", **_BREAK, breaks_again=20, new_work=4, meanwhile=30),
+        sites=_OPEN,
+        meanwhile={"hold": 6},
+        methods=("admit",),
+    ),
+    # between the look at a node or a pod and what is done to it
+    "versions": Profile(
+        _few(**_BREAK, **_MIDDLE),
+        sites=_OPEN,
+        meanwhile={"others_write": 6, "others_cordon": 1},
+        methods=("patch_node",),
+    ),
+    "claims": Profile(
+        _few(**_BREAK, **_MIDDLE), sites=_OPEN, meanwhile={"claimed": 6}, methods=("node",)
+    ),
+    "names": Profile(
+        _few(**_BREAK, **_MIDDLE),
+        sites=_OPEN,
+        meanwhile={"pod_comes_again": 6},
+        methods=("evict",),
+    ),
+    "strays": Profile(
+        _few(**_BREAK, **_MIDDLE, stray_work=9, work_ends=4),
+        sites=_OPEN,
+        meanwhile={"stray_work": 6, "stage": 1},
     ),
     "switch": Profile(
         _few(**_BREAK, new_work=8, halt=6, unhalt=5, owner_map=2, owner_map_back=6, meanwhile=8),

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from breakfix.model import Action, HaltLevel, NodeState, Scope, ScopeKind
 from tests.fleet_machine import truth
+from tests.fleet_machine.fleets import GPUS
 from tests.fleet_machine.journal import CASE, STATE, TAINT
 
 #: Takes something from somebody: a node out of service, a pod off it, a GPU from under it.
@@ -66,7 +67,11 @@ def ownership(world, e):
         return "the owner was not looked at"
     mine = world.ledger
     named = (owner.get("ledger"), owner.get("cluster"))
-    return "" if named == (mine.id, mine.cluster) else f"the cluster names {named}"
+    if named != (mine.id, mine.cluster):
+        return f"the cluster names {named}"
+    seq, digest = owner.get("audit_seq", "0"), owner.get("audit_hash")
+    hashes = {str(x.seq): x.hash for x in world.entries()}
+    return "" if seq == "0" or hashes.get(seq) == digest else f"it has seen another entry {seq}"
 
 
 def same_machine(world, e):
@@ -265,12 +270,45 @@ def once(world, e):
     return f"{e.step} was done before" if e.step in known else ""
 
 
+def nobody_is_on_it(world, e):
+    """A GPU is not taken from under a pod that has come since the drain."""
+    if e.kind != "repair" or e.seen is None:
+        return ""
+    here = truth.moves(e.seen, e.task.pods.values())
+    return f"{here[0].name} is on it" if here else ""
+
+
+def drained_first(world, e):
+    """Nothing is repaired before its drain is on record as done."""
+    if e.kind != "repair":
+        return ""
+    done = [
+        x
+        for x in world.audit_of(e.case_id)
+        if x.event == "step.finished" and str(x.detail.get("step", "")).startswith("drain-")
+    ]
+    return "" if done and done[-1].detail.get("status") == "done" else "its drain is not done"
+
+
+def successors_first(world, e):
+    """What the drain took is looked for elsewhere before the node is repaired."""
+    if e.kind != "repair":
+        return ""
+    known = {s.name: s for s in world.ledger.steps(e.case_id)}
+    drains = [s for name, s in known.items() if name.startswith("drain-")]
+    if not drains or not drains[-1].detail.get("controllers"):
+        return ""
+    look = known.get(f"replaced-{drains[-1].name.rpartition('-')[2]}")
+    is_over = look is not None and look.ended_at is not None
+    return "" if is_over else "nobody has looked for what it ran"
+
+
 def gates(world, e):
     """Back in service only Ready, whole, clear, checked at this boot, and approved."""
     if e.kind != "give" or e.after.labels.get(STATE) != "returning":
         return ""
     case, node, now = _case(e), e.before, world.clock.now()
-    if not node.is_ready or node.gpus_allocatable < node.gpus_capacity:
+    if not node.is_ready or node.gpus_allocatable < GPUS:
         return "it is not Ready, or lacks GPUs"
     proofs = {}  # the last run of each diagnostic on this boot
     for owner, boot, at, is_good, word in world.truth.diags:
@@ -383,6 +421,9 @@ ACT_RULES = (
     reason,
     approved,
     once,
+    nobody_is_on_it,
+    drained_first,
+    successors_first,
     gates,
     not_half_repaired,
     only_our_cordon,

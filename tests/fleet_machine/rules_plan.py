@@ -267,8 +267,11 @@ def _promise(p):
                 p.used[budget.namespace, budget.name] += 1
 
 
-def admission_faults(world, task, intent, outcome):
-    """(rule, text) of what is wrong with an admission, at the instant of its transaction."""
+def admission_faults(world, task, intent, before, outcome):
+    """(rule, text) of what is wrong with an admission, at the instant of its transaction.
+
+    `before`: the open case of the node until then.
+    """
     if isinstance(outcome, Refusal):
         return
     if world.ledger.halt_level() is not HaltLevel.NONE:
@@ -276,8 +279,10 @@ def admission_faults(world, task, intent, outcome):
     others = [c for c in world.ledger.cases(open_only=True) if c.id != outcome.id]
     if any(c.node == intent.node for c in others):
         yield "one_case_a_node", intent.node
-    if outcome.held_by:
+    if before is not None and before.held_by:
         yield "no_admission_of_a_held_case", intent.node
+    if before is not None and before.state is not NodeState.RETURNING:
+        yield "no_admission_of_a_case_at_work", intent.node
     task.cases |= {c.id: c for c in others}  # the ledger is asked in the transaction itself
     for gone in set(task.cases) - {c.id for c in others} - {outcome.id}:
         del task.cases[gone]

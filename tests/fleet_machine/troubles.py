@@ -8,6 +8,7 @@ from __future__ import annotations
 from breakfix.model import Action, Condition, HaltLevel, Taint
 from tests.fleet_machine import truth
 from tests.fleet_machine.fleets import GPUS, WATCHDOG, Power
+from tests.fleet_machine.journal import CASE, STATE
 from tests.flow.world import DIAG_PASSES
 
 BAD_DIAGS = ((0, "no JSON at all"), (1, DIAG_PASSES), (0, ""), (226, "{}"))
@@ -55,6 +56,15 @@ def double_bit_error(m, rng):
     return _break(m, rng, 95)
 
 
+def breaks_again(m, rng):
+    """A node that was just repaired speaks of an XID once more."""
+    name = some_node(m, rng, lambda n: n.labels.get(STATE) in {"validating", "returning"})
+    if name is None:
+        return None
+    m.world.break_node(name, rng.choice((79, 95)))
+    return f"{name} breaks again"
+
+
 def gpus_short(m, rng):
     name = victim(m, rng)
     if name is None or m.world.node(name).gpus_allocatable < GPUS:
@@ -63,11 +73,20 @@ def gpus_short(m, rng):
     return f"{name} offers {GPUS - 1} GPUs"
 
 
+def gpu_forgotten(m, rng):
+    """A node under validation that no longer knows that it ever had that GPU."""
+    name = some_node(m, rng, lambda n: n.labels.get(STATE) == "validating")
+    if name is None or m.world.node(name).gpus_capacity < GPUS:
+        return None
+    m.world.cluster.change_node(name, gpus_allocatable=GPUS - 1, gpus_capacity=GPUS - 1)
+    return f"{name} knows of {GPUS - 1} GPUs"
+
+
 def gpus_back(m, rng):
     name = some_node(m, rng, lambda n: n.gpus_allocatable < GPUS)
     if name is None:
         return None
-    m.world.cluster.change_node(name, gpus_allocatable=GPUS)
+    m.world.cluster.change_node(name, gpus_allocatable=GPUS, gpus_capacity=GPUS)
     return f"{name} offers all GPUs"
 
 
@@ -198,6 +217,28 @@ def node_replaced(m, rng):
     return f"{name} is another machine"
 
 
+def registered_again(m, rng):
+    """The same machine under a new object, as after somebody deleted it: without our marks."""
+    name = some_node(m, rng)
+    if name is None:
+        return None
+    old = m.world.node(name)
+    m.forget_node(name)
+    m.machines += 1
+    m.world.cluster.add_node(
+        name,
+        uid=f"uid-{name}-{m.machines}",
+        boot_id=old.boot_id,
+        rack=old.rack,
+        pool=old.pool,
+        sku=old.sku,
+        fabric=old.fabric,
+        gpus_allocatable=old.gpus_allocatable,
+    )
+    m.world.truth.note_foreign(m.world.node(name))
+    return f"{name} is registered again"
+
+
 def node_gone_pods(m, name):
     for key, pod in list(m.world.cluster._pods.items()):
         if pod.node == name:
@@ -262,6 +303,29 @@ def work_ends(m, rng):
     return "work ends"
 
 
+def pod_comes_again(m, rng):
+    """A pod of a node that is out ends, and another of its name starts elsewhere, as of a set."""
+    elsewhere = some_node(m, rng, lambda n: not n.is_unschedulable)
+    out = {n.name for n in m.world.cluster._nodes.values() if n.is_unschedulable}
+    pods = [p for p in m.world.cluster._pods.values() if p.namespace == "work" and p.node in out]
+    if elsewhere is None or not pods:
+        return None
+    for pod in rng.sample(pods, min(len(pods), 3)):
+        m.pods += 1
+        again = {"uid": f"{pod.uid}-{m.pods}", "owners": pod.owners, "labels": dict(pod.labels)}
+        m.world.cluster.add_pod(pod.name, elsewhere, gpus=pod.gpus, **again)
+    return f"pods come again on {elsewhere}"
+
+
+def stray_work(m, rng):
+    """Somebody binds a pod to a node that is out, past the scheduler."""
+    name = some_node(m, rng, lambda n: n.is_unschedulable)
+    if name is None:
+        return None
+    m.world.add_work(rng, name, 8)
+    return f"somebody puts work on {name}, which is out"
+
+
 def airflow_moves(m, rng):
     """Airflow's scheduler pod lands on a node, wherever it may, or leaves all."""
     keys = [k for k, p in m.world.cluster._pods.items() if p.labels == truth.AIRFLOW]
@@ -320,6 +384,16 @@ def others_write(m, rng):
     return f"others write on {name}"
 
 
+def claimed(m, rng):
+    """Somebody writes another case into our annotation on a node that is out."""
+    name = some_node(m, rng, lambda n: CASE in n.annotations)
+    if name is None:
+        return None
+    notes = {**m.world.node(name).annotations, CASE: "20200101-another"}
+    m.world.cluster.change_node(name, annotations=notes)
+    return f"{name} is marked as of another case"
+
+
 def _toggle(m, rng, kind):
     name = some_node(m, rng)
     if name is None:
@@ -360,20 +434,33 @@ def other_owner_leaves(m, rng):
 
 
 def owner_map(m, rng):
-    """Somebody says that another ledger owns the cluster, or says ours again."""
+    """Somebody says that another ledger owns the cluster, or that ours has written what it has
+    not, or something that nobody can read.
+    """
     data = m.world.cluster.config_maps.get((m.namespace, "breakfix-ledger"))
-    if data is None:
+    if data is None or m.owner_was is not None:
         return None
-    mine = m.world.ledger.id
-    data["ledger"] = "another" if data["ledger"] == mine else mine
-    return f"the cluster names ledger {data['ledger']}"
+    seq = m.world.ledger.head()[0]
+    lie = rng.choice(
+        (
+            {"ledger": "another"},
+            {"cluster": "another"},
+            {"audit_seq": str(seq + 1000)},
+            {"audit_hash": "of another history"},
+            {"audit_seq": "unreadable"},
+        )
+    )
+    m.owner_was = dict(data)
+    data.update(lie)
+    return f"the cluster says {lie}"
 
 
 def owner_map_back(m, rng):
     data = m.world.cluster.config_maps.get((m.namespace, "breakfix-ledger"))
-    if data is None or data["ledger"] == m.world.ledger.id:
+    if data is None or m.owner_was is None:
         return None
-    data["ledger"] = m.world.ledger.id
+    data.update(m.owner_was)
+    m.owner_was = None
     return "the cluster names our ledger again"
 
 
@@ -397,7 +484,7 @@ def calm(m):
         m.let_go(name)
         w.relabel(name, {truth.EXCLUDE[0]: None, truth.SKIP[0]: None})
         w.set_ready(name, is_ready=True)
-        w.cluster.change_node(name, gpus_allocatable=GPUS)
+        w.cluster.change_node(name, gpus_allocatable=GPUS, gpus_capacity=GPUS)
         w.truth.note_foreign(w.node(name))
         del node
     for case in w.open_cases():
