@@ -32,6 +32,8 @@ _FLAGS = (
     "--query.max-samples=500000000",
     "--log.level=error",
 )
+#: Much garbage for little data: its collection takes a third of the time if it is not put off.
+_ENVIRONMENT = {"GOGC": "400"}
 
 
 class ReplayPrometheus:
@@ -87,7 +89,12 @@ class ReplayPrometheus:
         ]
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own arguments
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                cwd=folder,
+                env={**os.environ, **_ENVIRONMENT},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def _wait(self) -> bool:
