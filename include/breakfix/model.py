@@ -286,7 +286,7 @@ class Condition:
     since: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Node:
     """One node at one resourceVersion. `pool`, `rack`, `sku`, `fabric` come from configured
     labels.
@@ -364,7 +364,7 @@ class Toleration:
         return self.operator == "Exists" or (bool(self.key) and self.value == taint.value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Pod:
     """One pod; `node` is empty while it is not bound, `grace_s` None where it names none."""
 

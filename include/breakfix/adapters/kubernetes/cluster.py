@@ -26,6 +26,7 @@ from breakfix.adapters.kubernetes.decoding import (
     to_pod,
 )
 from breakfix.adapters.kubernetes.evictions import eviction_body, eviction_of
+from breakfix.adapters.kubernetes.known import Known
 from breakfix.adapters.kubernetes.transport import (
     MERGE_PATCH,
     Expired,
@@ -70,6 +71,8 @@ class KubernetesCluster:
         self._gpu = gpu_resource
         self._page = page
         self._uid = ""
+        self._nodes: Known[KNode, Node] = Known(self._node)
+        self._pods: Known[KPod, Pod] = Known(self._pod)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -83,17 +86,17 @@ class KubernetesCluster:
         return self._uid
 
     def nodes(self) -> Sequence[Node]:
-        return tuple(self._node(n) for n in self._list("/api/v1/nodes", _NODES))
+        return tuple(self._nodes.of(n) for n in self._list("/api/v1/nodes", _NODES))
 
     def node(self, name: str) -> Node:
         return self._node(self._get(_node_path(name), _NODE))
 
     def pods(self, node: str | None = None) -> Sequence[Pod]:
         query = {} if node is None else {"fieldSelector": f"spec.nodeName={node}"}
-        return tuple(to_pod(p, self._gpu) for p in self._list("/api/v1/pods", _PODS, query))
+        return tuple(self._pods.of(p) for p in self._list("/api/v1/pods", _PODS, query))
 
     def pod(self, namespace: str, name: str) -> Pod:
-        return to_pod(self._get(_pod_path(namespace, name), _POD), self._gpu)
+        return self._pod(self._get(_pod_path(namespace, name), _POD))
 
     def budgets(self) -> Sequence[Budget]:
         path = "/apis/policy/v1/poddisruptionbudgets"
@@ -272,6 +275,9 @@ class KubernetesCluster:
 
     def _node(self, node: KNode) -> Node:
         return to_node(node, self._labels, self._gpu)
+
+    def _pod(self, pod: KPod) -> Pod:
+        return to_pod(pod, self._gpu)
 
     def _get(self, path: str, decoder: msgspec.json.Decoder[T]) -> T:
         return _decoded(self._api.read(path), decoder, path)
