@@ -8,7 +8,7 @@ from datetime import timedelta
 from breakfix.flow.by_hand import open_by_hand
 from breakfix.flow.case import STAGES, abort_case
 from breakfix.flow.stages import Stage, stage_of
-from breakfix.model import Answer, Case, Decision, FailureClass, HaltLevel, StepStatus
+from breakfix.model import Answer, Case, Decision, FailureClass, HaltLevel, Purpose, StepStatus
 from tests.fleet_machine import truth
 from tests.fleet_machine.journal import CASE, TAINT
 from tests.fleet_machine.troubles import some_node
@@ -255,7 +255,10 @@ def pushed(m, rng):
     run = rng.choice(rng.choice((waiting or runs, runs)))
     case = m.world.ledger.case(run.case_id)
     there = (Stage.DRAIN, stage_of(case.action), Stage.CHECK_GPUS, Stage.RETURN_NODE)
-    before, run.stage, run.wait = run.stage, rng.choice((*there, rng.choice(list(STAGES)))), None
+    to = rng.choice((*there, rng.choice(list(STAGES))))
+    if run.stage in QUESTIONS and rng.random() < 0.5:
+        to = Stage.DRAIN if QUESTIONS[run.stage] is Purpose.REPAIR else Stage.RETURN_NODE
+    before, run.stage, run.wait = run.stage, to, None
     return f"the run of {run.node} is pushed from {before} to {run.stage}"
 
 

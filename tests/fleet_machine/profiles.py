@@ -12,6 +12,7 @@ FAULTS = {
     "gpus_back": 2,
     "gpu_forgotten": 0.5,
     "breaks_again": 1,
+    "before_return": 1,
     "not_ready": 0.3,
     "ready": 2,
     "silence": 0.3,
@@ -242,7 +243,8 @@ LOOKS = {
         _few(
             *("others_uncordon", "speech"),
             **_BREAK,
-            breaks_again=12,
+            before_return=20,
+            breaks_again=6,
             gpu_forgotten=8,
             gpus_back=8,
             silence=2,

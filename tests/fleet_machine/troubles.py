@@ -5,6 +5,7 @@ A function returns what it did, in a few words; None when there was nothing to d
 
 from __future__ import annotations
 
+from breakfix.flow.stages import Stage
 from breakfix.model import Action, Condition, HaltLevel, Taint
 from tests.fleet_machine import truth
 from tests.fleet_machine.fleets import GPUS, WATCHDOG, Power
@@ -71,6 +72,26 @@ def gpus_short(m, rng):
         return None
     m.world.cluster.change_node(name, gpus_allocatable=GPUS - 1)
     return f"{name} offers {GPUS - 1} GPUs"
+
+
+def before_return(m, rng):
+    """Right before a node is given back: hours go by, or it is not as it was when it was proved."""
+    runs = [r for r in m.world.road.runs.values() if r.stage is Stage.RETURN_NODE and not r.is_over]
+    runs = [r for r in runs if r.node in m.world.cluster._nodes]
+    if not runs:
+        return None
+    name, what = rng.choice(runs).node, rng.choice(("late", "not ready", "forgotten", "xid"))
+    match what:
+        case "late":
+            m.world.clock.sleep(9000)
+        case "not ready":
+            m.world.set_ready(name, is_ready=False)
+        case "forgotten":
+            fewer = {"gpus_allocatable": GPUS - 1, "gpus_capacity": GPUS - 1}
+            m.world.cluster.change_node(name, **fewer)
+        case _:
+            m.world.break_node(name, rng.choice((79, 95)))
+    return f"{name} before its return: {what}"
 
 
 def gpu_forgotten(m, rng):
