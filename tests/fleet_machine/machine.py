@@ -54,6 +54,9 @@ class Machine:
     machines: int = 0
     pods: int = 0
     owner_was: dict | None = None
+    late: set[tuple[str, int]] = field(
+        default_factory=set
+    )  # runs before whose return something happened
     trail: list[str] = field(default_factory=list)
     lived: list[tuple[str, float]] = field(default_factory=list)  # to live it again
     inbox: dict = field(default_factory=dict)

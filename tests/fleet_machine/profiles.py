@@ -240,24 +240,12 @@ LOOKS = {
     ),
     # after the validation and before the return
     "proofs": Profile(
-        _few(
-            *("others_uncordon", "speech"),
-            **_BREAK,
-            before_return=20,
-            breaks_again=6,
-            gpu_forgotten=8,
-            gpus_back=8,
-            silence=2,
-            jump=3,
-            ready=12,
-            booted_by_others=2,
-            pushed=8,
-            yes=14,
-            meanwhile=20,
-        ),
+        _few("others_uncordon", "gpus_back", "ready", **_BREAK, before_return=90, yes=14),
         sites=("unasked", "loose"),
-        meanwhile={"breaks_again": 6, "gpu_forgotten": 4, "not_ready": 6, "jump": 4},
-        methods=("case", "node", "nodes", "config_map"),
+    ),
+    "unanswered": Profile(
+        _few("others_uncordon", **_BREAK, pushed=9, yes=2),
+        sites=_OPEN,
     ),
     # between a sweep's look and its admission: another sweep, a person's hand
     "admissions": Profile(

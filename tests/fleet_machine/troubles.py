@@ -75,12 +75,18 @@ def gpus_short(m, rng):
 
 
 def before_return(m, rng):
-    """Right before a node is given back: hours go by, or it is not as it was when it was proved."""
+    """Right before a node is given back: hours go by, or it is not as it was when it was proved.
+    One of these, once for each run: several would hide what each guard is there for.
+    """
     runs = [r for r in m.world.road.runs.values() if r.stage is Stage.RETURN_NODE and not r.is_over]
-    runs = [r for r in runs if r.node in m.world.cluster._nodes]
+    runs = [
+        r for r in runs if r.node in m.world.cluster._nodes and (r.case_id, r.fence) not in m.late
+    ]
     if not runs:
         return None
-    name, what = rng.choice(runs).node, rng.choice(("late", "not ready", "forgotten", "xid"))
+    run, what = rng.choice(runs), rng.choice(("late", "not ready", "forgotten", "xid"))
+    name = run.node
+    m.late.add((run.case_id, run.fence))
     match what:
         case "late":
             m.world.clock.sleep(9000)
