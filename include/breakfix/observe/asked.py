@@ -29,15 +29,18 @@ class Asked:
         return cls(metrics, run(metrics, queries, at=at), at)
 
     def query(self, promql: str, *, at: datetime) -> QueryResult:
-        answer = self.query_many({"": promql}, at=at)[""]
+        answer = self._known(at).get(promql)
         if isinstance(answer, str):
             raise MetricsError(answer)
-        return answer
+        return self._metrics.query(promql, at=at) if answer is None else answer
 
     def query_many(
         self, queries: Mapping[str, str], *, at: datetime
     ) -> Mapping[str, QueryResult | str]:
-        known = self._answers if at == self._at else {}
+        known = self._known(at)
         rest = {name: q for name, q in queries.items() if q not in known}
         told = self._metrics.query_many(rest, at=at) if rest else {}
         return {name: told[name] if name in rest else known[q] for name, q in queries.items()}
+
+    def _known(self, at: datetime) -> Mapping[str, QueryResult | str]:
+        return self._answers if at == self._at else {}
