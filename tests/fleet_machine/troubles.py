@@ -228,20 +228,18 @@ def node_replaced(m, rng):
     old = m.world.cluster._nodes.get(name)
     if old is not None:
         node_gone_pods(m, name)
+    like = old or m.world.cluster._nodes[some_node(m, rng)]
+    _new_object(m, name, like, boot_id=f"boot-{name}-m{m.machines + 1}")
+    return f"{name} is another machine"
+
+
+def _new_object(m, name, like, **own):
+    """Another object of that name, with another uid, and nothing of ours written on it."""
     m.forget_node(name)
     m.machines += 1
-    like = old or m.world.cluster._nodes[some_node(m, rng)]
-    m.world.cluster.add_node(
-        name,
-        uid=f"uid-{name}-{m.machines}",
-        boot_id=f"boot-{name}-m{m.machines}",
-        rack=like.rack,
-        pool=like.pool,
-        sku=like.sku,
-        fabric=like.fabric,
-    )
+    place = {"rack": like.rack, "pool": like.pool, "sku": like.sku, "fabric": like.fabric}
+    m.world.cluster.add_node(name, uid=f"uid-{name}-{m.machines}", **place, **own)
     m.world.truth.note_foreign(m.world.node(name))
-    return f"{name} is another machine"
 
 
 def registered_again(m, rng):
@@ -250,19 +248,7 @@ def registered_again(m, rng):
     if name is None:
         return None
     old = m.world.node(name)
-    m.forget_node(name)
-    m.machines += 1
-    m.world.cluster.add_node(
-        name,
-        uid=f"uid-{name}-{m.machines}",
-        boot_id=old.boot_id,
-        rack=old.rack,
-        pool=old.pool,
-        sku=old.sku,
-        fabric=old.fabric,
-        gpus_allocatable=old.gpus_allocatable,
-    )
-    m.world.truth.note_foreign(m.world.node(name))
+    _new_object(m, name, old, boot_id=old.boot_id, gpus_allocatable=old.gpus_allocatable)
     return f"{name} is registered again"
 
 
