@@ -14,6 +14,10 @@ SEEN_SOON = [
     ("ACT_GUARDS.scopes_full", "limits"),
     ("act.guard._check_case: current.fence", "fence"),
     ("act.guard._check_case: not current.is_open", "fence"),
+    ("ledger.rules.check_fence: case.fence", "no_write_at_an_old_fence"),
+    ("ledger.rules.refuse_by_state: current.state", "no_admission_of_a_case_at_work"),
+    ("flow.repairs._occupied", "nobody_is_on_it"),
+    ("node patches", "others_marks"),
 ]
 
 
