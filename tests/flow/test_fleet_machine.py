@@ -50,7 +50,8 @@ def test_no_rule_is_broken_on_postgres_either(postgres_url):
         machine.run(150)
     finally:
         ledger.close()
-    assert machine.did["admitted"] and machine.did["give"]
+    assert machine.did["admitted"]
+    assert machine.did["give"]
 
 
 def test_a_seed_lives_the_same_life_twice():
