@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from breakfix.adapters.ledger.sweep_rules import left_by
@@ -170,6 +170,12 @@ def test_the_order_of_readings_and_nodes_does_not_matter(
     assert one == two
 
 
+@example(
+    [
+        Reading("hw_slowdown", "gpu-1", "GPU-a", 4.0),
+        Reading("straggler_power", "gpu-1", "GPU-a", 0.5),
+    ]
+)
 @given(some())
 def test_what_is_never_a_reason_changes_neither_action_nor_confidence(found: list[Reading]) -> None:
     never = [

@@ -27,15 +27,24 @@ def follow_causes(findings: Sequence[Finding], policy: Policy) -> tuple[Finding,
 
 
 def _explained(findings: Sequence[Finding], policy: Policy) -> tuple[Finding, ...]:
-    """As sure as before, and of the class of the first signal that explains it on the same GPU."""
+    """As sure as before, and of the class of the first signal that explains it on the same GPU.
+
+    What speaks for that class by itself has one witness more, not an independent one: what is slow
+    because it is hot confirms no other sign of heat.
+    """
     named = {r.name: r.explained_by for r in policy.signals if r.explained_by}
     spoken = {(f.signal, f.gpu): f.failure_class for f in findings}
     classes = [
         next((spoken[s, f.gpu] for s in named.get(f.signal, ()) if (s, f.gpu) in spoken), None)
         for f in findings
     ]
+    own = sorted(
+        (f for f, cause in zip(findings, classes, strict=True) if cause is None),
+        key=lambda f: (f.weight, f.group),
+    )
+    groups = {f.failure_class: f.group for f in own if f.weight > 0}  # of the strongest
     return tuple(
-        f if cause is None else replace(f, failure_class=cause)
+        f if cause is None else replace(f, failure_class=cause, group=groups.get(cause, f.group))
         for f, cause in zip(findings, classes, strict=True)
     )
 
