@@ -8,7 +8,16 @@ from datetime import timedelta
 from breakfix.flow.by_hand import open_by_hand
 from breakfix.flow.case import STAGES, abort_case
 from breakfix.flow.stages import Stage, stage_of
-from breakfix.model import Answer, Case, Decision, FailureClass, HaltLevel, Purpose, StepStatus
+from breakfix.model import (
+    Answer,
+    Case,
+    Decision,
+    FailureClass,
+    HaltLevel,
+    NodeState,
+    Purpose,
+    StepStatus,
+)
 from tests.fleet_machine import truth
 from tests.fleet_machine.journal import CASE, TAINT
 from tests.fleet_machine.troubles import some_node
@@ -167,7 +176,8 @@ def hold(m, rng):
     cases = m.world.open_cases()
     if not cases:
         return None
-    case = rng.choice(cases)
+    watched = [c for c in cases if c.state is NodeState.RETURNING]
+    case = rng.choice(rng.choice((watched or cases, cases)))
     m.world.ledger.hold(case.id, actor="ann", reason="", now=m.world.clock.now())
     return f"ann holds the case of {case.node}"
 

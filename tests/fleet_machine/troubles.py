@@ -59,7 +59,8 @@ def double_bit_error(m, rng):
 
 def breaks_again(m, rng):
     """A node that was just repaired speaks of an XID once more."""
-    name = some_node(m, rng, lambda n: n.labels.get(STATE) in {"validating", "returning"})
+    state = rng.choice(("validating", "returning"))
+    name = some_node(m, rng, lambda n: n.labels.get(STATE) == state)
     if name is None:
         return None
     m.world.break_node(name, rng.choice((79, 95)))
