@@ -176,6 +176,12 @@ def test_the_order_of_readings_and_nodes_does_not_matter(
         Reading("straggler_power", "gpu-1", "GPU-a", 0.5),
     ]
 )
+@example(
+    [
+        Reading(s, "gpu-1", "GPU-a", 1.0)
+        for s in ("straggler_clock", "straggler_power", "aks_throttling")
+    ]
+)
 @given(some())
 def test_what_is_never_a_reason_changes_neither_action_nor_confidence(found: list[Reading]) -> None:
     never = [

@@ -27,26 +27,23 @@ def follow_causes(findings: Sequence[Finding], policy: Policy) -> tuple[Finding,
 
 
 def _explained(findings: Sequence[Finding], policy: Policy) -> tuple[Finding, ...]:
-    """As sure as before, and of the class of the first signal that explains it on the same GPU.
+    """As sure as before, and of the class of what explains it on the same GPU.
 
-    What speaks for that class by itself has one witness more, not an independent one: what is slow
-    because it is hot confirms no other sign of heat.
+    Where only signals explain it that may never be a reason, they give it a name, no more: beside
+    own evidence of that class it stays what it was, or heat would make another witness of it.
     """
     named = {r.name: r.explained_by for r in policy.signals if r.explained_by}
-    spoken = {(f.signal, f.gpu): f.failure_class for f in findings}
-    classes = [
-        next((spoken[s, f.gpu] for s in named.get(f.signal, ()) if (s, f.gpu) in spoken), None)
-        for f in findings
-    ]
-    own = sorted(
-        (f for f, cause in zip(findings, classes, strict=True) if cause is None),
-        key=lambda f: (f.weight, f.group),
-    )
-    groups = {f.failure_class: f.group for f in own if f.weight > 0}  # of the strongest
-    return tuple(
-        f if cause is None else replace(f, failure_class=cause, group=groups.get(cause, f.group))
-        for f, cause in zip(findings, classes, strict=True)
-    )
+    own = {f.failure_class for f in findings if f.weight > 0 and f.signal not in named}
+    spoken = {(f.signal, f.gpu): f for f in findings}
+
+    def follow(f: Finding) -> Finding:
+        found = [spoken[s, f.gpu] for s in named.get(f.signal, ()) if (s, f.gpu) in spoken]
+        reasons = [c for c in found if c.mode is not SignalMode.NEVER]
+        names = [c for c in found if c.failure_class not in own]
+        cause = next(iter([*reasons, *names]), None)
+        return f if cause is None else replace(f, failure_class=cause.failure_class)
+
+    return tuple(follow(f) for f in findings)
 
 
 def _under_causes(findings: Sequence[Finding], policy: Policy) -> tuple[Finding, ...]:
