@@ -1,9 +1,11 @@
 """The cases in turn. Ways that are compared take turns round by round: a disturbance of the machine
-meets all of them.
+meets all of them. Every round has another order, as each way finds the server's memory as the one
+before it left it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -167,8 +169,9 @@ def _in_turn(
     what: str,
 ) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = {way: [] for way in ways}
-    for i in range(rounds):
-        for way in ways:
+    orders = itertools.cycle(itertools.permutations(ways))
+    for i, order in zip(range(rounds), orders, strict=False):
+        for way in order:
             done = run(way)
             runs[way].append(done)
             say(f"{what}{way} {i + 1}/{rounds}: {done.wall_s:.2f} s, {done.cpu_s:.2f} s of CPU")

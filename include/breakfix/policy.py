@@ -101,8 +101,8 @@ class SignalRule(Rule):
     - `$step`: a twentieth of the window, between 5 s and a minute, for subqueries;
     - `$node`, `$gpu`: the labels of `names`, for `by (...)` and `on (...)`;
     - `$seen(M)`: of a plain selector M, per node, the age in seconds of the oldest fresh sample;
-      a large fleet asks two GPUs of each node first (`$gpus` in another selector of `coverage`:
-      the same two), and all of nodes only where that leaves one unseen;
+      a large fleet asks two GPUs of each node first (`$gpus` in another selector of `coverage`
+      or in a fact's: the same two), and all of nodes only where that leaves one unseen;
     - `$nodename`, `$kubelet`: behind an expression of node exporter's or the kubelet's series,
       adds the node's name by the scrape target;
     - `$ksm(M)`: a selector of kube-state-metrics; what the scrape moved to `exported_node`,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from breakfix.brakes import Breaker, BreakerRule, Emergency, Lift, Storms
 from breakfix.cohorts import Advice, ChangeAdvice
@@ -101,6 +101,28 @@ class QueryResult:
         return [s.value for s in self.samples]
 
 
+_T = TypeVar("_T")
+
+
+class Arriving(Mapping[str, _T], Generic[_T]):
+    """Values that may still be under way: to look one up is to wait for it."""
+
+    def __init__(self, looked_up: Mapping[str, Callable[[], _T]]) -> None:
+        self._looked_up = looked_up
+
+    def __getitem__(self, name: str) -> _T:
+        return self._looked_up[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._looked_up  # which waits for nothing
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._looked_up)
+
+    def __len__(self) -> int:
+        return len(self._looked_up)
+
+
 class Metrics(Protocol):
     """Prometheus. `at` is the instant of evaluation (past instants replay the past)."""
 
@@ -109,7 +131,9 @@ class Metrics(Protocol):
     def query_many(
         self, queries: Mapping[str, str], *, at: datetime
     ) -> Mapping[str, QueryResult | str]:
-        """Several queries, a few in flight. A query that failed has its error's text as value."""
+        """Several queries, a few in flight, in their order. A query that failed has its error's
+        text as value. Answers may still be Arriving.
+        """
         ...
 
 

@@ -117,13 +117,32 @@ def test_one_failing_query_leaves_the_others(server: Server, client: PrometheusM
     assert answers["b"] == "Prometheus refused the query (HTTP 400): parse error"
 
 
+def test_an_answer_is_read_while_others_are_under_way(
+    server: Server, client: PrometheusMetrics
+) -> None:
+    is_read = threading.Event()
+
+    def behave(form: dict[str, str]) -> tuple[int, bytes]:
+        if form["query"] == "late":
+            assert is_read.wait(10)
+        return 200, vector("1")
+
+    server.behave = behave
+    answers = client.query_many({"early": "early", "late": "late"}, at=AT)
+    assert "late" in answers  # which does not wait
+    assert isinstance(answers["early"], QueryResult)
+    is_read.set()
+    assert isinstance(answers["late"], QueryResult)
+    assert list(answers) == ["early", "late"]
+
+
 def test_only_a_few_queries_are_in_flight(server: Server, client: PrometheusMetrics) -> None:
     def slow(_: dict[str, str]) -> tuple[int, bytes]:
         time.sleep(0.05)
         return 200, vector("1")
 
     server.behave = slow
-    client.query_many({str(i): f"q{i}" for i in range(20)}, at=AT)
+    assert dict(client.query_many({str(i): f"q{i}" for i in range(20)}, at=AT))
     assert server.most_at_once <= IN_FLIGHT
     assert len(server.forms) == 20
 

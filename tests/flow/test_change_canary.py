@@ -16,7 +16,7 @@ from breakfix.flow.services import Services
 from breakfix.flow.soak import soak_returned
 from breakfix.flow.sweep import sweep
 from breakfix.model import CaseEnd, NodeState, RefusalReason
-from breakfix.observe.promql import fact_query
+from breakfix.observe.promql import FEW, fact_query
 from breakfix.ports import QueryResult, Sample
 from tests.flow.world import FlowWorld, policy_with
 
@@ -29,7 +29,7 @@ class Metrics:
 
     def __init__(self, world, policy):
         self.world, self.below = world, world.metrics
-        self.driver_query = fact_query(policy.facts["driver_version"], policy.names)
+        self.driver_query = fact_query(policy.facts["driver_version"], policy.names, gpus=FEW)
         self.drivers, self.errors, self.requests = {}, {}, dict.fromkeys(NAMES, 500.0)
         self.changed_at, self.is_past_down = world.clock.now() - timedelta(hours=2), False
 

@@ -14,7 +14,7 @@ from breakfix.model import Condition, Observation
 from breakfix.observe import observe
 from breakfix.observe.expected import expected_gpus
 from breakfix.observe.floors import MOST_BOOTS
-from breakfix.observe.promql import fact_query, since_query
+from breakfix.observe.promql import FEW, REST, fact_query, since_query
 from breakfix.policy import parse_policy
 from breakfix.ports import QueryResult
 from breakfix.wiring import default_policy_text
@@ -484,7 +484,7 @@ def test_the_past_says_so() -> None:
 
 def test_facts_come_from_labels_and_values() -> None:
     metrics = FakeMetrics()
-    driver = fact_query(POLICY.facts["driver_version"], POLICY.names)
+    driver = fact_query(POLICY.facts["driver_version"], POLICY.names, gpus=FEW)
     boot = fact_query(POLICY.facts["boot_time"], POLICY.names)
     both = [({"Hostname": "gpu-1", "DCGM_FI_DRIVER_VERSION": v}, 50.0) for v in ("580", "595")]
     metrics.answers[driver] = samples(*both)
@@ -492,6 +492,35 @@ def test_facts_come_from_labels_and_values() -> None:
     assert see(metrics).facts == {
         "gpu-1": {"driver_version": "580,595", "boot_time": "1700000000.0"}
     }
+
+
+def test_a_fact_that_two_gpus_do_not_tell_is_asked_of_the_others() -> None:
+    """An exporter may name no GPU, or the first two may be gone; what is known stays as it was."""
+    metrics = FakeMetrics()
+    few, rest = (
+        fact_query(POLICY.facts["driver_version"], POLICY.names, gpus=g) for g in (FEW, REST)
+    )
+    metrics.cover(POLICY, "xid_last", samples(*(({"node": n}, 5.0) for n in ("gpu-1", "gpu-2"))))
+    of = [({"Hostname": n, "DCGM_FI_DRIVER_VERSION": v}, 50.0) for n, v in
+          (("gpu-1", "580"), ("gpu-1", "595"), ("gpu-2", "595"))]  # fmt: skip
+    metrics.answers |= {few: samples(of[0]), rest: samples(*of[1:])}
+    told = {"gpu-1": {"driver_version": "580"}, "gpu-2": {"driver_version": "595"}}
+    assert see(metrics).facts == told
+    metrics.answers[rest] = "refused"
+    assert see(metrics).facts == {"gpu-1": told["gpu-1"]}
+    assert any("driver_version" in w for w in see(metrics).warnings)
+
+
+def test_the_other_gpus_are_not_asked_for_a_fact_of_nodes_that_are_dark() -> None:
+    metrics = FakeMetrics()
+    few, rest = (
+        fact_query(POLICY.facts["driver_version"], POLICY.names, gpus=g) for g in (FEW, REST)
+    )
+    metrics.cover(POLICY, "xid_last", samples(({"node": "gpu-1"}, 5.0)))
+    metrics.answers[few] = samples(({"Hostname": "gpu-1", "DCGM_FI_DRIVER_VERSION": "580"}, 50.0))
+    see(metrics)
+    assert few in metrics.asked
+    assert rest not in metrics.asked
 
 
 def test_a_fact_that_cannot_be_read_is_a_warning() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -16,7 +16,7 @@ import msgspec
 
 from breakfix.adapters.prometheus_vector import JsonVector
 from breakfix.errors import CircuitOpen, MetricsError
-from breakfix.ports import QueryResult, Sample
+from breakfix.ports import Arriving, QueryResult, Sample
 from breakfix.resilience.breaker import Breaker, CircuitStore
 from breakfix.resilience.rate import RateLimit
 from breakfix.resilience.retry import retried, retry_after_s
@@ -82,7 +82,7 @@ class PrometheusMetrics:
     ) -> None:
         self._url = f"{url.rstrip('/')}/api/v1/query"
         self._timeout_s = timeout_s
-        self._in_flight = in_flight
+        self._pool = ThreadPoolExecutor(in_flight, "prometheus")  # which starts threads when asked
         self._rate = rate
         self._breaker = None if circuits is None else _breaker_of(circuits)
         self._client = httpx.Client(
@@ -97,7 +97,7 @@ class PrometheusMetrics:
         self, queries: Mapping[str, str], *, at: datetime
     ) -> Mapping[str, QueryResult | str]:
         """Several queries under one deadline, a few at a time; an error's text for those that
-        failed.
+        failed. They are under way when this returns: to look an answer up is to wait for it.
         """
         deadline = time.monotonic() + self._timeout_s
 
@@ -107,14 +107,13 @@ class PrometheusMetrics:
             except MetricsError as e:
                 return str(e)
 
-        answers: dict[str, QueryResult | str] = {}
-        rest = dict(queries)
-        if self._breaker is not None and not self._breaker.is_closed and rest:
-            first = next(iter(rest))  # alone: while a trial is under way the others are refused
-            answers[first] = one(rest.pop(first))
-        with ThreadPoolExecutor(self._in_flight, "prometheus") as pool:
-            answers |= zip(rest, pool.map(one, rest.values()), strict=True)
-        return answers
+        asked: dict[str, Future[QueryResult | str]] = {}
+        for name, promql in queries.items():
+            is_trial = self._breaker is not None and not self._breaker.is_closed and not asked
+            asked[name] = self._pool.submit(one, promql)
+            if is_trial:  # alone: while a trial is under way the others are refused
+                asked[name].result()
+        return Arriving({name: answer.result for name, answer in asked.items()})
 
     def _ask(self, promql: str, at: datetime, *, deadline: float) -> QueryResult:
         return retried(
@@ -164,6 +163,8 @@ class PrometheusMetrics:
         return body
 
     def close(self) -> None:
+        """What is under way is answered first."""
+        self._pool.shutdown()
         self._client.close()
 
     def __enter__(self) -> Self:

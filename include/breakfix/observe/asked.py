@@ -1,14 +1,17 @@
-"""What a sweep asks, asked at once: the server is never idle while one kind of answer is read."""
+"""What a sweep asks, asked at once: the server is never idle while one kind of answer is read, and
+an answer is read while the server works on the others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Self
 
 from breakfix.errors import MetricsError
 from breakfix.observe.fleet import run
-from breakfix.ports import Metrics, QueryResult
+from breakfix.ports import Arriving, Metrics, QueryResult
 
 
 class Asked:
@@ -40,7 +43,14 @@ class Asked:
         known = self._known(at)
         rest = {name: q for name, q in queries.items() if q not in known}
         told = self._metrics.query_many(rest, at=at) if rest else {}
-        return {name: told[name] if name in rest else known[q] for name, q in queries.items()}
+        return Arriving(
+            {
+                name: partial(told.__getitem__, name)
+                if name in rest
+                else partial(known.__getitem__, q)
+                for name, q in queries.items()
+            }
+        )
 
     def _known(self, at: datetime) -> Mapping[str, QueryResult | str]:
         return self._answers if at == self._at else {}

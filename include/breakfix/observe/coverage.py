@@ -33,6 +33,12 @@ def _is_of_gpus(rule: SignalRule) -> bool:
     return rule.input == "gpu" or rule.per == "gpu"
 
 
+def with_gpu_telemetry(coverage: Mapping[str, Coverage], policy: Policy) -> frozenset[str]:
+    """The nodes of which Prometheus has any GPU signal."""
+    rules = (r for r in policy.signals if _is_of_gpus(r) and not r.is_kubernetes)
+    return frozenset().union(*(coverage[r.name].nodes_seen for r in rules))
+
+
 def cover_queries(
     rules: Sequence[SignalRule], policy: Policy, *, gpus: str = FEW
 ) -> Mapping[str, str]:

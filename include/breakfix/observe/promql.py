@@ -112,9 +112,10 @@ def _own(series: str, label: str) -> str:
 
 
 def _changed(selector: str, label: str) -> str:
-    now = f"max by ($host, {label}) ($ksm({selector}))"
-    lately = _all_own(f"last_over_time(({selector}){_CHANGED_LATELY})")
-    then = [f"$ksm({selector} offset {ago})" for ago in _CHANGED_SINCE]
+    own = _all_own if selector.startswith("kube_") else str
+    now = f"max by ($host, {label}) ({own(selector)})"
+    lately = own(f"last_over_time(({selector}){_CHANGED_LATELY})")
+    then = [own(f"({selector} offset {ago})") for ago in _CHANGED_SINCE]
     other = f"max by ($host, {label}) ({lately}) unless on ($host, {label}) {now}"
     return " or ".join(
         (
@@ -160,9 +161,9 @@ def coverage_query(
     return fill(rule.coverage, names, window_s, stale_s=stale_s, with_ages=with_ages, gpus=gpus)
 
 
-def fact_query(rule: FactRule, names: Names) -> str:
-    """The series that carry a fact."""
-    return fill(rule.query, names, 300.0)
+def fact_query(rule: FactRule, names: Names, *, gpus: str = ALL) -> str:
+    """The series that carry a fact. `gpus`: ALL, FEW or the REST, where the rule says `$gpus`."""
+    return fill(rule.query, names, 300.0, gpus=gpus)
 
 
 def _beyond(rule: SignalRule, query: str, most_gpus: int) -> str:

@@ -37,12 +37,15 @@ def signal_queries(fleet: Fleet, policy: Policy) -> Iterable[str]:
     """
     rules = _of_prometheus(policy)
     asked = _asked(rules, fleet, policy)
-    by_size = sorted(rules, key=lambda r: r.peers is None)
-    return [*(asked[r.name] for r in by_size), *cover_queries(rules, policy).values()]
+    return [*(asked[r.name] for r in _by_size(rules)), *cover_queries(rules, policy).values()]
 
 
 def _of_prometheus(policy: Policy) -> Sequence[SignalRule]:
     return [r for r in policy.signals if not r.is_kubernetes]
+
+
+def _by_size(rules: Iterable[SignalRule]) -> Sequence[SignalRule]:
+    return sorted(rules, key=lambda r: r.peers is None)
 
 
 def _asked(rules: Iterable[SignalRule], fleet: Fleet, policy: Policy) -> Mapping[str, str]:
@@ -56,17 +59,21 @@ def read_signals(metrics: Metrics, fleet: Fleet, policy: Policy, *, at: datetime
     wanted = {n: expected_gpus(node, policy) for n, node in fleet.nodes.items()}
     asked = _asked(rules, fleet, policy)
     answers = run(metrics, signal_queries(fleet, policy), at=at)
+    told: dict[str, Found | str] = {}
+    for rule in _by_size(rules):  # as they arrive
+        answer = answers[asked[rule.name]]
+        told[rule.name] = (
+            answer if isinstance(answer, str) else read_samples(rule, answer, fleet, wanted=wanted)
+        )
     gathered = Gathered()
     seen = read_covers(metrics, rules, answers, fleet, policy, at=at)
     for rule in rules:
-        cover = seen[rule.name]
+        cover, found = seen[rule.name], told[rule.name]
         gathered.warnings += cover.warnings
-        answer = answers[asked[rule.name]]
-        if isinstance(answer, str):
-            cover = cover.broken(answer)
+        if isinstance(found, str):
+            cover = cover.broken(found)
         else:
-            found = read_samples(rule, answer, fleet, wanted=wanted)
-            cover = cover.without(found.in_doubt).incomplete(answer.warnings)
+            cover = cover.without(found.in_doubt).incomplete(found.partial)
             gathered.warnings += found.warnings
             gathered.readings += [replace(r, age_s=cover.age(r.node)) for r in found.readings]
         gathered.coverage[rule.name] = cover.of(rule)
@@ -80,6 +87,7 @@ class Found:
     readings: tuple[Reading, ...]
     in_doubt: frozenset[str]
     warnings: tuple[str, ...]
+    partial: tuple[str, ...] = ()  # what Prometheus says of its answer
 
 
 def read_samples(
@@ -111,7 +119,8 @@ def read_samples(
         for (node, gpu, key), value in sorted(best.items())
         if node not in doubted
     )
-    return Found(readings, frozenset(doubted & set(fleet.nodes)), odd(rule, 0, doubted))
+    warnings = odd(rule, 0, doubted)
+    return Found(readings, frozenset(doubted & set(fleet.nodes)), warnings, answer.warnings)
 
 
 def _columns(rule: SignalRule, names: NodeNames) -> tuple[Labels, Labels]:

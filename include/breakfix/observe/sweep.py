@@ -8,6 +8,7 @@ from datetime import datetime
 from breakfix.model import Observation
 from breakfix.observe.alerts import read_alerts
 from breakfix.observe.asked import Asked
+from breakfix.observe.coverage import with_gpu_telemetry
 from breakfix.observe.facts import fact_queries, read_facts
 from breakfix.observe.fleet import Fleet
 from breakfix.observe.floors import reread_since
@@ -45,7 +46,8 @@ def observe(
     wanted = [*signal_queries(fleet, policy), *fact_queries(policy).values()]
     metrics = Asked.of(metrics, wanted, at=at)
     gathered = read_signals(metrics, fleet, policy, at=at)
-    facts, odd = read_facts(metrics, fleet, policy, at=at)
+    telling = with_gpu_telemetry(gathered.coverage, policy)
+    facts, odd = read_facts(metrics, fleet, policy, at=at, telling=telling)
     reread_since(gathered, metrics, fleet, policy, at=at, floors=floors or {}, facts=facts)
     view = view_of(cluster, nodes, policy, at=at, floors=floors or {}, facts=facts)
     _add_kubernetes(gathered, view, policy)
