@@ -30,6 +30,8 @@ class Site:
     ask_return: bool = True
     approvers: tuple = ("oncall", "second")
     two_for: tuple = ()  # classes whose repair two people must want
+    two_return: tuple = ()  # and whose return
+    annotations: bool = False  # may confirm a return that wants one person
     hours: tuple | None = None  # (from, to) of the day, UTC, in which nodes may be taken out
     storm: int | None = None  # so many nodes of the fleet may be taken out within an hour
     heeds_alerts: bool = False  # `NodesHot` holds its rack, or all where it names none
@@ -41,19 +43,34 @@ class Site:
         out = ", ".join(f"{k}: {_share(*v)}" for k, v in sorted(_scopes(self.out).items()))
         modes = "\n".join(f"  {c}: {self._rule(c, m)}" for c, m in sorted(self.modes.items()))
         ask = "[repair, return]" if self.ask_return else "[repair]"
-        two = ", ".join(self.two_for)
-        tiers = f"[{{needs: two, classes: [{two}]}}]" if two else "[]"
+        two = {"repair": self.two_for, "return": self.two_return}
+        tiers = ", ".join(
+            f"{{needs: two, before: {p}, classes: [{', '.join(c)}]}}" for p, c in two.items() if c
+        )
         return (
             f"version: fleet-machine\n"
             f"limits:\n  out: {{{out}}}\n"
             f"  cooldown: {self.cooldown_s}s\n  override_hold: {self.override_hold_s}s\n"
             f"  headroom_gpus: {self.headroom}\n  max_attempts: {self.max_attempts}\n"
             f"  max_runs: 6\n{self._holds()}"
-            f"approvals: {{ask_before: {ask}, gang_gpus: {self.gang_gpus}, tiers: {tiers}}}\n"
+            f"approvals: {{ask_before: {ask}, gang_gpus: {self.gang_gpus}, tiers: [{tiers}],"
+            f" annotation_returns: {str(self.annotations).lower()}}}\n"
             f"common_cause: {{min_nodes: 90, surge_nodes: 90}}\n"
             f"drain: {{replaced: {{within: {600 if self.looks_after else 0}s}}}}\n"
             f"classes:\n{modes}\n"
         )
+
+    def people_for(self, case, purpose) -> int:
+        """How many must want it."""
+        two = self.two_for if purpose == "repair" else self.two_return
+        return 2 if str(case.failure_class) in two else 1
+
+    def hears(self, said, case) -> bool:
+        """Whether who says it may."""
+        if said.channel != "node_annotation":
+            return said.who in self.approvers
+        alone = said.purpose == "return" and self.people_for(case, "return") == 1
+        return self.annotations and said.is_yes and alone
 
     def _rule(self, failure_class, mode) -> str:
         ladder = ", ladder: [power_cycle]" if failure_class in self.power_for else ""
@@ -115,6 +132,9 @@ SITES |= {
 }
 SITES["watchful"] = replace(SITES["loose"], looks_after=True)
 SITES["unasked"] = replace(SITES["loose"], ask_return=False)
+SITES["annotated"] = replace(SITES["loose"], annotations=True)
+SITES["annotated_asked"] = replace(SITES["tight"], annotations=True)
+SITES["annotated_two"] = replace(SITES["annotated"], two_return=CLASSES[:3])
 WATCHDOG = {"alertname": "Watchdog"}
 
 

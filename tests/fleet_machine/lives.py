@@ -126,7 +126,7 @@ class Life(Fleet):
         """As many yeses as policy asks for, to this plan, and no no that came with them."""
         mine = [s for s in self.truth.said if (s.case_id, s.purpose) == (case.id, purpose)]
         good = [s for s in mine if self._counts(s, case, purpose, site)]
-        wanted = 2 if purpose == "repair" and str(case.failure_class) in site.two_for else 1
+        wanted = site.people_for(case, purpose)
         people = {s.who for s in good if s.is_yes and not self._has_no(good, s)}
         return len(people) >= wanted
 
@@ -137,9 +137,9 @@ class Life(Fleet):
         )
 
     def _counts(self, said, case, purpose, site):
-        if said.plan_hash != case.plan_hash or said.who not in site.approvers:
+        if said.plan_hash != case.plan_hash or not said.asked_at <= said.at < said.expires_at:
             return False
-        if not said.asked_at <= said.at < said.expires_at:
+        if not site.hears(said, case):
             return False
         if purpose == "return":
             return self.clock.now() <= said.expires_at

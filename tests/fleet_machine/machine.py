@@ -249,6 +249,23 @@ class Machine:
         self.planned = [Trouble("kill_before", rng.randint(1, 2), method="patch_node")]
         return self.sweep()
 
+    def relapse(self, rng):
+        """A node under watch breaks, and a sweep comes at once. A person who takes the case into
+        their hands comes between its look and its admission, or does not.
+        """
+        watched = [c for c in self.world.open_cases() if c.state is NodeState.RETURNING]
+        if not watched:
+            return None
+        case = rng.choice(watched)
+        self.world.break_node(case.node, rng.choice((79, 95)))
+
+        def hold():
+            self.world.ledger.hold(case.id, actor="ann", reason="", now=self.world.clock.now())
+
+        is_held = rng.random() < 0.5
+        self.planned = [Trouble("meanwhile", 1, hold, method="admit")] if is_held else []
+        return f"{case.node} breaks under watch{', and is held' * is_held}: {self.sweep()}"
+
     def let_go(self, name):
         troubles.strip_hands(self.world, name)
 

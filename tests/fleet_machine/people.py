@@ -38,13 +38,13 @@ def question(m, run):
     return None
 
 
-def say(m, run, who, *, is_yes=True, at=None, plan_hash=""):
+def say(m, run, who, *, is_yes=True, at=None, plan_hash="", channel="cli"):
     """Put an answer in; the truth remembers it."""
     asked = question(m, run)
     if asked is None:
         return None
     at = at or m.world.clock.now()
-    answer = Answer(who, is_yes, "cli", at, plan_hash or asked.plan_hash)
+    answer = Answer(who, is_yes, channel, at, plan_hash or asked.plan_hash)
     m.inbox.setdefault((run.case_id, run.fence, asked.purpose), []).append(answer)
     run.wait = None
     m.world.truth.said.append(
@@ -57,6 +57,7 @@ def say(m, run, who, *, is_yes=True, at=None, plan_hash=""):
             at,
             asked.asked_at,
             asked.expires_at,
+            channel,
         )
     )
     return f"{who} says {'yes' if is_yes else 'no'} to the {asked.purpose} of {run.node}"
@@ -78,8 +79,11 @@ def bad_yes(m, rng):
     asked = question(m, run) if run else None
     if asked is None:
         return None
-    kind = rng.choice(("stranger", "nobody", "requester", "older plan", "early", "late"))
     case = m.world.ledger.case(run.case_id)
+    kinds = ["stranger", "nobody", "requester", "older plan", "early", "late"]
+    if case.requester.rpartition(":")[2] in m.world.site.approvers:
+        kinds += ["requester"] * 4
+    kind = rng.choice(kinds)
     match kind:
         case "stranger":
             return say(m, run, "mallory")
@@ -93,6 +97,19 @@ def bad_yes(m, rng):
             return say(m, run, "oncall", at=asked.asked_at - timedelta(seconds=1))
         case _:
             return say(m, run, "oncall", at=asked.expires_at + timedelta(seconds=1))
+
+
+def bad_no(m, rng):
+    """A no of somebody who has no say."""
+    run = _asked(m, rng)
+    return say(m, run, "mallory", is_yes=False) if run else None
+
+
+def annotates(m, rng):
+    """Whoever may write to the node answers; what no annotation can say, too."""
+    run = _asked(m, rng)
+    is_yes = rng.random() < 0.8
+    return say(m, run, "whoever", is_yes=is_yes, channel=truth.ANNOTATION) if run else None
 
 
 def contradiction(m, rng):

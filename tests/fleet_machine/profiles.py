@@ -12,6 +12,7 @@ FAULTS = {
     "gpus_back": 2,
     "gpu_forgotten": 0.5,
     "breaks_again": 1,
+    "relapse": 0.7,
     "before_return": 1,
     "not_ready": 0.3,
     "ready": 2,
@@ -37,6 +38,8 @@ PODS = {"new_work": 2, "bare_pod": 0.15, "work_ends": 1, "airflow_moves": 0.5, "
 PEOPLE = {
     "no": 0.4,
     "bad_yes": 1.2,
+    "bad_no": 0.2,
+    "annotates": 0.2,
     "contradiction": 0.4,
     "uncordon": 0.3,
     "untaint": 0.25,
@@ -99,7 +102,7 @@ class Profile:
     weights: dict
     sites: tuple = (
         *("tight", "loose", "pools", "careful", "mixed"),
-        *("two", "hours", "storms", "alerts", "power", "watchful"),
+        *("two", "hours", "storms", "alerts", "power", "watchful", "annotated"),
     )
     nodes: int | None = None
     meanwhile: dict = field(default_factory=lambda: MEANWHILE)
@@ -268,10 +271,7 @@ LOOKS = {
         methods=("admit",),
     ),
     "watched": Profile(
-        _few("unhold", "others_uncordon", **_BREAK, breaks_again=20, new_work=4, meanwhile=30),
-        sites=_OPEN,
-        meanwhile={"hold": 6},
-        methods=("admit",),
+        _few("unhold", "others_uncordon", **_BREAK, relapse=20, yes=14), sites=("loose", "unasked")
     ),
     # between the look at a node or a pod and what is done to it
     "versions": Profile(
@@ -302,6 +302,12 @@ LOOKS = {
     "answers": Profile(
         _few(**_BREAK, new_work=3, yes=4, bad_yes=14, no=1, contradiction=3, by_hand=5),
         sites=("tight", "pools"),
+    ),
+    # few nodes, seldom broken: their cases get as far as the question about the return
+    "annotations": Profile(
+        _few(gpu_off_bus=4, stage=90, tick=40, yes=7, annotates=20, bad_no=2),
+        sites=("loose", "annotated", "annotated_asked", "annotated_two"),
+        nodes=5,
     ),
     "returns": Profile(
         _few(

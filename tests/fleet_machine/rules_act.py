@@ -219,8 +219,10 @@ def storm(world, e):
 
 
 def headroom(world, e):
-    """What is evicted finds its GPUs elsewhere."""
-    if e.kind != "evict" or e.seen is None or not truth.moves(e.seen, e.task.pods.values()):
+    """What must move finds its GPUs elsewhere, before its node is taken and when it is evicted."""
+    if e.kind not in {"take", "evict"} or e.seen is None:
+        return ""
+    if not truth.moves(e.seen, e.task.pods.values()):
         return ""
     if e.task.fleet is None:
         return "the fleet was not looked at"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import timedelta
 
-from breakfix.model import CaseEnd, NodeState
+from breakfix.model import CaseEnd, Decision, NodeState
 from tests.fleet_machine import truth
 from tests.fleet_machine.journal import CASE, TAINT
 
@@ -44,6 +44,19 @@ def every_question_ends(world):
         for a in world.ledger.approvals(case.id):
             if a.expires_at is None or a.expires_at > max(now, a.asked_at) + LONGEST:
                 return f"a question of {case.id} is open until {a.expires_at}"
+    return ""
+
+
+def nobody_without_a_say_refuses(world):
+    """A question is refused by the no of somebody who was heard."""
+    for case in world.ledger.cases():
+        for a in world.ledger.approvals(case.id):
+            if a.decision is Decision.REFUSED and not any(
+                (s.case_id, s.purpose, s.is_yes) == (case.id, str(a.purpose), False)
+                and world.site.hears(s, case)
+                for s in world.truth.said
+            ):
+                return f"the {a.purpose} of {case.id} was refused by {a.approver}"
     return ""
 
 
@@ -92,6 +105,7 @@ STATE_RULES = (
     one_case_a_node,
     every_wait_ends,
     every_question_ends,
+    nobody_without_a_say_refuses,
     every_watch_ends,
     others_marks_survive,
     others_cordons_stay,

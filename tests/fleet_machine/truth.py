@@ -20,6 +20,8 @@ EVENT = "VMEventScheduled"
 AIRFLOW = {"app.kubernetes.io/name": "airflow"}
 OUT = frozenset({NodeState.QUARANTINED, NodeState.REPAIRING, NodeState.VALIDATING})
 
+ANNOTATION = "node_annotation"  # the channel that names nobody
+
 
 @dataclass
 class Said:
@@ -33,6 +35,7 @@ class Said:
     at: datetime
     asked_at: datetime
     expires_at: datetime
+    channel: str = "cli"
 
 
 @dataclass
