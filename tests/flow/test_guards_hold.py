@@ -151,3 +151,28 @@ def test_an_older_ledger_never_lowers_the_mark_that_would_give_it_away():
     with pytest.raises(Refused, match="restored from an older backup"):
         mark_head(world.cluster, restored, key[0])
     assert world.cluster.config_maps[key] == mark
+
+
+def test_a_boot_that_nobody_judged_is_not_quarantined(monkeypatch):
+    """The node boots after its case was admitted and before it is cordoned: what was seen of it was
+    of before.
+    """
+    world = FlowWorld()
+    world.break_node("a1")
+    world.cluster.add_pod("web-1", "a1")
+    admit = world.ledger.admit
+
+    def admit_and_boot(*args, **more):
+        outcome = admit(*args, **more)
+        world.cluster.reboot("a1")
+        return outcome
+
+    monkeypatch.setattr(world.ledger, "admit", admit_and_boot)
+    world.road.sweep()
+    assert not world.node().is_unschedulable
+    assert not world.node().taints
+    monkeypatch.undo()
+    world.metrics.xids.clear()
+    world.drive(world.ended())
+    assert world.case().end is CaseEnd.ABORTED
+    assert ("work", "web-1") in world.cluster._pods

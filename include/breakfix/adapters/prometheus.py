@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -82,7 +82,8 @@ class PrometheusMetrics:
     ) -> None:
         self._url = f"{url.rstrip('/')}/api/v1/query"
         self._timeout_s = timeout_s
-        self._pool = ThreadPoolExecutor(in_flight, "prometheus")  # which starts threads when asked
+        self._in_flight = in_flight
+        self._under_way: set[Future[QueryResult | str]] = set()
         self._rate = rate
         self._breaker = None if circuits is None else _breaker_of(circuits)
         self._client = httpx.Client(
@@ -108,11 +109,15 @@ class PrometheusMetrics:
                 return str(e)
 
         asked: dict[str, Future[QueryResult | str]] = {}
+        pool = ThreadPoolExecutor(self._in_flight, "prometheus")
         for name, promql in queries.items():
             is_trial = self._breaker is not None and not self._breaker.is_closed and not asked
-            asked[name] = self._pool.submit(one, promql)
+            asked[name] = pool.submit(one, promql)
+            self._under_way.add(asked[name])
+            asked[name].add_done_callback(self._under_way.discard)
             if is_trial:  # alone: while a trial is under way the others are refused
                 asked[name].result()
+        pool.shutdown(wait=False)  # its threads end with what they were given
         return Arriving({name: answer.result for name, answer in asked.items()})
 
     def _ask(self, promql: str, at: datetime, *, deadline: float) -> QueryResult:
@@ -164,7 +169,7 @@ class PrometheusMetrics:
 
     def close(self) -> None:
         """What is under way is answered first."""
-        self._pool.shutdown()
+        wait(list(self._under_way))
         self._client.close()
 
     def __enter__(self) -> Self:

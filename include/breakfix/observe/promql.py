@@ -70,6 +70,8 @@ def fill(
         else f"(0 * count by ($node) ({_GOOD}))"
     )
     expanded = _SEEN.sub(lambda m: seen.format(_matching(m[1], gpus)), text)
+    if not gpus:
+        expanded = expanded.replace(", $gpus}", "}")
     words = {
         "window": duration(window_s),
         "window_s": f"{max(window_s, 0.001):.3f}",
