@@ -166,6 +166,16 @@ def test_a_sweep_after_an_outage_loses_no_query_to_the_trial(
     assert sorted(answers) == sorted(str(i) for i in range(20))
 
 
+def test_what_is_urgent_is_asked_of_prometheus_though_it_is_left_alone(
+    server: Server, circuits: CircuitsInMemory
+) -> None:
+    circuits.save("prometheus", OPEN, over=0)
+    server.body = VECTOR
+    with PrometheusMetrics(server.url, circuits=circuits) as metrics, urgent():
+        answers = metrics.query_many({str(i): f"q{i}" for i in range(6)}, at=AT)
+    assert not any(isinstance(a, str) for a in answers.values())
+
+
 @pytest.mark.parametrize("status", [400, 422, 429, 500])
 def test_a_prometheus_that_says_no_is_there(
     server: Server, circuits: CircuitsInMemory, status: int

@@ -67,7 +67,7 @@ class Site:
 
     def hears(self, said, case) -> bool:
         """Whether who says it may."""
-        if said.channel != "node_annotation":
+        if said.channel != truth.ANNOTATION:
             return said.who in self.approvers
         alone = said.purpose == "return" and self.people_for(case, "return") == 1
         return self.annotations and said.is_yes and alone

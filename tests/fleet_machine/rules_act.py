@@ -222,8 +222,9 @@ def headroom(world, e):
     """What must move finds its GPUs elsewhere, before its node is taken and when it is evicted."""
     if e.kind not in {"take", "evict"} or e.seen is None:
         return ""
-    if not truth.moves(e.seen, e.task.pods.values()):
-        return ""
+    moves = truth.moves(e.seen, e.task.pods.values())
+    if not any(p.owners and not p.is_terminating for p in moves):
+        return ""  # a pod of nobody is not moved, and one that goes has its successor
     if e.task.fleet is None:
         return "the fleet was not looked at"
     free = free_gpus(e.task, e.seen, e.task.cases.values(), e.task.records.values())

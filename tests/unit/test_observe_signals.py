@@ -523,6 +523,15 @@ def test_the_other_gpus_are_not_asked_for_a_fact_of_nodes_that_are_dark() -> Non
     assert rest not in metrics.asked
 
 
+def test_the_other_gpus_are_asked_for_a_fact_when_nobody_can_say_which_nodes_are_dark() -> None:
+    """A store behind Prometheus is down: every answer is a partial one."""
+    metrics = FakeMetrics(default=lambda _: QueryResult((), ("a store is down",)))
+    rest = fact_query(POLICY.facts["driver_version"], POLICY.names, gpus=REST)
+    told = samples(({"Hostname": "gpu-1", "DCGM_FI_DRIVER_VERSION": "595"}, 50.0)).samples
+    metrics.answers[rest] = QueryResult(told, ("a store is down",))
+    assert see(metrics).facts == {"gpu-1": {"driver_version": "595"}}
+
+
 def test_a_fact_that_cannot_be_read_is_a_warning() -> None:
     metrics = FakeMetrics(default=lambda _: "refused")
     assert any("driver_version" in w for w in see(metrics).warnings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -111,8 +112,9 @@ class PrometheusMetrics:
         asked: dict[str, Future[QueryResult | str]] = {}
         pool = ThreadPoolExecutor(self._in_flight, "prometheus")
         for name, promql in queries.items():
-            is_trial = self._breaker is not None and not self._breaker.is_closed and not asked
-            asked[name] = pool.submit(one, promql)
+            is_trial = not asked and self._breaker is not None and not self._breaker.is_closed
+            # in the caller's context: what is urgent is asked though the circuit is open
+            asked[name] = pool.submit(copy_context().run, one, promql)
             self._under_way.add(asked[name])
             asked[name].add_done_callback(self._under_way.discard)
             if is_trial:  # alone: while a trial is under way the others are refused

@@ -33,10 +33,13 @@ def _is_of_gpus(rule: SignalRule) -> bool:
     return rule.input == "gpu" or rule.per == "gpu"
 
 
-def with_gpu_telemetry(coverage: Mapping[str, Coverage], policy: Policy) -> frozenset[str]:
-    """The nodes of which Prometheus has any GPU signal."""
+def with_gpu_telemetry(coverage: Mapping[str, Coverage], policy: Policy) -> frozenset[str] | None:
+    """The nodes of which Prometheus has any GPU signal; None where it could not tell of one."""
     rules = (r for r in policy.signals if _is_of_gpus(r) and not r.is_kubernetes)
-    return frozenset().union(*(coverage[r.name].nodes_seen for r in rules))
+    found = [coverage[r.name] for r in rules]
+    if any(c.error for c in found):
+        return None
+    return frozenset().union(*(c.nodes_seen for c in found))
 
 
 def cover_queries(
