@@ -23,11 +23,20 @@ _Getter = Callable[[Sequence[Any]], Iterable[Labels]]
 
 class _Point(msgspec.Struct, array_like=True, gc=False):
     time: float
-    value: str
+    value: float
 
 
 class _Valued(msgspec.Struct, gc=False):
     value: _Point
+
+
+class _SpeltPoint(msgspec.Struct, array_like=True, gc=False):
+    time: float
+    value: str
+
+
+class _Spelt(msgspec.Struct, gc=False):
+    value: _SpeltPoint
 
 
 class _Labelled(msgspec.Struct, gc=False):
@@ -36,7 +45,8 @@ class _Labelled(msgspec.Struct, gc=False):
 
 _NEXT = b'},{"metric"'  # between two series of the array
 _PART = 1 << 20  # bytes of JSON that are decoded at a time
-_VALUED = msgspec.json.Decoder(list[_Valued])
+_VALUED = msgspec.json.Decoder(list[_Valued], strict=False)  # numbers come as text
+_SPELT = msgspec.json.Decoder(list[_Spelt])
 _LABELLED = msgspec.json.Decoder(list[_Labelled])
 
 
@@ -51,7 +61,7 @@ class JsonVector(Vector):
         self._result = bytes(result)
         self._values = array("d")
         for part in self._parts():
-            self._values.extend([float(s.value.value) for s in _VALUED.decode(part)])
+            self._values.extend(_values(part))
 
     @property
     def values(self) -> Sequence[float]:
@@ -95,6 +105,13 @@ class JsonVector(Vector):
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _values(part: bytes) -> list[float]:
+    try:
+        return [s.value.value for s in _VALUED.decode(part)]
+    except msgspec.DecodeError:  # "+Inf" is a number to Prometheus, and to Python
+        return [float(s.value.value) for s in _SPELT.decode(part)]
 
 
 @lru_cache(maxsize=256)
