@@ -1,6 +1,6 @@
 """The cases in turn. Ways that are compared take turns round by round: a disturbance of the machine
-meets all of them. Every round has another order: each way finds the machine as the one before it
-left it.
+meets all of them. Every round has another order, as each way finds the server's memory as the one
+before it left it.
 """
 
 from __future__ import annotations

@@ -9,14 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-import httpx
-
 from benchmarks.fleet import Fleet
 from benchmarks.measure import Run, run_case, tell, timed
 from benchmarks.rules import default_policy, ten_signals
 from benchmarks.ways import Setup
 
-_TIMEOUT_S = 60.0
 WAYS = ("product", "dropped", "snapshots")
 
 
@@ -44,10 +41,7 @@ class Target:
         return replace(self, queries=queries, every_signal=True)
 
     def run(self, way: str) -> Run:
-        """One of WAYS, in a fresh process; the server has just collected its garbage, so that no
-        way pays for what another one left.
-        """
-        httpx.get(f"{self.url}/debug/pprof/heap?gc=1", timeout=_TIMEOUT_S).raise_for_status()
+        """One of WAYS, in a fresh process."""
         return run_case("benchmarks.sweep_case", [way, *self.arguments()])
 
 
