@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from breakfix.brakes import Breaker, BreakerRule, Emergency, Lift, Storms
 from breakfix.cohorts import Advice, ChangeAdvice
@@ -104,7 +104,7 @@ class QueryResult:
 _T = TypeVar("_T")
 
 
-class Arriving(Mapping[str, _T], Generic[_T]):
+class Arriving(Mapping[str, _T]):
     """Values that may still be under way: to look one up is to wait for it."""
 
     def __init__(self, looked_up: Mapping[str, Callable[[], _T]]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from breakfix.model import Condition, Observation
 from breakfix.observe import observe
+from breakfix.observe.coverage import with_gpu_telemetry
 from breakfix.observe.expected import expected_gpus
 from breakfix.observe.floors import MOST_BOOTS
 from breakfix.observe.promql import FEW, REST, fact_query, since_query
@@ -530,6 +531,10 @@ def test_the_other_gpus_are_asked_for_a_fact_when_nobody_can_say_which_nodes_are
     told = samples(({"Hostname": "gpu-1", "DCGM_FI_DRIVER_VERSION": "595"}, 50.0)).samples
     metrics.answers[rest] = QueryResult(told, ("a store is down",))
     assert see(metrics).facts == {"gpu-1": {"driver_version": "595"}}
+
+
+def test_a_policy_without_gpu_signals_does_not_call_every_node_dark() -> None:
+    assert with_gpu_telemetry({}, POLICY.model_copy(update={"signals": ()})) is None
 
 
 def test_a_fact_that_cannot_be_read_is_a_warning() -> None:

@@ -34,10 +34,10 @@ def _is_of_gpus(rule: SignalRule) -> bool:
 
 
 def with_gpu_telemetry(coverage: Mapping[str, Coverage], policy: Policy) -> frozenset[str] | None:
-    """The nodes of which Prometheus has any GPU signal; None where it could not tell of one."""
+    """The nodes of which Prometheus has any GPU signal; None where nobody can tell."""
     rules = (r for r in policy.signals if _is_of_gpus(r) and not r.is_kubernetes)
     found = [coverage[r.name] for r in rules]
-    if any(c.error for c in found):
+    if not found or any(c.error for c in found):
         return None
     return frozenset().union(*(c.nodes_seen for c in found))
 

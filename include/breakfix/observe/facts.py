@@ -39,12 +39,11 @@ def read_facts(
     for name, rule in policy.facts.items():
         rest = fact_query(rule, policy.names, gpus=REST)
         answer = answers[queries[name]]
-        told = [] if isinstance(answer, str) else list(_told(rule, answer, fleet))
+        told = list(_told(rule, answer, fleet))
         known = {node for node, _ in told}
         if rest != queries[name] and not isinstance(answer, str) and not known.issuperset(expected):
             answer = run(metrics, [rest], at=at)[rest]
-            if not isinstance(answer, str):
-                told += (t for t in _told(rule, answer, fleet) if t[0] not in known)
+            told += (t for t in _told(rule, answer, fleet) if t[0] not in known)
         if isinstance(answer, str):
             warnings.append(f"fact {name} could not be read: {answer}")
         for node, value in told:
@@ -53,8 +52,10 @@ def read_facts(
     return facts, tuple(warnings)
 
 
-def _told(rule: FactRule, answer: QueryResult, fleet: Fleet) -> Iterator[tuple[str, str]]:
-    """Which node has which value."""
+def _told(rule: FactRule, answer: QueryResult | str, fleet: Fleet) -> Iterator[tuple[str, str]]:
+    """Which node has which value; an error tells none."""
+    if isinstance(answer, str):
+        return
     rows = answer.rows(fleet.names.names.node, (rule.label,))
     for (labels, (text,)), number in zip(rows, answer.values, strict=True):
         node = fleet.names.node_named(labels)
