@@ -50,7 +50,7 @@ def measure_sweeps(results: Results, target: Target, rounds: int) -> None:
     """Ten signals, every way; all that judge must judge the same."""
     target.run("record")
     batches = json.loads(target.queries.read_text())
-    results.queries = sum(len(set(b)) for b in batches)
+    results.queries = sum(len(set(map(tuple, b))) for b in batches)
     results.sweeps = _in_turn(sweep_case.WAYS, rounds, target.run, "sweep, ")
     _same_verdicts([*results.sweeps["product"], *results.sweeps["snapshots"]])
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from benchmarks.ways import Setup
 from breakfix.adapters.prometheus import IN_FLIGHT
@@ -18,14 +18,13 @@ _CHUNK = 1 << 16
 def prepare(setup: Setup) -> Callable[[], int]:
     """All recorded queries, batch after batch; how many bytes they were."""
     host = urlsplit(setup.url).netloc
-    batches: list[list[str]] = json.loads(setup.queries.read_text())
-    at = str(setup.fleet.at.timestamp())
+    batches: list[list[tuple[str, str]]] = json.loads(setup.queries.read_text())
 
-    def drop(promql: str) -> int:
+    def drop(asked: tuple[str, str]) -> int:
+        path, form = asked
         connection = http.client.HTTPConnection(host, timeout=120.0)
-        form = urlencode({"query": promql, "time": at})
         head = {"Content-Type": "application/x-www-form-urlencoded"}
-        connection.request("POST", "/api/v1/query", form, head)
+        connection.request("POST", f"/api/v1/{path}", form, head)
         answer = connection.getresponse()
         assert answer.status == http.client.OK, answer.read()
         size = 0
@@ -36,7 +35,7 @@ def prepare(setup: Setup) -> Callable[[], int]:
 
     def work() -> int:
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            return sum(sum(pool.map(drop, dict.fromkeys(batch))) for batch in batches)
+            return sum(sum(pool.map(drop, dict.fromkeys(map(tuple, batch)))) for batch in batches)
 
     return work
 

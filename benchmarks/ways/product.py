@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from benchmarks.verdicts import summary
 from benchmarks.ways import Setup
-from breakfix.adapters.prometheus import PrometheusMetrics
+from breakfix.adapters.prometheus import PrometheusMetrics, request
 from breakfix.decide import judge
 from breakfix.model import Budget, Judgement, Node, Observation, Pod
 from breakfix.observe import observe
@@ -42,20 +43,24 @@ class ListedCluster:
 
 
 class RecordingMetrics:
-    """Notes which queries are asked together."""
+    """Notes which queries are asked together: their paths and forms."""
 
     def __init__(self, metrics: PrometheusMetrics) -> None:
         self._metrics = metrics
-        self.batches: list[list[str]] = []
+        self.batches: list[list[tuple[str, str]]] = []
+
+    def _note(self, queries: Iterable[str], at: datetime) -> None:
+        asked = (request(q, at) for q in queries)
+        self.batches.append([(path, urlencode(form)) for path, form in asked])
 
     def query(self, promql: str, *, at: datetime) -> QueryResult:
-        self.batches.append([promql])
+        self._note([promql], at)
         return self._metrics.query(promql, at=at)
 
     def query_many(
         self, queries: Mapping[str, str], *, at: datetime
     ) -> Mapping[str, QueryResult | str]:
-        self.batches.append(list(queries.values()))
+        self._note(queries.values(), at)
         return self._metrics.query_many(queries, at=at)
 
 

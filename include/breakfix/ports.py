@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from breakfix.brakes import Breaker, BreakerRule, Emergency, Lift, Storms
 from breakfix.cohorts import Advice, ChangeAdvice
@@ -101,6 +101,24 @@ class QueryResult:
         return [s.value for s in self.samples]
 
 
+class Held(str):
+    """PromQL of what speaks now and did so at earlier points. The text is all of it, and may be
+    asked like any other; or `speaks` is asked once at `steps` + 1 instants, `step_s` seconds apart,
+    the last of them now: the series that are there at each, with their last value.
+    """
+
+    __slots__ = ("speaks", "step_s", "steps")
+
+    speaks: str
+    step_s: float
+    steps: int
+
+    def __new__(cls, text: str, *, speaks: str, step_s: float, steps: int) -> Self:
+        made = super().__new__(cls, text)
+        made.speaks, made.step_s, made.steps = speaks, step_s, steps
+        return made
+
+
 _T = TypeVar("_T")
 
 
@@ -132,7 +150,7 @@ class Metrics(Protocol):
         self, queries: Mapping[str, str], *, at: datetime
     ) -> Mapping[str, QueryResult | str]:
         """Several queries, a few in flight, in their order. A query that failed has its error's
-        text as value. Answers may still be Arriving.
+        text as value. Answers may still be Arriving. A query may be Held.
         """
         ...
 

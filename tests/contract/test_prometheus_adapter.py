@@ -12,10 +12,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from breakfix.adapters.prometheus import IN_FLIGHT, PrometheusMetrics, decode
+from breakfix.adapters.prometheus import IN_FLIGHT, PrometheusMetrics, decode, request
 from breakfix.adapters.prometheus_evidence import node_evidence
 from breakfix.errors import MetricsError
-from breakfix.ports import QueryResult
+from breakfix.ports import Held, QueryResult
 from dev.stack.prometheus import PrivatePrometheus
 from tests.contract.prometheus_history import History
 
@@ -145,6 +145,96 @@ def test_only_a_few_queries_are_in_flight(server: Server, client: PrometheusMetr
     assert dict(client.query_many({str(i): f"q{i}" for i in range(20)}, at=AT))
     assert server.most_at_once <= IN_FLIGHT
     assert len(server.forms) == 20
+
+
+# --------------------------------------------------------------------------- what must have held
+
+HELD = Held("m > 1 and m offset 120s > 1", speaks="m > 1", step_s=60.0, steps=2)
+THEN, NOW = AT.timestamp() - 120, AT.timestamp()
+
+
+def matrix(*series: list[float], label: str = "n", **more: object) -> bytes:
+    """Series that are there at these instants, with the value 7 now and 9 before."""
+    rows = [
+        {"metric": {label: str(i)}, "values": [[t, "7" if t == NOW else "9"] for t in times]}
+        for i, times in enumerate(series)
+    ]
+    data = {"resultType": "matrix", "result": rows}
+    return json.dumps({"status": "success", "data": data, **more}).encode()
+
+
+def test_what_must_have_held_is_asked_in_one_pass(
+    server: Server, client: PrometheusMetrics
+) -> None:
+    whole, middle = [THEN, THEN + 60, NOW], [THEN + 60, NOW]
+    over, gap = [THEN, THEN + 60], [THEN, NOW]
+    server.behave = lambda _: (200, matrix(whole, middle, over, gap, [NOW], whole))
+    result = client.query(HELD, at=AT)
+    assert [(s.labels, s.value) for s in result.samples] == [({"n": "0"}, 7.0), ({"n": "5"}, 7.0)]
+    (form,) = server.forms
+    assert {k: form[k] for k in ("query", "start", "end", "step")} == {
+        "query": "m > 1",
+        "start": "1772323080.000",
+        "end": "1772323200.000",
+        "step": "60.000",
+    }
+
+
+def test_a_hold_of_uneven_steps_ends_now() -> None:
+    held = Held("", speaks="m", step_s=610 / 11, steps=11)
+    _, form = request(held, AT)
+    start, end, step = (round(float(form[k]) * 1000) for k in ("start", "end", "step"))
+    assert end == round(NOW * 1000)
+    assert start + 11 * step == end
+    assert 0 <= 610_000 - 11 * step < 11
+
+
+def test_a_partial_answer_of_what_held_says_so(server: Server, client: PrometheusMetrics) -> None:
+    server.behave = lambda _: (200, matrix(warnings=["store unavailable"]))
+    assert client.query(HELD, at=AT) == QueryResult((), ("store unavailable",))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        pytest.param(403, b"this path is not for you", id="a proxy lets no range through"),
+        pytest.param(404, b"not found", id="a proxy has no ranges"),
+        pytest.param(422, b'{"status":"error","error":"too many samples"}', id="too many samples"),
+        pytest.param(
+            200,
+            matrix([THEN - 30, THEN + 30, NOW - 30]),
+            id="a proxy moves the range to whole steps",
+        ),
+        pytest.param(
+            200,
+            matrix([THEN, NOW], label="__name__"),
+            id="names differ, which the text does not look at",
+        ),
+    ],
+)
+def test_where_there_is_no_such_range_the_text_is_asked(
+    server: Server, client: PrometheusMetrics, status: int, body: bytes
+) -> None:
+    server.behave = lambda f: (status, body) if "step" in f else (200, vector("5"))
+    assert [s.value for s in client.query(HELD, at=AT).samples] == [5.0]
+    assert [f["query"] for f in server.forms] == [HELD.speaks, str(HELD)]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        pytest.param(vector("1"), "a vector, not a matrix", id="a vector"),
+        pytest.param(matrix([]), "not understood", id="a series without points"),
+        pytest.param(matrix([THEN, THEN + 60, NOW])[:-9], "not understood", id="half an answer"),
+    ],
+)
+def test_what_is_no_range_is_an_error_at_once(
+    server: Server, client: PrometheusMetrics, body: bytes, says: str
+) -> None:
+    server.behave = lambda _: (200, body)
+    with pytest.raises(MetricsError, match=says):
+        client.query(HELD, at=AT)
+    assert len(server.forms) == 1
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])

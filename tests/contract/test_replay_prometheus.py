@@ -17,6 +17,7 @@ from breakfix.cli.app import app
 from breakfix.errors import MetricsError, SettingsError
 from breakfix.model import Action, FailureClass
 from breakfix.policy import Policy, parse_policy
+from breakfix.ports import Held
 from breakfix.replay.direct import Queries, compare, replay_directly
 from breakfix.replay.expand import expand
 from breakfix.replay.load import Source, load_file, make_trace
@@ -245,12 +246,18 @@ def test_every_query_of_the_policy_means_the_same_in_both(stage, noise, policy):
     instants = [scene.instant(t) for t in noise.trace.sweeps]
     millis = np.array([round(t.timestamp() * 1000) for t in instants], np.int64)
     rules = Queries(policy, most=2)
+    held: dict[tuple[tuple[str, str], ...], float] = {}
     for query in rules.queries(policy):
         vector = Evaluator(store).vector(parse(query), millis)
         for place, at in enumerate(instants):
             real = {_key(s.labels): s.value for s in scene.metrics.query(query, at=at).samples}
+            if isinstance(query, Held):
+                text = scene.metrics.query(str(query), at=at).samples
+                assert real == {_key(s.labels): s.value for s in text}, (query, at)
+                held.update(real)
             ours = {_key(e.labels): float(e.values[place]) for e in vector if e.there[place]}
             assert ours == pytest.approx(real, rel=1e-9, abs=1e-6, nan_ok=True), (query, at)
+    assert held  # or nothing was compared
 
 
 def _key(labels):

@@ -6,6 +6,7 @@ import pytest
 
 from breakfix.observe.promql import coverage_query, signal_query
 from breakfix.policy import Names
+from breakfix.ports import Held
 from tests.observations import POLICY
 
 NAMES = Names(node=("node",), gpu=("UUID",))
@@ -63,3 +64,34 @@ def test_ages_are_asked_for_only_where_they_are_wanted() -> None:
     plain = coverage_query(rule, NAMES, stale_s=180.0, with_ages=False)
     assert "timestamp" not in plain
     assert plain.startswith('(0 * count by (node) (M{a="{}"} < ')
+
+
+def _held(clear_threshold: float | None) -> str:
+    rule = POLICY.signals[0].model_copy(
+        update={
+            "query": "max by (node) (M)",
+            "op": ">",
+            "threshold": 3.0,
+            "expects": "",
+            "hold_s": 90.0,
+            "also_window_s": 0.0,
+            "clear_threshold": clear_threshold,
+            "peers": None,
+        }
+    )
+    return signal_query(rule, NAMES, most_gpus=8)
+
+
+def test_what_must_hold_is_whole_as_a_text_and_says_how_to_ask_in_one_pass() -> None:
+    query = _held(clear_threshold=None)
+    now = "max by (node) ((M) > 3.0)"
+    assert query == (
+        f"({now}) and last_over_time(({now})[1s:1s] offset 45000ms)"
+        f" and last_over_time(({now})[1s:1s] offset 90000ms)"
+    )
+    assert isinstance(query, Held)
+    assert (query.speaks, query.step_s, query.steps) == (now, 45.0, 2)
+
+
+def test_what_lingers_after_it_held_is_asked_as_a_text() -> None:
+    assert type(_held(clear_threshold=2.0)) is str

@@ -4,23 +4,28 @@ does.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self, TypeVar
 
 import httpx
 import msgspec
 
 from breakfix.adapters.prometheus_vector import JsonVector
 from breakfix.errors import CircuitOpen, MetricsError
-from breakfix.ports import Arriving, QueryResult, Sample
+from breakfix.ports import Arriving, Held, QueryResult, Sample
 from breakfix.resilience.breaker import Breaker, CircuitStore
 from breakfix.resilience.rate import RateLimit
 from breakfix.resilience.retry import retried, retry_after_s
+
+_R = TypeVar("_R")
 
 IN_FLIGHT = 4  # more does not help: the server is the bottleneck
 MAX_BODY = 1 << 28  # 256 MiB: 80,000 series with all their labels are 25 MB
@@ -43,7 +48,25 @@ class _Answer(msgspec.Struct):
     warnings: list[str] = msgspec.field(default_factory=list)
 
 
+class _Point(msgspec.Struct, array_like=True, gc=False):
+    time: float
+    value: str
+
+
+class _Points(msgspec.Struct):
+    metric: msgspec.Raw
+    values: Annotated[list[_Point], msgspec.Meta(min_length=1)]
+
+
+class _Series(msgspec.Struct):
+    metric: msgspec.Raw
+    value: _Point
+
+
 _ANSWER = msgspec.json.Decoder(_Answer)
+_MATRIX = msgspec.json.Decoder(list[_Points])
+_NAME = b'"__name__":'  # a label's value has no quotes that are not escaped
+_SAME_S = 1.0  # instants that differ by less are one: Prometheus counts steps in milliseconds
 _SCALAR = msgspec.json.Decoder(tuple[float, str])
 
 
@@ -61,6 +84,10 @@ class _AbsentError(_TryAgainError):
 
 class _SlowError(MetricsError):
     """Prometheus did not answer in time; there is no time left to ask again."""
+
+
+class _RefusedError(MetricsError):
+    """Prometheus, or who stands before it, does not answer this."""
 
 
 class LeftAlone(CircuitOpen, MetricsError):
@@ -83,7 +110,7 @@ class PrometheusMetrics:
         circuits: CircuitStore | None = None,
         rate: RateLimit | None = None,
     ) -> None:
-        self._url = f"{url.rstrip('/')}/api/v1/query"
+        self._url = f"{url.rstrip('/')}/api/v1"
         self._timeout_s = timeout_s
         self._in_flight = in_flight
         self._under_way: set[Future[QueryResult | str]] = set()
@@ -125,8 +152,34 @@ class PrometheusMetrics:
         return Arriving({name: answer.result for name, answer in asked.items()})
 
     def _ask(self, promql: str, at: datetime, *, deadline: float) -> QueryResult:
+        if isinstance(promql, Held):
+            answer = self._in_one_pass(promql, at, deadline)
+            if answer is not None:
+                return answer
+        path, form = request(str(promql), at)
+        return self._decoded(decode, path, form, deadline=deadline)
+
+    def _in_one_pass(self, held: Held, at: datetime, deadline: float) -> QueryResult | None:
+        """None where a proxy lets no range through, or makes another of it: then the text is
+        asked, which says it all.
+        """
+        path, form = request(held, at)
+        read = partial(decode_held, since=float(form["start"]), held=held)
+        try:
+            return self._decoded(read, path, form, deadline=deadline)
+        except _RefusedError:
+            return None
+
+    def _decoded(
+        self,
+        decoded: Callable[[bytearray], _R],
+        path: str,
+        form: Mapping[str, str],
+        *,
+        deadline: float,
+    ) -> _R:
         return retried(
-            lambda: decode(self._body(promql, at, deadline=deadline)),
+            lambda: decoded(self._body(path, form, deadline=deadline)),
             on=(_TryAgainError,),
             is_idempotent=True,  # a query changes nothing
             deadline_s=max(0.0, deadline - time.monotonic()),
@@ -135,7 +188,7 @@ class PrometheusMetrics:
             longest_s=2.0,
         )
 
-    def _body(self, promql: str, at: datetime, *, deadline: float) -> bytearray:
+    def _body(self, path: str, form: Mapping[str, str], *, deadline: float) -> bytearray:
         waits = self._rate.reserve() if self._rate is not None else 0.0
         if time.monotonic() + waits >= deadline:  # nobody was asked: no word about Prometheus
             raise MetricsError(
@@ -143,15 +196,16 @@ class PrometheusMetrics:
             )
         time.sleep(waits)
         if self._breaker is None:
-            return self._post(promql, at, deadline=deadline)
-        return self._breaker.call(lambda: self._post(promql, at, deadline=deadline))
+            return self._post(path, form, deadline=deadline)
+        return self._breaker.call(lambda: self._post(path, form, deadline=deadline))
 
-    def _post(self, promql: str, at: datetime, *, deadline: float) -> bytearray:
+    def _post(self, path: str, form: Mapping[str, str], *, deadline: float) -> bytearray:
         """The body of a 200; the deadline holds over the whole body, not between two packets."""
         left = max(0.001, deadline - time.monotonic())
-        form = {"query": promql, "time": f"{at.timestamp():.3f}", "timeout": f"{left:.3f}"}
+        data = {**form, "timeout": f"{left:.3f}"}
+        url = f"{self._url}/{path}"
         try:
-            with self._client.stream("POST", self._url, data=form, timeout=left) as response:
+            with self._client.stream("POST", url, data=data, timeout=left) as response:
                 body = _read(response, deadline=deadline)
         except httpx.TimeoutException as e:
             raise _SlowError(f"Prometheus did not answer in {left:.0f} s") from e
@@ -166,7 +220,7 @@ class PrometheusMetrics:
                 retry_after_s=retry_after_s(response.headers.get("Retry-After", "")),
             )
         if response.status_code != httpx.codes.OK:
-            raise MetricsError(
+            raise _RefusedError(
                 f"Prometheus refused the query (HTTP {response.status_code}): {_why(body)}"
             )
         return body
@@ -209,16 +263,73 @@ def _read(response: httpx.Response, *, deadline: float) -> bytearray:
     return body
 
 
+def request(promql: str, at: datetime) -> tuple[str, Mapping[str, str]]:
+    """Path below /api/v1, and form, of a query; of one that is Held, for all of its instants."""
+    until = round(at.timestamp() * 1000)
+    if not isinstance(promql, Held):
+        return "query", {"query": promql, "time": _seconds(until)}
+    step = max(1, int(promql.step_s * 1000))  # down, so that the last step ends now
+    return "query_range", {
+        "query": promql.speaks,
+        "start": _seconds(until - step * promql.steps),
+        "end": _seconds(until),
+        "step": _seconds(step),
+    }
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03}"
+
+
 def decode(body: bytes | bytearray) -> QueryResult:
     """An answer of /api/v1/query, vector or scalar, to samples. Raises MetricsError."""
-    try:
-        answer = _ANSWER.decode(body)
-        if answer.status != "success":
-            raise MetricsError(f"Prometheus refused the query: {cut(answer.error)}")
+    with _understood():
+        answer = _succeeded(body)
         samples = _samples(answer.data)
+    return QueryResult(samples, _warnings(answer))
+
+
+def decode_held(body: bytes | bytearray, held: Held, *, since: float) -> QueryResult | None:
+    """An answer of /api/v1/query_range: the series with all of its points, their last values.
+
+    `since`: the first point, in seconds of Unix time. None where the points are others than those
+    asked for, or where series have names: `and`, for which this stands, does not look at them.
+    Raises MetricsError.
+    """
+    with _understood():
+        answer = _succeeded(body)
+        if answer.data.resultType != "matrix":
+            raise _not_a("matrix", answer.data)
+        result = bytes(answer.data.result)
+        series = _MATRIX.decode(result)
+        if _NAME in result or any(_is_beside(s, held, since) for s in series):
+            return None
+        whole = [_Series(s.metric, s.values[-1]) for s in series if len(s.values) == held.steps + 1]
+        samples = JsonVector(msgspec.Raw(msgspec.json.encode(whole)))
+    return QueryResult(samples, _warnings(answer))
+
+
+def _is_beside(series: _Points, held: Held, since: float) -> bool:
+    return abs(math.remainder(series.values[-1].time - since, held.step_s)) > _SAME_S
+
+
+def _warnings(answer: _Answer) -> tuple[str, ...]:
+    return tuple(cut(w) for w in answer.warnings)
+
+
+def _succeeded(body: bytes | bytearray) -> _Answer:
+    answer = _ANSWER.decode(body)
+    if answer.status != "success":
+        raise MetricsError(f"Prometheus refused the query: {cut(answer.error)}")
+    return answer
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    try:
+        yield
     except (msgspec.DecodeError, ValueError) as e:
         raise MetricsError(f"Prometheus' answer is not understood: {cut(str(e))}") from e
-    return QueryResult(samples, tuple(cut(w) for w in answer.warnings))
 
 
 def _samples(data: _Data) -> Sequence[Sample]:
@@ -226,8 +337,12 @@ def _samples(data: _Data) -> Sequence[Sample]:
         return JsonVector(data.result)
     if data.resultType == "scalar":
         return (Sample({}, float(_SCALAR.decode(data.result)[1])),)
-    raise MetricsError(
-        f"Prometheus answered with a {cut(data.resultType) or 'nothing'}, not a vector"
+    raise _not_a("vector", data)
+
+
+def _not_a(kind: str, data: _Data) -> MetricsError:
+    return MetricsError(
+        f"Prometheus answered with a {cut(data.resultType) or 'nothing'}, not a {kind}"
     )
 
 

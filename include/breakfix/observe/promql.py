@@ -8,6 +8,7 @@ import math
 import re
 
 from breakfix.policy import FactRule, Names, SignalRule
+from breakfix.ports import Held
 
 #: DCGM leaks "blank" values near 2^63 where a GPU does not answer; anything from 2^62 on is no
 #: measurement.
@@ -141,7 +142,7 @@ def signal_query(rule: SignalRule, names: Names, *, most_gpus: int) -> str:
         also = _beyond(rule, fill(rule.query, names, rule.also_window_s), most_gpus)
         speaks = f"({speaks}) and ({also})"
     if rule.hold_s:
-        speaks = " and ".join([f"({speaks})", *(_ago(speaks, s) for s in hold_points(rule.hold_s))])
+        speaks = _held(speaks, rule.hold_s)
     if rule.clear_threshold is not None:
         spoke = f"count_over_time(({speaks})[{duration(rule.clear_window_s)}:{duration(_MINUTE)}])"
         lingers = f"(({query}) {rule.op} {rule.clear_threshold!r}) and {spoke}"
@@ -200,6 +201,12 @@ def hold_points(hold_s: float) -> list[float]:
     """How long ago it must have been so too: at the hold's start, and each minute since."""
     steps = max(1, math.ceil(hold_s / _MINUTE))
     return [hold_s * i / steps for i in range(1, steps + 1)]
+
+
+def _held(speaks: str, hold_s: float) -> Held:
+    points = hold_points(hold_s)
+    text = " and ".join([f"({speaks})", *(_ago(speaks, s) for s in points)])
+    return Held(text, speaks=speaks, step_s=points[0], steps=len(points))
 
 
 def _ago(query: str, seconds: float) -> str:

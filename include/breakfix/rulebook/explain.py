@@ -77,7 +77,7 @@ def _queries(rule: SignalRule, policy: Policy) -> dict[str, Any]:
     if rule.is_kubernetes:
         return {"asks the API server": rule.query}
     asked = {
-        "PromQL": signal_query(rule, policy.names, most_gpus=GPUS_SHOWN),
+        "PromQL": str(signal_query(rule, policy.names, most_gpus=GPUS_SHOWN)),
         "coverage": coverage_query(rule, policy.names, stale_s=policy.timing.stale_sample_s),
     }
     if rule.expects:
