@@ -12,10 +12,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from breakfix.adapters.prometheus import IN_FLIGHT, PrometheusMetrics, decode, request
+from breakfix.adapters.prometheus import IN_FLIGHT, PrometheusMetrics, decode, decode_held, request
 from breakfix.adapters.prometheus_evidence import node_evidence
 from breakfix.errors import MetricsError
-from breakfix.ports import Held, QueryResult
+from breakfix.ports import Held, QueryResult, Sample
 from dev.stack.prometheus import PrivatePrometheus
 from tests.contract.prometheus_history import History
 
@@ -153,12 +153,18 @@ HELD = Held("m > 1 and m offset 120s > 1", speaks="m > 1", step_s=60.0, steps=2)
 THEN, NOW = AT.timestamp() - 120, AT.timestamp()
 
 
-def matrix(*series: list[float], label: str = "n", **more: object) -> bytes:
+INSTANTS = [THEN, THEN + 60, NOW]
+
+
+def matrix(
+    *series: list[float], label: str = "n", instants: list[float] = INSTANTS, **more: object
+) -> bytes:
     """Series that are there at these instants, with the value 7 now and 9 before."""
-    rows = [
+    rows: list[dict[str, object]] = [
         {"metric": {label: str(i)}, "values": [[t, "7" if t == NOW else "9"] for t in times]}
         for i, times in enumerate(series)
     ]
+    rows.append({"metric": {}, "values": [[t, "0"] for t in instants]})
     data = {"resultType": "matrix", "result": rows}
     return json.dumps({"status": "success", "data": data, **more}).encode()
 
@@ -166,14 +172,13 @@ def matrix(*series: list[float], label: str = "n", **more: object) -> bytes:
 def test_what_must_have_held_is_asked_in_one_pass(
     server: Server, client: PrometheusMetrics
 ) -> None:
-    whole, middle = [THEN, THEN + 60, NOW], [THEN + 60, NOW]
-    over, gap = [THEN, THEN + 60], [THEN, NOW]
-    server.behave = lambda _: (200, matrix(whole, middle, over, gap, [NOW], whole))
+    late, over, gap = [THEN + 60, NOW], [THEN, THEN + 60], [THEN, NOW]
+    server.behave = lambda _: (200, matrix(INSTANTS, late, over, gap, [NOW], INSTANTS))
     result = client.query(HELD, at=AT)
     assert [(s.labels, s.value) for s in result.samples] == [({"n": "0"}, 7.0), ({"n": "5"}, 7.0)]
     (form,) = server.forms
     assert {k: form[k] for k in ("query", "start", "end", "step")} == {
-        "query": "m > 1",
+        "query": "(m > 1) or vector(0)",
         "start": "1772323080.000",
         "end": "1772323200.000",
         "step": "60.000",
@@ -187,6 +192,11 @@ def test_a_hold_of_uneven_steps_ends_now() -> None:
     assert end == round(NOW * 1000)
     assert start + 11 * step == end
     assert 0 <= 610_000 - 11 * step < 11
+    points = [[(start + i * step) / 1000, "1"] for i in range(12)]
+    rows = [{"metric": m, "values": points} for m in ({"n": "0"}, {})]
+    data = {"resultType": "matrix", "result": rows}
+    body = json.dumps({"status": "success", "data": data}).encode()
+    assert decode_held(body, form) == QueryResult((Sample({"n": "0"}, 1.0),))
 
 
 def test_a_partial_answer_of_what_held_says_so(server: Server, client: PrometheusMetrics) -> None:
@@ -202,12 +212,15 @@ def test_a_partial_answer_of_what_held_says_so(server: Server, client: Prometheu
         pytest.param(422, b'{"status":"error","error":"too many samples"}', id="too many samples"),
         pytest.param(
             200,
-            matrix([THEN - 30, THEN + 30, NOW - 30]),
-            id="a proxy moves the range to whole steps",
+            matrix(instants=[THEN - 30, THEN + 30, NOW - 30]),
+            id="a proxy moves the range to whole steps, and nothing speaks",
+        ),
+        pytest.param(
+            200, matrix([THEN, NOW], instants=[THEN, NOW]), id="a proxy asks with longer steps"
         ),
         pytest.param(
             200,
-            matrix([THEN, NOW], label="__name__"),
+            matrix(INSTANTS, label="__name__"),
             id="names differ, which the text does not look at",
         ),
     ],
@@ -217,7 +230,7 @@ def test_where_there_is_no_such_range_the_text_is_asked(
 ) -> None:
     server.behave = lambda f: (status, body) if "step" in f else (200, vector("5"))
     assert [s.value for s in client.query(HELD, at=AT).samples] == [5.0]
-    assert [f["query"] for f in server.forms] == [HELD.speaks, str(HELD)]
+    assert [f["query"] for f in server.forms] == [f"({HELD.speaks}) or vector(0)", str(HELD)]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +238,7 @@ def test_where_there_is_no_such_range_the_text_is_asked(
     [
         pytest.param(vector("1"), "a vector, not a matrix", id="a vector"),
         pytest.param(matrix([]), "not understood", id="a series without points"),
-        pytest.param(matrix([THEN, THEN + 60, NOW])[:-9], "not understood", id="half an answer"),
+        pytest.param(matrix(INSTANTS)[:-9], "not understood", id="half an answer"),
     ],
 )
 def test_what_is_no_range_is_an_error_at_once(

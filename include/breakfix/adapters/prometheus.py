@@ -4,7 +4,6 @@ does.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -66,7 +65,9 @@ class _Series(msgspec.Struct):
 _ANSWER = msgspec.json.Decoder(_Answer)
 _MATRIX = msgspec.json.Decoder(list[_Points])
 _NAME = b'"__name__":'  # a label's value has no quotes that are not escaped
-_SAME_S = 1.0  # instants that differ by less are one: Prometheus counts steps in milliseconds
+_CLOCK = "vector(0)"  # is there at every instant of the answer, under no labels
+_NO_LABELS = b"{}"
+_SAME_S = 0.002  # instants that differ by less are one: they are told in milliseconds
 _SCALAR = msgspec.json.Decoder(tuple[float, str])
 
 
@@ -164,9 +165,8 @@ class PrometheusMetrics:
         asked, which says it all.
         """
         path, form = request(held, at)
-        read = partial(decode_held, since=float(form["start"]), held=held)
         try:
-            return self._decoded(read, path, form, deadline=deadline)
+            return self._decoded(partial(decode_held, form=form), path, form, deadline=deadline)
         except _RefusedError:
             return None
 
@@ -270,7 +270,7 @@ def request(promql: str, at: datetime) -> tuple[str, Mapping[str, str]]:
         return "query", {"query": promql, "time": _seconds(until)}
     step = max(1, int(promql.step_s * 1000))  # down, so that the last step ends now
     return "query_range", {
-        "query": promql.speaks,
+        "query": f"({promql.speaks}) or {_CLOCK}",
         "start": _seconds(until - step * promql.steps),
         "end": _seconds(until),
         "step": _seconds(step),
@@ -289,12 +289,12 @@ def decode(body: bytes | bytearray) -> QueryResult:
     return QueryResult(samples, _warnings(answer))
 
 
-def decode_held(body: bytes | bytearray, held: Held, *, since: float) -> QueryResult | None:
-    """An answer of /api/v1/query_range: the series with all of its points, their last values.
+def decode_held(body: bytes | bytearray, form: Mapping[str, str]) -> QueryResult | None:
+    """An answer to a `request` for all instants of a Held query: the series that are there at each
+    of them, with their last values.
 
-    `since`: the first point, in seconds of Unix time. None where the points are others than those
-    asked for, or where series have names: `and`, for which this stands, does not look at them.
-    Raises MetricsError.
+    None where the instants are others than those asked for, or where series have names: `and`, for
+    which this stands, does not look at them. Raises MetricsError.
     """
     with _understood():
         answer = _succeeded(body)
@@ -302,15 +302,24 @@ def decode_held(body: bytes | bytearray, held: Held, *, since: float) -> QueryRe
             raise _not_a("matrix", answer.data)
         result = bytes(answer.data.result)
         series = _MATRIX.decode(result)
-        if _NAME in result or any(_is_beside(s, held, since) for s in series):
+        clock = next((s.values for s in series if bytes(s.metric) == _NO_LABELS), [])
+        if _NAME in result or not _is_of_instants(clock, form):
             return None
-        whole = [_Series(s.metric, s.values[-1]) for s in series if len(s.values) == held.steps + 1]
+        whole = [
+            _Series(s.metric, s.values[-1])
+            for s in series
+            if len(s.values) == len(clock) and s.values is not clock
+        ]
         samples = JsonVector(msgspec.Raw(msgspec.json.encode(whole)))
     return QueryResult(samples, _warnings(answer))
 
 
-def _is_beside(series: _Points, held: Held, since: float) -> bool:
-    return abs(math.remainder(series.values[-1].time - since, held.step_s)) > _SAME_S
+def _is_of_instants(clock: Sequence[_Point], form: Mapping[str, str]) -> bool:
+    start, end, step = (float(form[k]) for k in ("start", "end", "step"))
+    wanted = [start + i * step for i in range(round((end - start) / step) + 1)]
+    return len(clock) == len(wanted) and all(
+        abs(p.time - t) < _SAME_S for p, t in zip(clock, wanted, strict=True)
+    )
 
 
 def _warnings(answer: _Answer) -> tuple[str, ...]:
