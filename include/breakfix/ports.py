@@ -104,7 +104,8 @@ class QueryResult:
 class Held(str):
     """PromQL of what speaks now and did so at earlier points. The text is all of it, and may be
     asked like any other; or `speaks` is asked once at `steps` + 1 instants, `step_s` seconds apart,
-    the last of them now: the series that are there at each, with their last value.
+    the last of them now: the series that are there at each, with their last value. Encoders that
+    take no subclass of str want `str(held)`.
     """
 
     __slots__ = ("speaks", "step_s", "steps")
@@ -117,6 +118,9 @@ class Held(str):
         made = super().__new__(cls, text)
         made.speaks, made.step_s, made.steps = speaks, step_s, steps
         return made
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:  # to be copied and pickled
+        return (str(self),), {"speaks": self.speaks, "step_s": self.step_s, "steps": self.steps}
 
 
 _T = TypeVar("_T")

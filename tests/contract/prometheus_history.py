@@ -37,9 +37,9 @@ class History:
 
     def write(self, url: str) -> None:
         """Send everything; raises when Prometheus does not take it."""
-        write(url, (self._written(labels, value) for labels, value in self.series))
+        write(url, (self.written(labels, value) for labels, value in self.series))
 
-    def _written(self, labels: dict[str, str], value: Value) -> WrittenSeries:
+    def written(self, labels: dict[str, str], value: Value) -> WrittenSeries:
         samples = list(self._samples(value))
         times = np.array([when for _, when in samples], np.int64)
         return WrittenSeries(labels, times, np.array([v for v, _ in samples], np.float64))

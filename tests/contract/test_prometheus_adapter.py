@@ -16,6 +16,7 @@ from breakfix.adapters.prometheus import IN_FLIGHT, PrometheusMetrics, decode, d
 from breakfix.adapters.prometheus_evidence import node_evidence
 from breakfix.errors import MetricsError
 from breakfix.ports import Held, QueryResult, Sample
+from breakfix.resilience.circuits import CircuitsInMemory
 from dev.stack.prometheus import PrivatePrometheus
 from tests.contract.prometheus_history import History
 
@@ -204,17 +205,24 @@ def test_a_partial_answer_of_what_held_says_so(server: Server, client: Prometheu
     assert client.query(HELD, at=AT) == QueryResult((), ("store unavailable",))
 
 
+def late_by(seconds: float) -> bytes:
+    return matrix(INSTANTS, instants=[t - seconds for t in INSTANTS])
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [
         pytest.param(403, b"this path is not for you", id="a proxy lets no range through"),
-        pytest.param(404, b"not found", id="a proxy has no ranges"),
+        pytest.param(503, b"no backend", id="a proxy has nobody for ranges"),
         pytest.param(422, b'{"status":"error","error":"too many samples"}', id="too many samples"),
-        pytest.param(
-            200,
-            matrix(instants=[THEN - 30, THEN + 30, NOW - 30]),
-            id="a proxy moves the range to whole steps, and nothing speaks",
-        ),
+        pytest.param(200, b"<html>login</html>", id="a login page"),
+        pytest.param(200, b'{"status":"error","error":"no"}', id="an error with 200"),
+        pytest.param(200, vector("1"), id="a vector"),
+        pytest.param(200, matrix([]), id="a series without points"),
+        pytest.param(200, matrix(INSTANTS)[:-9], id="half an answer"),
+        pytest.param(200, late_by(0.9), id="a proxy moves the range by less than a second"),
+        pytest.param(200, late_by(30), id="a proxy moves the range to whole steps"),
+        pytest.param(200, late_by(60), id="a proxy moves the range by a step"),
         pytest.param(
             200, matrix([THEN, NOW], instants=[THEN, NOW]), id="a proxy asks with longer steps"
         ),
@@ -233,21 +241,31 @@ def test_where_there_is_no_such_range_the_text_is_asked(
     assert [f["query"] for f in server.forms] == [f"({HELD.speaks}) or vector(0)", str(HELD)]
 
 
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        pytest.param(vector("1"), "a vector, not a matrix", id="a vector"),
-        pytest.param(matrix([]), "not understood", id="a series without points"),
-        pytest.param(matrix(INSTANTS)[:-9], "not understood", id="half an answer"),
-    ],
-)
-def test_what_is_no_range_is_an_error_at_once(
-    server: Server, client: PrometheusMetrics, body: bytes, says: str
+def test_an_answer_too_large_for_a_range_is_asked_for_as_a_text(
+    server: Server, client: PrometheusMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.behave = lambda _: (200, body)
-    with pytest.raises(MetricsError, match=says):
-        client.query(HELD, at=AT)
-    assert len(server.forms) == 1
+    monkeypatch.setattr("breakfix.adapters.prometheus.MAX_BODY", 1000)
+    many = matrix(*[INSTANTS] * 100)
+    server.behave = lambda f: (200, many if "step" in f else vector("5"))
+    assert [s.value for s in client.query(HELD, at=AT).samples] == [5.0]
+
+
+def test_what_becomes_of_ranges_is_no_word_about_prometheus(server: Server) -> None:
+    server.behave = lambda f: (503, b"") if "step" in f else (200, vector("5"))
+    held = {str(i): Held(f"q{i}", speaks="m", step_s=60.0, steps=1) for i in range(12)}
+    with PrometheusMetrics(server.url, circuits=CircuitsInMemory()) as client:
+        told = client.query_many({**held, "plain": "up"}, at=AT)
+        assert all(isinstance(answer, QueryResult) for answer in told.values())
+
+
+def test_a_server_left_alone_is_not_asked_for_ranges_either(server: Server) -> None:
+    server.behave = lambda _: (503, b"")
+    with PrometheusMetrics(server.url, circuits=CircuitsInMemory()) as client:
+        dict(client.query_many({str(i): f"q{i}" for i in range(6)}, at=AT))
+        server.forms.clear()
+        with pytest.raises(MetricsError, match="left alone"):
+            client.query(HELD, at=AT)
+    assert server.forms == []
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from breakfix.observe.promql import coverage_query, signal_query
@@ -66,14 +68,14 @@ def test_ages_are_asked_for_only_where_they_are_wanted() -> None:
     assert plain.startswith('(0 * count by (node) (M{a="{}"} < ')
 
 
-def _held(clear_threshold: float | None) -> str:
+def _held(hold_s: float, *, clear_threshold: float | None = None) -> str:
     rule = POLICY.signals[0].model_copy(
         update={
             "query": "max by (node) (M)",
             "op": ">",
             "threshold": 3.0,
             "expects": "",
-            "hold_s": 90.0,
+            "hold_s": hold_s,
             "also_window_s": 0.0,
             "clear_threshold": clear_threshold,
             "peers": None,
@@ -83,15 +85,37 @@ def _held(clear_threshold: float | None) -> str:
 
 
 def test_what_must_hold_is_whole_as_a_text_and_says_how_to_ask_in_one_pass() -> None:
-    query = _held(clear_threshold=None)
+    query = _held(120.0)
     now = "max by (node) ((M) > 3.0)"
     assert query == (
-        f"({now}) and last_over_time(({now})[1s:1s] offset 45000ms)"
-        f" and last_over_time(({now})[1s:1s] offset 90000ms)"
+        f"({now}) and last_over_time(({now})[1ms:1ms] offset 59999ms)"
+        f" and last_over_time(({now})[1ms:1ms] offset 119999ms)"
     )
     assert isinstance(query, Held)
-    assert (query.speaks, query.step_s, query.steps) == (now, 45.0, 2)
+    assert (query.speaks, query.step_s, query.steps) == (now, 60.0, 2)
 
 
-def test_what_lingers_after_it_held_is_asked_as_a_text() -> None:
-    assert type(_held(clear_threshold=2.0)) is str
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param(
+            _held(60.0, clear_threshold=2.0), id="it lingers, so its hold is in a subquery"
+        ),
+        pytest.param(_held(90.0), id="its points are closer than a minute"),
+        pytest.param(_held(3600.0), id="its points are many"),
+    ],
+)
+def test_what_is_asked_as_a_text(query: str) -> None:
+    assert type(query) is str
+
+
+def test_a_held_query_can_be_copied() -> None:
+    query = _held(60.0)
+    copied = copy.deepcopy(query)
+    assert isinstance(copied, Held)
+    assert (copied, copied.speaks, copied.step_s, copied.steps) == (
+        query,
+        "max by (node) ((M) > 3.0)",
+        60.0,
+        1,
+    )

@@ -5,14 +5,13 @@ does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime
-from functools import partial
 from types import TracebackType
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Self
 
 import httpx
 import msgspec
@@ -23,8 +22,6 @@ from breakfix.ports import Arriving, Held, QueryResult, Sample
 from breakfix.resilience.breaker import Breaker, CircuitStore
 from breakfix.resilience.rate import RateLimit
 from breakfix.resilience.retry import retried, retry_after_s
-
-_R = TypeVar("_R")
 
 IN_FLIGHT = 4  # more does not help: the server is the bottleneck
 MAX_BODY = 1 << 28  # 256 MiB: 80,000 series with all their labels are 25 MB
@@ -52,12 +49,12 @@ class _Point(msgspec.Struct, array_like=True, gc=False):
     value: str
 
 
-class _Points(msgspec.Struct):
+class _Points(msgspec.Struct, gc=False):
     metric: msgspec.Raw
     values: Annotated[list[_Point], msgspec.Meta(min_length=1)]
 
 
-class _Series(msgspec.Struct):
+class _Series(msgspec.Struct, gc=False):
     metric: msgspec.Raw
     value: _Point
 
@@ -85,10 +82,6 @@ class _AbsentError(_TryAgainError):
 
 class _SlowError(MetricsError):
     """Prometheus did not answer in time; there is no time left to ask again."""
-
-
-class _RefusedError(MetricsError):
-    """Prometheus, or who stands before it, does not answer this."""
 
 
 class LeftAlone(CircuitOpen, MetricsError):
@@ -158,28 +151,8 @@ class PrometheusMetrics:
             if answer is not None:
                 return answer
         path, form = request(str(promql), at)
-        return self._decoded(decode, path, form, deadline=deadline)
-
-    def _in_one_pass(self, held: Held, at: datetime, deadline: float) -> QueryResult | None:
-        """None where a proxy lets no range through, or makes another of it: then the text is
-        asked, which says it all.
-        """
-        path, form = request(held, at)
-        try:
-            return self._decoded(partial(decode_held, form=form), path, form, deadline=deadline)
-        except _RefusedError:
-            return None
-
-    def _decoded(
-        self,
-        decoded: Callable[[bytearray], _R],
-        path: str,
-        form: Mapping[str, str],
-        *,
-        deadline: float,
-    ) -> _R:
         return retried(
-            lambda: decoded(self._body(path, form, deadline=deadline)),
+            lambda: decode(self._body(path, form, deadline=deadline)),
             on=(_TryAgainError,),
             is_idempotent=True,  # a query changes nothing
             deadline_s=max(0.0, deadline - time.monotonic()),
@@ -188,16 +161,33 @@ class PrometheusMetrics:
             longest_s=2.0,
         )
 
+    def _in_one_pass(self, held: Held, at: datetime, deadline: float) -> QueryResult | None:
+        """None where there is no such range, for whatever reason: a proxy lets none through or
+        makes another of it, the answer is too large. Then the text is asked, which says it all,
+        and only what becomes of that is said and counted.
+        """
+        if self._breaker is not None and not self._breaker.is_closed:
+            return None
+        path, form = request(held, at)
+        try:
+            self._wait(deadline)
+            return decode_held(self._post(path, form, deadline=deadline), form)
+        except MetricsError:
+            return None
+
     def _body(self, path: str, form: Mapping[str, str], *, deadline: float) -> bytearray:
+        self._wait(deadline)
+        if self._breaker is None:
+            return self._post(path, form, deadline=deadline)
+        return self._breaker.call(lambda: self._post(path, form, deadline=deadline))
+
+    def _wait(self, deadline: float) -> None:
         waits = self._rate.reserve() if self._rate is not None else 0.0
         if time.monotonic() + waits >= deadline:  # nobody was asked: no word about Prometheus
             raise MetricsError(
                 "Prometheus was too slow: the deadline of the sweep's queries is over"
             )
         time.sleep(waits)
-        if self._breaker is None:
-            return self._post(path, form, deadline=deadline)
-        return self._breaker.call(lambda: self._post(path, form, deadline=deadline))
 
     def _post(self, path: str, form: Mapping[str, str], *, deadline: float) -> bytearray:
         """The body of a 200; the deadline holds over the whole body, not between two packets."""
@@ -220,7 +210,7 @@ class PrometheusMetrics:
                 retry_after_s=retry_after_s(response.headers.get("Retry-After", "")),
             )
         if response.status_code != httpx.codes.OK:
-            raise _RefusedError(
+            raise MetricsError(
                 f"Prometheus refused the query (HTTP {response.status_code}): {_why(body)}"
             )
         return body

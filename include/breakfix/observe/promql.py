@@ -19,6 +19,7 @@ BLANK = 2.0**62
 ALL, FEW, REST = "", 'gpu=~"[01]"', 'gpu!~"[01]"'
 
 _MINUTE = 60.0
+_MOST_STEPS = 10
 
 _WORD = re.compile(r"\$(window_s|window|step|nodename|node|host|gpus|gpu|kubelet)\b")
 _KSM = re.compile(r"\$ksm\(((?:[^()]|\([^()]*\))*)\)")
@@ -203,12 +204,19 @@ def hold_points(hold_s: float) -> list[float]:
     return [hold_s * i / steps for i in range(1, steps + 1)]
 
 
-def _held(speaks: str, hold_s: float) -> Held:
+def _held(speaks: str, hold_s: float) -> str:
+    """So now, and at every point of the hold; to be asked in one pass where that is wise: of long
+    holds the answer is large, and VictoriaMetrics fills the newest point of finer steps from the
+    one before.
+    """
     points = hold_points(hold_s)
     text = " and ".join([f"({speaks})", *(_ago(speaks, s) for s in points)])
+    if points[0] < _MINUTE or len(points) > _MOST_STEPS:
+        return text
     return Held(text, speaks=speaks, step_s=points[0], steps=len(points))
 
 
 def _ago(query: str, seconds: float) -> str:
-    # `offset` takes no expression, only a subquery: this one has the single point of that second.
-    return f"last_over_time(({query})[1s:1s] offset {duration(seconds)})"
+    # `offset` takes no expression, only a subquery. It ends a millisecond later, since Prometheus 2
+    # also looks at its start: a scrape at just that instant must not count beside the one before.
+    return f"last_over_time(({query})[1ms:1ms] offset {duration(seconds - 0.001)})"
