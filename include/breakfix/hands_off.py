@@ -98,6 +98,9 @@ def _label(node: Node, limits: Limits) -> str:
     for label, values in limits.hands_off_labels.items():
         if node.labels.get(label) in values:
             return f"its label {label} is {node.labels[label]}"
+    for label, harmless in limits.hands_off_unless.items():
+        if node.labels.get(label, "") not in {"", *harmless}:
+            return f"its label {label} is {node.labels[label]}"
     return ""
 
 

@@ -254,6 +254,10 @@ class Limits(Rule):
     hands_off_labels: Mapping[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Label -> values with which another owner has the node"
     )
+    hands_off_unless: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Label -> values with which, or without the label, nobody else has the node",
+    )
     hands_off_annotations: tuple[str, ...] = ()
     hands_off_taints: tuple[str, ...] = Field(
         (), description="Keys of taints with which another owner has the node"

@@ -277,6 +277,30 @@ def test_fields_that_nobody_collects_are_unknown_and_no_loss() -> None:
     assert found.unknown == ("ecc_dbe", "row_remap_pending")
 
 
+@pytest.mark.parametrize(
+    ("signal", "is_lost"),
+    [
+        pytest.param("ecc_dbe", True, id="it could condemn the node"),
+        pytest.param("ib_port_down", True, id="it could make a person look"),
+        pytest.param("gpu_hot", False, id="it never says anything of the node"),
+        pytest.param("istio_errors", False, id="it speaks of the workload"),
+    ],
+)
+def test_a_signal_whose_query_failed_clears_nobody(signal: str, is_lost: bool) -> None:
+    found = verdict(
+        errors={signal: "Prometheus did not answer"}, records={"gpu-1": record(NodeState.SUSPECT)}
+    )
+    assert (found.failure_class is C.TELEMETRY_LOST) == is_lost
+    assert (found.state is NodeState.SUSPECT) == is_lost
+    assert found.recommended_action is A.NONE
+    assert signal in found.unknown
+
+
+def test_a_signal_whose_query_failed_does_not_hide_what_others_say() -> None:
+    found = verdict(xid(79), errors={"ecc_dbe": "Prometheus did not answer"})
+    assert (found.failure_class, found.recommended_action) == (C.GPU_OFF_BUS, A.REBOOT_NODE)
+
+
 def test_an_agent_that_is_installed_nowhere_is_not_unknown() -> None:
     assert verdict(uncollected=["eks_hardware", "aks_gpu_missing"]).unknown == ()
 

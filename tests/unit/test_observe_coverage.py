@@ -33,7 +33,7 @@ MOMENT = round(NOW.timestamp() * 1000)
 
 
 class Prometheus:
-    """A server with these series, five samples a minute apart of each. `broken`: part of a query
+    """A server with these series, five samples of each. `broken`: part of a query
     that fails. `asked`: every query.
     """
 
@@ -49,12 +49,14 @@ class Prometheus:
         *metrics: str,
         age_s: float = 10.0,
         frozen: bool = False,
+        every_s: float = 60.0,
         **labels: str,
     ) -> Prometheus:
         """One series per GPU and metric; the counter of energy moves unless it is frozen."""
         for metric in metrics or (XID, DBE, TEMP, ENERGY):
             for gpu in gpus:
-                times = MOMENT - round(age_s * 1000) - 60_000 * np.arange(4, -1, -1, dtype=np.int64)
+                ago_s = age_s + every_s * np.arange(4, -1, -1)
+                times = MOMENT - np.round(ago_s * 1000).astype(np.int64)
                 moves = metric == ENERGY and not frozen
                 values = np.arange(5.0) if moves else np.full(5, 30.0)
                 named = {"__name__": metric, "Hostname": node, "gpu": gpu, **labels}
@@ -146,8 +148,9 @@ def test_two_gpus_whose_energy_stands_still_do_not_make_an_exporter_frozen() -> 
     assert server.sees()["gpu_count_short"] == [*NAMES]
 
 
-def test_an_exporter_whose_every_gpu_stands_still_is_frozen() -> None:
-    server = Prometheus().has("gpu-1").has("gpu-2").has("gpu-3", frozen=True)
+@pytest.mark.parametrize("every_s", [15.0, 60.0, 90.0])
+def test_an_exporter_whose_every_gpu_stands_still_is_frozen(every_s: float) -> None:
+    server = Prometheus().has("gpu-1").has("gpu-2").has("gpu-3", frozen=True, every_s=every_s)
     assert server.sees()["gpu_count_short"] == ["gpu-1", "gpu-2"]
 
 

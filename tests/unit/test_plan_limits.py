@@ -109,6 +109,26 @@ def budget(allowed=0, **changes):
             id="a driver upgrade is done with it",
         ),
         pytest.param(
+            {"nodes": node(labels={"nvidia.com/gpu-driver-upgrade-state": "upgrade-required"})},
+            "admitted",
+            id="a driver upgrade will want it",
+        ),
+        pytest.param(
+            {"nodes": node(labels={"nvidia.com/gpu-driver-upgrade-state": "reboot-required"})},
+            "other_owner",
+            id="a state of the driver upgrade that nobody here knows",
+        ),
+        pytest.param(
+            {"nodes": node(labels={"nvidia.com/gpu-driver-upgrade-state": ""})},
+            "admitted",
+            id="a driver upgrade that says nothing",
+        ),
+        pytest.param(
+            {"nodes": node(labels={"nvidia.com/gpu.deploy.dcgm": "paused-for-driver-upgrade"})},
+            "other_owner",
+            id="the driver manager has paused an operand",
+        ),
+        pytest.param(
             {
                 "nodes": node(annotations={"example.com/repair": "x"}),
                 "rules": policy(hands_off_annotations=["example.com/repair"]),

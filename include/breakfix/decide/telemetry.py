@@ -30,14 +30,16 @@ class Blindness:
 
     unknown: tuple[str, ...]  # every signal that could not be judged
     lost: tuple[str, ...]  # required ones among them, which this node should report
-    partly: tuple[str, ...] = ()  # others, which the nodes like it report
+    partly: tuple[str, ...] = ()  # others, which nodes like it report, or nobody could be asked for
 
 
 def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, Blindness]:
     """For each node the signals it does not report. A signal that no node reports is not collected:
-    unknown everywhere, lost only when it is required and nothing else required is seen either.
+    unknown everywhere, lost only when it is required and nothing else required is seen either. One
+    whose query failed may have been speaking: nobody is cleared by that.
     """
     everywhere: list[str] = []
+    unread = sorted(r.name for r in policy.signals if _is_unread(r, observation))
     missing: dict[str, list[str]] = defaultdict(list)
     partly: dict[str, list[str]] = defaultdict(list)
     likes = {n.name: (n.sku, n.pool) for n in observation.judged}
@@ -56,15 +58,23 @@ def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, 
                 partly[node].append(rule.name)
     required = policy.required_signals
     broken = {n for n in required if _is_broken(observation.coverage.get(n))}
-    usual = _blindness(everywhere, [], required, broken)
+    usual = replace(_blindness(everywhere, [], required, broken), partly=tuple(unread))
     return {
         n: replace(
-            _blindness(everywhere, missing[n], required, broken), partly=tuple(sorted(partly[n]))
+            _blindness(everywhere, missing[n], required, broken),
+            partly=tuple(sorted([*partly[n], *unread])),
         )
         if n in missing
         else usual
         for n in likes
     }
+
+
+def _is_unread(rule: SignalRule, observation: Observation) -> bool:
+    """Whether it would say something of a node, and Prometheus did not answer, or not wholly."""
+    cover = observation.coverage.get(rule.name)
+    speaks = rule.input in _OF_THE_NODE and rule.mode is not SignalMode.NEVER
+    return speaks and not rule.is_required and cover is not None and bool(cover.error)
 
 
 def _unlike(

@@ -252,6 +252,7 @@ def own_marks(services: Services) -> Acting:
     hands: dict[str, object] = {
         "exclusion_labels": {},
         "hands_off_labels": {},
+        "hands_off_unless": {},
         "hands_off_annotations": (),
         "hands_off_taints": (),
         "hands_off_conditions": {},
