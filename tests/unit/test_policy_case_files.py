@@ -63,6 +63,11 @@ def case(text):
         pytest.param("cases: {}", "needs a list `cases`", id="no list"),
         pytest.param("[]", "needs a list `cases`", id="no map"),
         pytest.param("cases: [", "not valid YAML", id="no YAML"),
+        pytest.param(
+            case("series: {A: 1}\n    series: {B: 1}"),
+            "f.yaml:4:5: cases.0.series: is already in line 3",
+            id="a key twice",
+        ),
         pytest.param("cases: [x]", "a case must be a map", id="no case"),
         pytest.param("cases: []\ncase: 1", "no such key: case", id="a misspelt key"),
         pytest.param(case("like: nobody"), "no background 'nobody'", id="no background"),
