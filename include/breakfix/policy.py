@@ -75,6 +75,11 @@ class FactRule(Rule):
     query: str = Field(min_length=1)
     label: str = ""
 
+    @field_validator("query")
+    @classmethod
+    def _words_are_known(cls, value: str) -> str:
+        return check_words(value, _WORDS)
+
 
 class PeerRule(Rule):
     """How far from its peers a value must be. The spread is robust: median and MAD.

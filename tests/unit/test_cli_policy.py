@@ -371,6 +371,41 @@ def test_the_overlay_in_force_is_checked_when_none_is_named(run, overlay, monkey
     assert run("check")[0] == 2
 
 
+def notes(run, *words):
+    code, out, err = run("check", *words, "-o", "json")
+    assert (code, err) == (0, "")
+    return [n for n in json.loads(out)["notes"] if "approvers" not in n]
+
+
+def test_every_query_of_the_default_is_understood(run):
+    assert notes(run) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        pytest.param(
+            "signals: [{name: ecc_dbe, query: 'max by ($node) (m) m'}]",
+            "signals.ecc_dbe.query",
+            id="a query",
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, coverage: 'm and'}]", "signals.ecc_dbe.coverage", id="an end"
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, since_query: 'm @ end()'}]",
+            "signals.ecc_dbe.since_query",
+            id="what Prometheus knows alone",
+        ),
+        pytest.param("facts: {os: {query: 'm n'}}", "facts.os.query", id="a fact"),
+    ],
+)
+def test_a_query_that_is_not_understood_is_a_note(run, overlay, text, path):
+    (note,) = notes(run, overlay(text))
+    assert note.startswith(f"{path} is not understood here: ")
+    assert "policy test" in note
+
+
 # --------------------------------------------------------------------------- schema
 
 

@@ -160,6 +160,39 @@ def test_the_hash_is_of_what_holds_not_of_how_it_is_written() -> None:
         ),
         pytest.param("signals: [{name: ecc_dbe, query: 'm[$widow]'}]", "widow", id="a word"),
         pytest.param("signals: [{name: ecc_dbe, text: '{colour}'}]", "colour", id="a text"),
+        pytest.param(
+            "signals: [{name: ecc_dbe, query: 'max by ($node ('}]",
+            r"query: no PromQL: \( is not closed",
+            id="a query with an open bracket",
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, coverage: '$seen(m))'}]",
+            r"coverage: no PromQL: \) closes nothing",
+            id="a coverage with a bracket too many",
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, since_query: 'm{a=\"b}'}]",
+            'a quote " is not closed',
+            id="a query with an open quote",
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, query: 'rate(m[$window)]'}]",
+            r"\) closes nothing",
+            id="a query with crossed brackets",
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, query: 'm # mine'}]", "a comment", id="a comment at the end"
+        ),
+        pytest.param("facts: {rack: {query: 'm{'}}", "facts.rack.query: no PromQL", id="a fact"),
+        pytest.param("facts: {rack: {query: '$widow'}}", "widow", id="a word of a fact"),
+        pytest.param(
+            "signals: [{name: ecc_dbe, threshold: .nan}]", "threshold: .* finite", id="no number"
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, threshold: .inf}]", "threshold: .* finite", id="no end"
+        ),
+        pytest.param("timing: {watch: .inf}", "watch: .* finite", id="a duration without an end"),
+        pytest.param("limits: {out: {rack: {share: .nan}}}", "share: .* finite", id="no share"),
         pytest.param("a: [", "not valid YAML", id="no YAML"),
         pytest.param("- a", "must be a map", id="a list"),
         pytest.param("version: 2001-99-99", "not valid YAML: month", id="a day that is none"),
@@ -196,6 +229,22 @@ def test_a_wrong_overlay_gets_one_clear_line(overlay: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says) as error:
         overlaid(overlay)
     assert "pydantic" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param('m{a=~"[(]x{2}\\")"}', id="brackets in quotes"),
+        pytest.param("m{a='\"'}", id="a quote in quotes"),
+        pytest.param("m{a=`\\`}", id="text as it is"),
+        pytest.param("m # it's (mine\n + n", id="a comment between"),
+        pytest.param("topk by (a) (3, m @ end()) atan2 m", id="PromQL that is not known here"),
+    ],
+)
+def test_a_query_is_not_refused_for_what_prometheus_takes(query: str) -> None:
+    text = yaml.safe_dump({"signals": [{"name": "ecc_dbe", "query": query}]})
+    changed = next(s for s in overlaid(text).signals if s.name == "ecc_dbe")
+    assert changed.query == query
 
 
 def test_all_that_is_said_twice_is_told_at_once() -> None:
