@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from breakfix.errors import SettingsError
 from breakfix.model import Action, FailureClass, NodeState, RefusalReason
 from breakfix.policy import Seconds
-from breakfix.policy_text import SAFE_LOADER, WrongText, load_yaml
+from breakfix.policy_text import SAFE_LOADER, WrongText, load_yaml, signal_faults
 from breakfix.replay.trace import Length
 from breakfix.replay.values import parse_notation
 from breakfix.rulebook.places import Document
@@ -252,6 +252,9 @@ def _case(raw: Any, number: int, grounds: Mapping[str, Any], document: Document)
         case = RuleCase.model_validate(_over(_ground(like, grounds), raw))
     except ValidationError as e:
         raise SettingsError("; ".join(_wrong(e, number, document))) from None
+    for path, text in signal_faults(case.policy):
+        at = document.place(["cases", number, "policy", *path]) or where
+        raise SettingsError(f"{at}: policy.{'.'.join(map(str, path))}: {text}")
     return Source(case, document.name, place.line if place else 1)
 
 
