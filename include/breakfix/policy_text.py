@@ -29,19 +29,22 @@ class TextFault:
     path: str
     text: str
 
+    def of(self, name: str) -> str:
+        """The fault in words, of a text that people know by that name."""
+        place = f"{name}:{self.line}:{self.column}" if self.line else name
+        return f"{place}: {self.path}: {self.text}"
+
 
 class WrongText(SettingsError):
     """A text that is no YAML, or says something twice; `faults` has each with its place."""
 
     def __init__(self, faults: Sequence[TextFault]) -> None:
-        super().__init__("; ".join(f"line {f.line}: {f.path}: {f.text}" for f in faults))
+        super().__init__("; ".join(f.of("the text") for f in faults))
         self.faults = tuple(faults)
 
     def about(self, name: str) -> SettingsError:
         """The same of a text that people know by that name."""
-        return SettingsError(
-            "; ".join(f"{name}:{f.line}:{f.column}: {f.path}: {f.text}" for f in self.faults)
-        )
+        return SettingsError("; ".join(f.of(name) for f in self.faults))
 
 
 def load_yaml(text: str, loader: Any = SAFE_LOADER) -> Any:

@@ -195,7 +195,11 @@ def test_the_hash_is_of_what_holds_not_of_how_it_is_written() -> None:
         pytest.param("limits: {out: {rack: {share: .nan}}}", "share: .* finite", id="no share"),
         pytest.param("a: [", "not valid YAML", id="no YAML"),
         pytest.param("- a", "must be a map", id="a list"),
-        pytest.param("version: 2001-99-99", "not valid YAML: month", id="a day that is none"),
+        pytest.param(
+            "version: 2001-99-99",
+            "the policy overlay: policy: not valid YAML: month",
+            id="a day that is none",
+        ),
         pytest.param("signals: [ecc_dbe]", "signals.0: each signal needs", id="no map of a signal"),
         pytest.param("signals: [{name: [a]}]", "signals.0: each signal needs", id="no text"),
         pytest.param(
