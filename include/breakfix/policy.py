@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-import yaml
 from pydantic import (
     Field,
     ValidationError,
@@ -42,6 +41,8 @@ from breakfix.policy_limits import PodMatch as PodMatch  # noqa: PLC0414
 from breakfix.policy_limits import Share as Share  # noqa: PLC0414
 from breakfix.policy_recovery import Mirror, Recovery
 from breakfix.policy_rule import Rule, check_words
+from breakfix.policy_text import WrongText, load_yaml, signal_faults
+from breakfix.policy_text import merge_overlay as merge_overlay  # noqa: PLC0414
 from breakfix.policy_validation import ValidationRules
 
 KUBERNETES = "kubernetes:"
@@ -73,6 +74,11 @@ class FactRule(Rule):
 
     query: str = Field(min_length=1)
     label: str = ""
+
+    @field_validator("query")
+    @classmethod
+    def _words_are_known(cls, value: str) -> str:
+        return check_words(value, _WORDS)
 
 
 class PeerRule(Rule):
@@ -480,28 +486,6 @@ class Policy(Rule):
 _HANDS_OFF = ClassRule(mode="off", ladder=(Action.REVIEW,))
 
 
-def merge_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Overlay onto base: maps merge key by key, `signals` by `name`, anything else replaces."""
-    merged = dict(base)
-    for key, value in overlay.items():
-        old = merged.get(key)
-        if key == "signals" and isinstance(old, list) and isinstance(value, list):
-            merged[key] = _merge_signals(old, value)
-        elif isinstance(old, Mapping) and isinstance(value, Mapping):
-            merged[key] = merge_overlay(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _merge_signals(old: list[Any], new: list[Any]) -> list[Any]:
-    by_name = {s["name"]: s for s in old}
-    for signal in new:
-        name = signal.get("name", "")
-        by_name[name] = merge_overlay(by_name.get(name, {}), signal)
-    return list(by_name.values())
-
-
 def parse_policy(default_text: str, overlay_text: str = "") -> Policy:
     """A Policy from the default's YAML and an overlay's. Raises SettingsError, a line per wrong
     value.
@@ -522,13 +506,14 @@ def parse_policy(default_text: str, overlay_text: str = "") -> Policy:
 
 def _load(text: str, what: str) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        msg = f"{what} is not valid YAML: {e}"
-        raise SettingsError(msg) from None
+        data = load_yaml(text)
+    except WrongText as e:
+        raise e.about(what) from None
     if data is None:  # nothing but comments
         return {}
     if not isinstance(data, dict):
         msg = f"{what} must be a map at its top level"
         raise SettingsError(msg)
+    if faults := [f"{'.'.join(map(str, path))}: {why}" for path, why in signal_faults(data)]:
+        raise SettingsError(f"{what}: " + "; ".join(faults))
     return data

@@ -97,6 +97,8 @@ cases:
      xids: [{code: 79, at: -5m, gpus: 0}], expect: {action: hold_for_hardware}}
   - {name: what was before a repair does not count, records: {node: {repaired: 3m}},
      xids: [{code: 79, at: -5m, gpus: 0}], expect: {class: none, findings: []}}
+  - {name: an XID in the overlay of a case, policy: {xids: {79: {mode: corroborate, weight: 0.5}}},
+     xids: [{code: 79, at: -5m, gpus: 0}], expect: {class: gpu_off_bus, proven: false}}
 """
 
 

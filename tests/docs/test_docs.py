@@ -28,6 +28,14 @@ def test_every_link_leads_somewhere(page):
     assert not broken
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_page_says_a_sentence_twice(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    prose = "\n".join(x for x in text.splitlines() if not x.startswith(("|", "#")))
+    said = [" ".join(x.split()) for x in re.split(r"(?<=[.:;])\s+", prose)]
+    assert [x for x in said if len(x) >= 40 and said.count(x) > 1] == []
+
+
 def test_every_setting_is_documented():
     text = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
     missing = [n for n in Settings.model_fields if f"`BREAKFIX_{n.upper()}`" not in text]

@@ -113,15 +113,21 @@ def test_watch_ends_with_the_first_answer(run):
         pytest.param(("--canary", "a=b"), id="no stable"),
         pytest.param(("--canary", "a=b", "--stable", ""), id="an empty selector"),
         pytest.param(("--canary", "a in (b)", "--stable", "c=d"), id="a term not understood"),
+        pytest.param(("--canary", "x=1,a in (b)", "--stable", "c=d"), id="a later term"),
+        pytest.param(("--canary", "pods:ns/a in (b)", "--stable", "c=d"), id="a term of pods"),
         pytest.param(("--canary", "pods:/a=b", "--stable", "c=d"), id="pods without a namespace"),
         pytest.param(("--canary", 'a="b"} or up{', "--stable", "c=d"), id="more than matchers"),
         pytest.param((*SELECTORS, "--minutes", "0"), id="no time"),
         pytest.param((*SELECTORS, "--minutes", "99999"), id="too long"),
     ],
 )
-def test_wrong_usage_is_exit_2_and_asks_nothing(run, words):
-    code, out, err, _ = run(ALIKE, {}, *words)
-    assert (code, out) == (2, "")
+def test_wrong_usage_is_exit_2_before_anything_is_connected(monkeypatch, capsys, words):
+    monkeypatch.setattr(command, "build_services", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(sys, "argv", ["breakfix", "canary", *words])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert (left.value.code, out) == (2, "")
     assert err
 
 

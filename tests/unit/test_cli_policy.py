@@ -177,6 +177,14 @@ def test_a_dumped_policy_is_the_policy(run, tmp_path):
     assert run("diff", dumped, "default")[0] == 0
 
 
+def test_a_dumped_policy_that_says_something_twice_is_refused(run, tmp_path):
+    dumped = tmp_path / "dumped.json"
+    text = run("show", "-o", "json")[1].rstrip().removesuffix("}") + ',"version": "b"}'
+    dumped.write_text(text)
+    code, _, err = run("diff", dumped, "default")
+    assert (code, "version: is already in line" in err) == (2, True)
+
+
 def test_different_policies_leave_with_1_and_say_what_is_bolder(run, overlay):
     path = overlay("classes: {disk: {mode: auto}}\nversion: site\n")
     code, out, err = run("diff", "default", path, "-o", "json")
@@ -327,6 +335,18 @@ def test_a_file_that_is_not_there_is_one_line(run):
         pytest.param("signals: [{weight: 1}]", "1:11", "needs its `name`", id="no name"),
         pytest.param("signals: {}", "1:1", "must be a list", id="no list"),
         pytest.param("drain: {timeout: soon}", "1:9", "no duration", id="no duration"),
+        pytest.param(
+            "limits:\n  out: {fleet: {share: 0.01}}\nlimits:\n  cooldown: 1m",
+            "3:1",
+            "limits: is already in line 1",
+            id="a section twice",
+        ),
+        pytest.param(
+            "signals:\n  - {name: ecc_dbe, weight: 0.9}\n  - {name: ecc_dbe, weight: 0.1}",
+            "3:5",
+            "ecc_dbe is in this list already",
+            id="a signal twice",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_with_its_place(run, overlay, text, place, says):
@@ -349,6 +369,41 @@ def test_every_wrong_value_is_told_at_once(run, overlay):
 def test_the_overlay_in_force_is_checked_when_none_is_named(run, overlay, monkeypatch):
     monkeypatch.setenv("BREAKFIX_POLICY", str(overlay("limts: {}")))
     assert run("check")[0] == 2
+
+
+def notes(run, *words):
+    code, out, err = run("check", *words, "-o", "json")
+    assert (code, err) == (0, "")
+    return [n for n in json.loads(out)["notes"] if "approvers" not in n]
+
+
+def test_every_query_of_the_default_is_understood(run):
+    assert notes(run) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        pytest.param(
+            "signals: [{name: ecc_dbe, query: 'max by ($node) (m) m'}]",
+            "signals.ecc_dbe.query",
+            id="a query",
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, coverage: 'm and'}]", "signals.ecc_dbe.coverage", id="an end"
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, since_query: 'm @ end()'}]",
+            "signals.ecc_dbe.since_query",
+            id="what Prometheus knows alone",
+        ),
+        pytest.param("facts: {os: {query: 'm n'}}", "facts.os.query", id="a fact"),
+    ],
+)
+def test_a_query_that_is_not_understood_is_a_note(run, overlay, text, path):
+    (note,) = notes(run, overlay(text))
+    assert note.startswith(f"{path} is not understood here: ")
+    assert "policy test" in note
 
 
 # --------------------------------------------------------------------------- schema

@@ -160,14 +160,129 @@ def test_the_hash_is_of_what_holds_not_of_how_it_is_written() -> None:
         ),
         pytest.param("signals: [{name: ecc_dbe, query: 'm[$widow]'}]", "widow", id="a word"),
         pytest.param("signals: [{name: ecc_dbe, text: '{colour}'}]", "colour", id="a text"),
+        pytest.param(
+            "signals: [{name: ecc_dbe, query: 'max by ($node ('}]",
+            r"query: no PromQL: \( is not closed",
+            id="a query with an open bracket",
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, coverage: '$seen(m))'}]",
+            r"coverage: no PromQL: \) closes nothing",
+            id="a coverage with a bracket too many",
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, since_query: 'm{a=\"b}'}]",
+            'a quote " is not closed',
+            id="a query with an open quote",
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, query: 'rate(m[$window)]'}]",
+            r"\) closes nothing",
+            id="a query with crossed brackets",
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, query: 'm # mine'}]", "a comment", id="a comment at the end"
+        ),
+        pytest.param("facts: {rack: {query: 'm{'}}", "facts.rack.query: no PromQL", id="a fact"),
+        pytest.param("facts: {rack: {query: '$widow'}}", "widow", id="a word of a fact"),
+        pytest.param(
+            "signals: [{name: ecc_dbe, threshold: .nan}]", "threshold: .* finite", id="no number"
+        ),
+        pytest.param(
+            "signals: [{name: ecc_dbe, threshold: .inf}]", "threshold: .* finite", id="no end"
+        ),
+        pytest.param("timing: {watch: .inf}", "watch: .* finite", id="a duration without an end"),
+        pytest.param("limits: {out: {rack: {share: .nan}}}", "share: .* finite", id="no share"),
         pytest.param("a: [", "not valid YAML", id="no YAML"),
         pytest.param("- a", "must be a map", id="a list"),
+        pytest.param(
+            "version: 2001-99-99",
+            "the policy overlay: policy: not valid YAML: month",
+            id="a day that is none",
+        ),
+        pytest.param("signals: [ecc_dbe]", "signals.0: each signal needs", id="no map of a signal"),
+        pytest.param("signals: [{name: [a]}]", "signals.0: each signal needs", id="no text"),
+        pytest.param(
+            "signals: [{name: gpu_hot}, {name: ecc_dbe, weight: 0.9}, {name: ecc_dbe}]",
+            "signals.2: ecc_dbe is in this list already",
+            id="a signal twice",
+        ),
+        pytest.param(
+            "limits:\n  out: {fleet: {share: 0.01}}\nversion: x\nlimits:\n  cooldown: 1m\n",
+            "overlay:4:1: limits: is already in line 1.*put both into one",
+            id="a section twice",
+        ),
+        pytest.param(
+            "classes:\n  disk: {mode: off, mode: auto}",
+            ":2:21: classes.disk.mode: is already",
+            id="a key of a class twice",
+        ),
+        pytest.param(
+            "signals:\n- name: ecc_dbe\n  weight: 0.9\n  weight: 0.1",
+            ":4:3: signals.0.weight: is already in line 3",
+            id="a key of a signal twice",
+        ),
+        pytest.param(
+            'xids: {79: {weight: 0.9}, "79": {weight: 0.5}}',
+            "xids.79: is already",
+            id="an XID twice, once quoted",
+        ),
     ],
 )
 def test_a_wrong_overlay_gets_one_clear_line(overlay: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says) as error:
         overlaid(overlay)
     assert "pydantic" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param('m{a=~"[(]x{2}\\")"}', id="brackets in quotes"),
+        pytest.param("m{a='\"'}", id="a quote in quotes"),
+        pytest.param("m{a=`\\`}", id="text as it is"),
+        pytest.param("m # it's (mine\n + n", id="a comment between"),
+        pytest.param("topk by (a) (3, m @ end()) atan2 m", id="PromQL that is not known here"),
+    ],
+)
+def test_a_query_is_not_refused_for_what_prometheus_takes(query: str) -> None:
+    text = yaml.safe_dump({"signals": [{"name": "ecc_dbe", "query": query}]})
+    changed = next(s for s in overlaid(text).signals if s.name == "ecc_dbe")
+    assert changed.query == query
+
+
+def test_all_that_is_said_twice_is_told_at_once() -> None:
+    with pytest.raises(SettingsError) as error:
+        overlaid("version: a\nversion: b\ndrain: {poll: 5s, poll: 6s}\n")
+    assert all(f"the policy overlay:{place}: " in str(error.value) for place in ("2:1", "3:19"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(
+            "limits: {out: {fleet: &a {nodes: 1}, rack: {<<: *a}, pool: {<<: *a, nodes: 2}}}",
+            id="one map merged into others",
+        ),
+        pytest.param("classes:\n  disk: {ladder: &r [review]}\n  gsp: {ladder: *r}", id="an alias"),
+    ],
+)
+def test_what_yaml_itself_repeats_is_not_said_twice(text: str) -> None:
+    assert overlaid(text).hash != POLICY.hash
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("xids: {79: {weight: 0.5}}", id="plain"),
+        pytest.param("xids: {'79': {weight: 0.5}}", id="quoted"),
+        pytest.param('{"xids": {"79": {"weight": 0.5}}}', id="JSON"),
+    ],
+)
+def test_an_xid_is_overlaid_however_its_number_is_written(text: str) -> None:
+    changed = overlaid(text)
+    assert changed.xids[79] == POLICY.xids[79].model_copy(update={"weight": 0.5})
+    assert changed.xids.keys() == POLICY.xids.keys()
 
 
 @pytest.mark.parametrize(

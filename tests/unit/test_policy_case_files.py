@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
+from breakfix import cli
 from breakfix.errors import SettingsError
-from breakfix.rulebook.cases import parse_cases, parse_range, parse_selector
+from breakfix.policy import parse_policy
+from breakfix.rulebook.cases import load_cases, parse_cases, parse_range, parse_selector
+from breakfix.rulebook.expected import check_signals
 from breakfix.rulebook.placing import INSTANT, place
+from breakfix.wiring import default_policy_text
+
+ROOT = Path(__file__).resolve().parents[2]
+POLICY = parse_policy(default_policy_text())
 
 
 @pytest.mark.parametrize(
@@ -63,6 +73,21 @@ def case(text):
         pytest.param("cases: {}", "needs a list `cases`", id="no list"),
         pytest.param("[]", "needs a list `cases`", id="no map"),
         pytest.param("cases: [", "not valid YAML", id="no YAML"),
+        pytest.param(
+            case("series: {A: 1}\n    series: {B: 1}"),
+            "f.yaml:4:5: cases.0.series: is already in line 3",
+            id="a key twice",
+        ),
+        pytest.param(
+            case("policy: {signals: [{name: gpu_hot, weight: 0.1}, {name: gpu_hot}]}"),
+            "f.yaml:3:54: policy.signals.1: gpu_hot is in this list already",
+            id="an overlay with a signal twice",
+        ),
+        pytest.param(
+            case("policy: {signals: [gpu_hot]}"),
+            "f.yaml:3:24: policy.signals.0: each signal needs its `name`",
+            id="an overlay with no map of a signal",
+        ),
         pytest.param("cases: [x]", "a case must be a map", id="no case"),
         pytest.param("cases: []\ncase: 1", "no such key: case", id="a misspelt key"),
         pytest.param(case("like: nobody"), "no background 'nobody'", id="no background"),
@@ -86,6 +111,72 @@ def test_a_case_that_is_no_trace_names_its_line():
     sources = parse_cases(case("xids: [{cod: 79}]"), "f.yaml")
     with pytest.raises(SettingsError, match=r"f\.yaml:2.*xids"):
         place(sources)
+
+
+def expecting(text, more=""):
+    return parse_cases(f"cases:\n  - {{name: x, {more}expect: {text}}}\n", "f.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param(
+            "{silent: [ecc_dbf]}",
+            "f.yaml:2: expect.silent: no signal 'ecc_dbf'; did you mean ecc_dbe",
+            id="silence of no signal",
+        ),
+        pytest.param("{silent: [':79']}", "expect.silent: no signal ''", id="a key alone"),
+        pytest.param("{speak: [gpu_hott]}", "expect.speak: no signal 'gpu_hott'", id="speech"),
+        pytest.param("{known: [disk_smart]}", "expect.known: no signal", id="a known one"),
+        pytest.param("{unknown: [disk_smart]}", "expect.unknown: no signal", id="an unknown one"),
+        pytest.param("{findings: {'xid_lost:79': 79}}", "did you mean xid_last", id="a finding"),
+        pytest.param(
+            "{nodes: {node-2: {silent: [nosuchsig]}}}",
+            "expect.nodes.node-2.silent: no signal 'nosuchsig'",
+            id="of another node",
+        ),
+        pytest.param("{silent: ['ecc_dbe:7']}", "write ecc_dbe, which has no keys", id="no key"),
+        pytest.param(
+            "{unknown: ['xid_last:79']}", "write xid_last, for it is of all", id="one key unknown"
+        ),
+    ],
+)
+def test_a_name_that_no_signal_has_is_an_error_of_the_file(text, says):
+    with pytest.raises(SettingsError) as error:
+        check_signals(expecting(text), POLICY)
+    assert says in str(error.value)
+
+
+def test_every_wrong_name_is_told_at_once():
+    sources = expecting("{speak: [nosuchsig], nodes: {b: {silent: [neither, ecc_dbe]}}}")
+    with pytest.raises(SettingsError) as error:
+        check_signals(sources, POLICY)
+    assert str(error.value).count("f.yaml:2: ") == 2
+
+
+OWN = "policy: {signals: [{name: disk_smart}]}, "
+
+
+def test_a_signal_of_the_cases_own_overlay_may_be_named():
+    names = "[disk_smart, 'disk_smart:sda', 'xid_last:79', ecc_dbe]"
+    check_signals(expecting(f"{{silent: {names}, known: [disk_smart]}}", OWN), POLICY)
+
+
+def test_the_cases_of_the_default_policy_name_its_signals():
+    check_signals(load_cases([ROOT / "tests" / "policy"]), POLICY)
+
+
+def test_the_command_asks_no_prometheus_for_a_name_that_no_signal_has(
+    tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "cases.yaml"
+    file.write_text("cases: [{name: x, expect: {silent: [nosuchsig]}}]")
+    monkeypatch.setenv("BREAKFIX_PROMETHEUS_BIN", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(sys, "argv", ["breakfix", "policy", "test", str(file)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert "expect.silent: no signal 'nosuchsig'" in capsys.readouterr().err
 
 
 def one(text):

@@ -59,6 +59,9 @@ def test_a_changed_overlay_is_in_force_at_the_next_look(file, overlay):
         pytest.param("", "empty", id="nothing"),
         pytest.param("  \n", "empty", id="blank lines"),
         pytest.param("- 1\n", "must be a map", id="no map"),
+        pytest.param("signals: [ecc_dbe]\n", "needs its `name`", id="a signal that is no map"),
+        pytest.param("version: 2001-99-99\n", "month must be", id="a day that is none"),
+        pytest.param("version: a\nversion: b\n", ":2:1: version: is already", id="a key twice"),
     ],
 )
 def test_a_broken_edit_leaves_the_last_good_policy_and_says_so(file, overlay, text, says):

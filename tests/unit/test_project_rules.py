@@ -92,6 +92,7 @@ PURE = (
     "cohorts",
     "policy",
     "policy_canary",
+    "policy_text",
     "policy_validation",
 )
 NOW_IS_AN_ARGUMENT = re.compile(r"\.(now|utcnow|today)\(|getLogger|environ")

@@ -141,6 +141,9 @@ def test_two_where_one_is_wanted_is_an_error_as_it_is_there():
         pytest.param("(x + y)[5m]", id="a range of an expression"),
         pytest.param("(x + y) offset 5m", id="an offset of an expression"),
         pytest.param("x ? y", id="an unknown sign"),
+        pytest.param("max by (node (", id="labels without an end"),
+        pytest.param("x{a=", id="a matcher without an end"),
+        pytest.param("f(x,", id="arguments without an end"),
     ],
 )
 def test_what_is_no_promql_is_refused(text):

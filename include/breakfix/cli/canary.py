@@ -11,6 +11,7 @@ from breakfix.cohorts import Advice, CanaryReport, Check
 from breakfix.errors import SettingsError
 from breakfix.flow.canary import check_selected
 from breakfix.flow.services import Services
+from breakfix.observe.canary import find_cohort
 from breakfix.settings import load_settings
 from breakfix.wiring import build_services
 
@@ -46,6 +47,8 @@ def canary(
     """Say whether a canary may proceed. Exit code: 0 proceed, 1 roll back, 3 continue, 2 usage."""
     if minutes is not None and not 1 <= minutes <= MAX_MINUTES:
         raise SettingsError(f"--minutes {minutes:g}: between 1 and {MAX_MINUTES}")
+    for text in (canary, stable):  # wrong usage is told before anything is connected
+        find_cohort(text, nodes=(), pods=())
     services = build_services(load_settings(), needs_ledger=False)
     window_s = services.policy.canary.window_s if minutes is None else minutes * 60
     report = _ask(services, canary, stable, window_s, until_answered=watch, output=output)

@@ -21,6 +21,7 @@ from breakfix.rulebook.explain import explain as explain_rule
 from breakfix.rulebook.files import policy_of
 from breakfix.rulebook.names import find_rule
 from breakfix.rulebook.places import Document
+from breakfix.rulebook.queries import not_understood
 from breakfix.rulebook.schema import policy_schema
 from breakfix.settings import load_settings
 from breakfix.wiring import default_policy_text, load_policy, rungs_of
@@ -59,11 +60,15 @@ def check(
         raise
     if output is Format.JSON:
         known = {"is_valid": True, "version": policy.version, "hash": policy.hash}
-        print_json({**known, "notes": policy.approvals.shortcomings()})
+        print_json({**known, "notes": _notes(policy)})
         return
     say(f"policy {policy.version} is valid: {len(policy.signals)} signals, hash {policy.hash}")
-    for note in policy.approvals.shortcomings():
+    for note in _notes(policy):
         say(f"note: {note}")
+
+
+def _notes(policy: Policy) -> list[str]:
+    return [*policy.approvals.shortcomings(), *not_understood(policy)]
 
 
 def _checked(overlay: Path | None) -> Policy:

@@ -17,6 +17,7 @@ from breakfix.errors import SettingsError
 from breakfix.model import Verdict
 from breakfix.policy import Policy
 from breakfix.rulebook.cases import Source, load_cases
+from breakfix.rulebook.expected import check_signals
 from breakfix.rulebook.files import CURRENT, policy_of
 from breakfix.rulebook.running import Result, RuleTests
 
@@ -43,12 +44,14 @@ def run_tests(
     """Test rules with small series in YAML: what is seen, and what must be made of it.
 
     Runs a private Prometheus, which must be on the PATH or named in BREAKFIX_PROMETHEUS_BIN.
-    Exit 0: all cases pass, 1: one does not, 2: a file is not well formed.
+    Exit 0: all cases pass, 1: one does not, 2: a file is not well formed, or names no signal.
     """
     sources = [s for s in load_cases(files) if only.lower() in s.case.name.lower()]
     if not sources:
         raise SettingsError(f"no case has {only!r} in its name")
-    run = _run(sources, policy_of(policy))
+    tested = policy_of(policy)
+    check_signals(sources, tested)
+    run = _run(sources, tested)
     if output is Format.JSON:
         print_json(_json(run))
     else:

@@ -13,16 +13,23 @@ def matches(labels: Mapping[str, str], selector: str) -> bool:
     return all(_term(labels, term) for term in _terms(selector))
 
 
+def check_selector(selector: str) -> None:
+    """Raise SettingsError for a term that is not understood, whatever there is to select."""
+    _terms(selector)
+
+
 @lru_cache(maxsize=64)
 def _terms(selector: str) -> tuple[str, ...]:
-    return tuple(term.strip() for term in selector.split(",") if term.strip())
+    terms = tuple(term.strip() for term in selector.split(",") if term.strip())
+    for term in terms:
+        if any(c in term for c in "() \t"):
+            raise SettingsError(
+                f"label selector term {term!r} is not understood; write a=b, a!=b, a or !a"
+            )
+    return terms
 
 
 def _term(labels: Mapping[str, str], term: str) -> bool:
-    if any(c in term for c in "() \t"):
-        raise SettingsError(
-            f"label selector term {term!r} is not understood; write a=b, a!=b, a or !a"
-        )
     if "!=" in term:
         key, _, value = term.partition("!=")
         return labels.get(key) != value

@@ -20,9 +20,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from breakfix.errors import SettingsError
 from breakfix.model import Action, FailureClass, NodeState, RefusalReason
 from breakfix.policy import Seconds
+from breakfix.policy_text import SAFE_LOADER, WrongText, load_yaml, signal_faults
 from breakfix.replay.trace import Length
 from breakfix.replay.values import parse_notation
-from breakfix.rulebook.places import SAFE_LOADER, Document
+from breakfix.rulebook.places import Document
 
 NONE = "none"
 _VALUE = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
@@ -228,9 +229,9 @@ def parse_cases(text: str, name: str) -> tuple[Source, ...]:
     """The cases of one file's text. Raises SettingsError."""
     document = Document(name, text)
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one
-    except yaml.YAMLError as e:
-        raise SettingsError(f"{name} is not valid YAML: {' '.join(str(e).split())}") from None
+        data = load_yaml(text, _Loader)
+    except WrongText as e:
+        raise e.about(name) from None
     if not isinstance(data, dict) or not isinstance(data.get("cases"), list):
         raise SettingsError(f"{name}: needs a list `cases`; docs/policy.md has the format")
     if unknown := sorted(data.keys() - {"cases", "backgrounds"}):
@@ -251,6 +252,9 @@ def _case(raw: Any, number: int, grounds: Mapping[str, Any], document: Document)
         case = RuleCase.model_validate(_over(_ground(like, grounds), raw))
     except ValidationError as e:
         raise SettingsError("; ".join(_wrong(e, number, document))) from None
+    for path, text in signal_faults(case.policy):
+        at = document.place(["cases", number, "policy", *path]) or where
+        raise SettingsError(f"{at}: policy.{'.'.join(map(str, path))}: {text}")
     return Source(case, document.name, place.line if place else 1)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from breakfix.errors import SettingsError
 from breakfix.model import REPAIRS, Action
-from breakfix.policy import Policy, merge_overlay
+from breakfix.policy import Policy
+from breakfix.policy_text import TextFault, WrongText, load_yaml, merge_overlay, signal_faults
 from breakfix.rulebook.names import nearest
 from breakfix.rulebook.places import Document, PathPart, Place
 from breakfix.rulebook.schema import keys_at
@@ -51,7 +51,7 @@ def read_policy(
     documents = [default, *([overlay] if overlay is not None else [])]
     data: dict[str, Any] = {}
     for document in documents:
-        data = merge_overlay(data, _load(document)) if data else _load(document)
+        data = merge_overlay(data, _load(document))
     try:
         policy = Policy.model_validate(data)
     except ValidationError as e:
@@ -86,34 +86,25 @@ def _once(faults: Sequence[Fault]) -> list[Fault]:
 
 def _load(document: Document) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(document.text)
-    except yaml.YAMLError as e:
-        raise WrongPolicy([_not_yaml(document, e)]) from None
+        data = load_yaml(document.text)
+    except WrongText as e:
+        raise WrongPolicy([_of_text(document, f) for f in e.faults]) from None
     if data is None:  # nothing but comments
         return {}
     if not isinstance(data, dict):
         place = Place(document.name, 1, 1)
         raise WrongPolicy([Fault(place, "policy", "must be a map at its top level")])
-    _check_names(document, data)
+    if faults := [
+        Fault(document.place(path), ".".join(map(str, path)), text)
+        for path, text in signal_faults(data)
+    ]:
+        raise WrongPolicy(faults)
     return data
 
 
-def _check_names(document: Document, data: dict[str, Any]) -> None:
-    """Signals are merged by name, so each must be a map that has one."""
-    signals = data.get("signals", [])
-    if not isinstance(signals, list):
-        raise WrongPolicy([Fault(document.place(["signals"]), "signals", "must be a list")])
-    for i, signal in enumerate(signals):
-        if not isinstance(signal, dict) or not isinstance(signal.get("name"), str):
-            place = document.place(["signals", i])
-            raise WrongPolicy([Fault(place, f"signals.{i}", "each signal needs its `name`")])
-
-
-def _not_yaml(document: Document, error: yaml.YAMLError) -> Fault:
-    mark = getattr(error, "problem_mark", None)
-    place = Place(document.name, mark.line + 1, mark.column + 1) if mark else None
-    problem = getattr(error, "problem", "") or " ".join(str(error).split())
-    return Fault(place, "policy", f"not valid YAML: {problem}")
+def _of_text(document: Document, fault: TextFault) -> Fault:
+    place = Place(document.name, fault.line, fault.column) if fault.line else None
+    return Fault(place, fault.path, fault.text)
 
 
 def _fault(

@@ -8,6 +8,7 @@ import yaml
 
 from breakfix.errors import SettingsError
 from breakfix.policy import Policy
+from breakfix.policy_text import WrongText, load_yaml
 from breakfix.rulebook.checking import read_policy
 from breakfix.rulebook.places import Document
 from breakfix.settings import load_settings
@@ -50,7 +51,7 @@ def _without_hash(text: str) -> str:
 
 def _plain(text: str) -> dict[str, object]:
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError:
+        data = load_yaml(text)
+    except WrongText:  # read_policy says where
         return {}
     return data if isinstance(data, dict) else {}

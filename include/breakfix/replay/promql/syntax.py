@@ -138,6 +138,8 @@ class _Parser:
         return self._tokens[self._place][1]
 
     def _next(self) -> str:
+        if self.kind == "end":
+            raise NotPromql("it ends too early")
         word = self.word
         self._place += 1
         return word
