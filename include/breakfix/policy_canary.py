@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from breakfix.durations import Seconds
 from breakfix.policy_rule import Rule, check_words
+
+#: A label as PromQL takes it.
+Label = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 
 _WORDS = frozenset({"$window", "$by", "$match", "$increase"})
 
@@ -22,7 +25,8 @@ class RequestSource(Rule):
 
     In it `$by` becomes the labels that name pod and instance, `$match` the matchers of a cohort
     (to be put first in every selector: `{$match code="500"}`), `$window` the window, and
-    `$increase(M)` by how much a counter M grew in the window, series born in it included.
+    `$increase(M)` by how much a counter M grew in the window, series born in it included and
+    copies of one series (`replicas`) counted once.
     """
 
     requests: str = Field(min_length=1)
@@ -99,5 +103,9 @@ class CanaryRules(Rule):
     watch_every_s: Seconds = Field(3600.0, alias="watch_every", ge=60)
     pods: str = Field("", description="Series that name a pod's node: labels namespace, pod, node")
     by: tuple[str, ...] = Field(("namespace", "pod", "instance"), min_length=1)
+    replicas: tuple[Label, ...] = Field(
+        ("prometheus_replica", "replica", "thanos_replica", "receive_replica"),
+        description="Labels in which copies of one series differ: they count once",
+    )
     sources: Mapping[str, RequestSource] = Field(default_factory=dict)
     metrics: tuple[BusinessMetric, ...] = ()

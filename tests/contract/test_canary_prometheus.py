@@ -101,6 +101,13 @@ class Scene:
         asked = Asked(canary, stable, rules, 600.0)
         return read_evidence(self.metrics, asked, at=at, bound={})
 
+    def read_pods(self, *nodes, name="vllm", rules=RULES):
+        """What a source says of these nodes' pods, as a canary of pods."""
+        self.history.write(self.server.url)
+        pods = frozenset((self.name, f"pod-{n}") for n in nodes)
+        seen = self.read(Cohort("new", pods=pods), Cohort("old", pods=frozenset()), rules=rules)
+        return next(s for s in seen.sources if s.source == name)
+
     def source(self, name, **how):
         found = next(s for s in self.evidence(**how).sources if s.source == name)
         assert not found.trouble
@@ -172,6 +179,58 @@ def test_a_counter_that_was_merely_not_scraped_before_is_not_taken_for_new(scene
     old = grows(0.1, born_s=1500.0, first=1_000_000.0)
     scene.add("http_requests_total", "c1", old, status="2xx", handler="/v1/completions")
     assert scene.source("vllm").canary[0].requests < 100
+
+
+def without_first_scrape(value):
+    """The same, but that the scrape at the window's start found nothing."""
+    return lambda t: None if 1185.0 <= t <= 1200.0 else value(t)
+
+
+def test_a_scrape_that_failed_at_the_windows_start_makes_no_counter_new(scene):
+    name = scene.labels("c1")
+    scene.history.add("up", lambda t: 0.0 if 1185.0 <= t <= 1200.0 else 1.0, **name)
+    http = {"handler": "/v1/completions"}
+    for status, rate, life in (("2xx", 1.0, 1_000_000.0), ("5xx", 0.0, 90_000.0)):
+        counter = without_first_scrape(grows(rate, first=life))
+        scene.add("http_requests_total", "c1", counter, status=status, **http)
+    seen = scene.read_pods("c1").canary[0]
+    assert (seen.requests, seen.errors) == pytest.approx((600, 0), abs=30)
+
+
+def test_copies_of_a_series_count_once(scene):
+    http = {"handler": "/v1/completions"}
+    bucket = "vllm:e2e_request_latency_seconds_bucket"
+    for copy in ({"prometheus_replica": "a"}, {"prometheus_replica": "b"}, {"replica": "c"}):
+        scene.history.add("up", 1.0, **scene.labels("c1"), **copy)
+        scene.add("http_requests_total", "c1", grows(1.0), status="2xx", **http, **copy)
+        born = grows(0.0, born_s=1500.0, first=40.0)
+        scene.add("http_requests_total", "c1", born, status="5xx", **http, **copy)
+        for bound in ("1.0", "+Inf"):
+            scene.add(bucket, "c1", grows(1.0), le=bound, model_name="m", **copy)
+    seen = scene.read_pods("c1").canary[0]
+    assert (seen.requests, seen.errors) == pytest.approx((640, 40), rel=0.02)
+    assert dict(seen.buckets)[math.inf] == pytest.approx(600, rel=0.02)
+
+
+def test_a_copy_that_began_later_is_not_taken_for_a_new_counter(scene):
+    for copy, since in (("a", 0.0), ("b", 1500.0)):
+        labels = {"prometheus_replica": copy}
+        up = {**scene.labels("c1"), **labels}
+        scene.history.add("up", lambda t, s=since: 1.0 if t >= s else None, **up)
+        life = grows(1.0, born_s=since, first=1_000_000.0)
+        http = {"status": "2xx", "handler": "/v1/completions"}
+        scene.add("http_requests_total", "c1", life, **http, **labels)
+    assert scene.read_pods("c1").canary[0].requests == pytest.approx(600, rel=0.02)
+
+
+@pytest.mark.parametrize(("replicas", "counted"), [(("zone",), 600), ((), 1200)])
+def test_a_site_names_the_labels_of_its_copies(scene, replicas, counted):
+    for zone in ("x", "y"):
+        http = {"status": "2xx", "handler": "/v1/completions", "zone": zone}
+        scene.add("http_requests_total", "c1", grows(1.0), **http)
+    rules = RULES.model_copy(update={"replicas": replicas})
+    seen = scene.read_pods("c1", rules=rules).canary[0]
+    assert seen.requests == pytest.approx(counted, rel=0.02)
 
 
 def test_absent_series_are_unknown_and_never_proceed(scene):

@@ -128,6 +128,7 @@ def test_the_success_rate_acts_beside_the_error_rate():
         ("canary: {alpha: 1}", "canary.alpha"),
         ("canary: {relative: {error_rate: 1}}", "canary.relative.error_rate"),
         ("canary: {relative: {error_rate_floor: 0}}", "error_rate_floor"),
+        ("canary: {replicas: ['a) or up']}", "canary.replicas"),
         ("canary: {surprise: 1}", "canary.surprise"),
         ("canary: {metrics: [{name: x, query: up}]}", "$match"),
         ("canary: {metrics: [{name: x, query: 'up{$match}'}]}", "needs limit, ratio or both"),

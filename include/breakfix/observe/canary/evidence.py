@@ -35,7 +35,9 @@ class Asked:
 
     def query(self, text: str, cohort: Cohort, *extra: str) -> str:
         by = (*self.rules.by, *extra)
-        return fill(text, by=by, cohort=cohort, window_s=self.window_s)
+        return fill(
+            text, by=by, cohort=cohort, window_s=self.window_s, replicas=self.rules.replicas
+        )
 
 
 def read_evidence(metrics: Metrics, asked: Asked, *, at: datetime, bound: Pods) -> Evidence:
