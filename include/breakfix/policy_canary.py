@@ -91,6 +91,12 @@ class CanaryRules(Rule):
     alpha: float = Field(0.05, gt=0, lt=0.5)
     min_requests: int = Field(100, ge=1)
     min_nodes: int = Field(3, ge=1, description="Fewer judged nodes without findings prove nothing")
+    min_seen: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of the canary's pods there are series of; of nodes, of stable's share",
+    )
     absolute: AbsoluteLimits = AbsoluteLimits()
     relative: RelativeLimits = RelativeLimits()
     facts: tuple[str, ...] = ("driver_version", "kernel_version")

@@ -13,6 +13,7 @@ from breakfix.cohorts import Advice, CheckOutcome, Cohort
 from breakfix.decide.canary import compare
 from breakfix.observe.canary import read_evidence
 from breakfix.observe.canary.evidence import Asked
+from breakfix.policy_canary import BusinessMetric
 from dev.stack.prometheus import PrivatePrometheus
 from tests.canaries import RULES
 from tests.contract.prometheus_history import History
@@ -247,7 +248,55 @@ def test_no_number_is_no_count(scene):
     bad = {"status": "2xx", "handler": "/v1/completions"}
     scene.add("http_requests_total", "c1", math.nan, **bad)
     scene.add("http_requests_total", "c2", grows(1.0), **bad)
-    assert [u.unit for u in scene.source("vllm").canary] == [f"{scene.name}-c2"]
+    found = scene.source("vllm")
+    assert [u.unit for u in found.canary] == [f"{scene.name}-c2"]
+    assert found.canary_heard.unknown == {f"{scene.name}-c1"}
+
+
+def test_buckets_that_are_no_number_are_unknown(scene):
+    http = {"handler": "/v1/completions"}
+    for node in ("c1", "c2"):
+        scene.add("http_requests_total", node, grows(1.0), status="2xx", **http)
+        value = math.nan if node == "c1" else grows(1.0)
+        for bound in ("1.0", "+Inf"):
+            name = "vllm:e2e_request_latency_seconds_bucket"
+            scene.add(name, node, value, le=bound, model_name="m")
+    first, second = scene.read_pods("c1", "c2").canary
+    assert (first.unclear, second.unclear) == ({"latency"}, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("dead", "wanted"),
+    [
+        pytest.param(False, Advice.PROCEED, id="two of three are idle, and there"),
+        pytest.param(True, Advice.CONTINUE, id="two of three are not there"),
+    ],
+)
+def test_pods_that_crashed_are_missed_and_idle_ones_are_not(scene, dead, wanted):
+    for node in ("c1", "s4", "s5"):
+        scene.vllm(node)
+    for node in () if dead else ("c2", "c3"):
+        scene.vllm(node, ok=0.0)
+    scene.history.write(scene.server.url)
+    cohorts = (
+        Cohort(text, pods=frozenset((scene.name, f"pod-{n}") for n in names))
+        for text, names in (("new", ("c1", "c2", "c3")), ("old", ("s4", "s5")))
+    )
+    report = compare(scene.read(*cohorts), RULES)
+    assert report.advice is wanted, report.reason
+
+
+def test_business_values_that_are_no_number_are_named(scene):
+    scene.add("queue_depth", "c1", math.nan)
+    scene.add("queue_depth", "c2", 3.0)
+    scene.history.write(scene.server.url)
+    rule = BusinessMetric(name="queue", query="sum by ($by) (queue_depth{$match})", limit=9)
+    pods = frozenset((scene.name, f"pod-{n}") for n in ("c1", "c2"))
+    rules = RULES.model_copy(update={"metrics": (rule,)})
+    seen = scene.read(Cohort("new", pods=pods), Cohort("old", pods=frozenset()), rules=rules)
+    (values,) = seen.metrics
+    assert dict(values.canary) == {f"{scene.name}/pod-c2": 3.0}
+    assert values.canary_heard.unknown == {f"{scene.name}/pod-c1"}
 
 
 def test_a_pod_that_moved_within_the_window_is_not_counted(scene):

@@ -77,7 +77,8 @@ def test_successes_of_their_own_are_believed_over_errors():
 def test_errors_that_could_not_be_told_are_not_zero():
     report = advice(source([served(1000, None)], [served(1000, 0)]))
     assert report.advice is CONTINUE
-    assert {c.outcome for c in report.checks} == {CheckOutcome.UNKNOWN}
+    rates = {c.outcome for c in report.checks if "rate" in c.name}
+    assert rates == {CheckOutcome.UNKNOWN}
 
 
 TIMES = [
@@ -241,7 +242,8 @@ def test_false_alarms_of_all_looks_stay_below_alpha():
 
 
 def test_the_report_says_who_was_compared_over_what():
-    report = advice(source(spread(1000, 0, 2), spread(2000, 0, 2)), stable=("s1", "s2"))
+    seen = source(spread(1000, 0, 3), spread(2000, 0, 2))
+    report = advice(seen)
     assert (report.canary, report.canary_size, report.stable_size) == ("the new", 3, 2)
     assert report.window_s == 600.0
     first = report.checks[0]

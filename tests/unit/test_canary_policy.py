@@ -33,6 +33,11 @@ def nodes(canary, stable):
     return evidence(health=(health(*canary), health(*stable)))
 
 
+def part_seen(seen, nodes):
+    served = source(spread(1000, 0, seen), spread(1000, 0, 4))
+    return evidence(served, canary=[f"n{i}" for i in range(nodes)])
+
+
 def quick(canary_s, stable_s):
     """All requests at the end of a fine bucket."""
     bounds = (0.01, 0.02, 0.04, 0.05, 0.09, 0.1, 0.2, math.inf)
@@ -87,6 +92,8 @@ NUMBERS = [
     ),
     pytest.param("min_requests", 0.5, rates((60, 30), (60, 0)), C, R, id="fewer requests do"),
     pytest.param("min_requests", 2, rates((150, 30), (150, 0)), R, C, id="more requests wanted"),
+    pytest.param("min_seen", 0.5, part_seen(1, 2), C, P, id="half of the canary does"),
+    pytest.param("min_seen", 1.25, part_seen(4, 5), P, C, id="all of the canary wanted"),
     pytest.param("min_nodes", 2, nodes((4, 0), (50, 0)), P, C, id="more nodes wanted"),
     pytest.param("min_nodes", 0.5, nodes((2, 0), (50, 0)), C, P, id="fewer nodes do"),
     pytest.param("alpha", 2, rates((700, 13), (700, 2)), C, R, id="alpha doubled"),

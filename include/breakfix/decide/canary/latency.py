@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from breakfix.cohorts import Check, CheckOutcome, SourceTraffic, Traffic
 from breakfix.decide.canary.checks import MANY, few, relative_outcome, settled
+from breakfix.decide.canary.coverage import passed_on, untold_of
 from breakfix.decide.canary.histograms import (
     Buckets,
     Quantile,
@@ -27,8 +28,14 @@ def latency_checks(source: SourceTraffic, rules: CanaryRules, alpha: float) -> I
     """Both checks; where the buckets cannot tell, unknown."""
     canary = [u for u in source.canary if u.buckets]
     stable = [u for u in source.stable if u.buckets]
-    yield _limit(source, canary, stable, rules)
-    yield _ratio(source, canary, stable, rules, alpha)
+    untold = untold_of(source.canary, source.canary_heard, _is_told, "the canary")
+    others = untold_of(source.stable, source.stable_heard, _is_told, "the stable cohort")
+    yield passed_on(_limit(source, canary, stable, rules), untold)
+    yield passed_on(_ratio(source, canary, stable, rules, alpha), untold, others)
+
+
+def _is_told(unit: Traffic) -> bool:
+    return "latency" not in unit.unclear
 
 
 def _row(name: str, canary: Buckets, stable: Buckets, limit: float) -> Check:

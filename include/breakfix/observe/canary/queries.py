@@ -15,8 +15,8 @@ _MATCHER = re.compile(r'\s*[a-zA-Z_][a-zA-Z0-9_]*\s*(?:=~|!~|!=|=)\s*"(?:[^"\\\n
 
 #: By how much a counter grew. `increase` alone misses the first value of a series that is born in
 #: the window, and errors are often just that: so such a series counts whole, if what it comes from
-#: was scraped well when it was not there yet. A scrape that failed then says nothing: the counter of
-#: a pod's whole life would be taken for the window's. Copies of a series are one: the largest.
+#: answered its scrape when it was not there yet. A scrape that failed then says nothing: a pod's
+#: whole life would be taken for the window's. Copies of a series are one: the largest.
 _GREW = (
     "max without ($replicas) ("
     "(({0} unless ignoring ($replicas) ({0} offset $window))"
