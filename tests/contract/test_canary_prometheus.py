@@ -335,6 +335,34 @@ def test_kube_pod_info_behind_renamed_labels(scene):
     assert len(scene.source("vllm").canary) == 1
 
 
+NODE = "{scene}-c1"
+FOUND_BY = [
+    pytest.param({"node": NODE, "instance": "10.0.0.1:80"}, id="a node label"),
+    pytest.param({"instance": NODE}, id="an instance without a port"),
+    pytest.param(
+        {
+            "namespace": "gateways",
+            "pod": "gateway",
+            "instance": "10.0.0.2:80",
+            "exported_namespace": "{scene}",
+            "exported_pod": "pod-c1",
+        },
+        id="a gateway that speaks of the pod",
+    ),
+]
+
+
+@pytest.mark.parametrize("labels", FOUND_BY)
+def test_a_node_finds_its_own_series(scene, labels):
+    scene.pod("c1")
+    told = {k: v.format(scene=scene.name) for k, v in labels.items()}
+    http = {"status": "2xx", "handler": "/v1/completions", "job": "model"}
+    scene.history.add("http_requests_total", grows(1.0), **http, **told)
+    (seen,) = scene.source("vllm").canary
+    assert seen.unit == f"{scene.name}-c1"
+    assert seen.requests == pytest.approx(600, rel=0.02)
+
+
 def test_triton_has_no_quantile_and_cancelled_is_no_failure(scene):
     scene.pod("c1")
     model = {"model": "bert", "version": "1"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from breakfix.cohorts import Cohort, Evidence, Heard, MetricValues, SourceTraffic, Traffic
-from breakfix.observe.canary.places import Places, Pods
+from breakfix.observe.canary.places import Places, Pods, placing
 from breakfix.observe.canary.queries import fill
 from breakfix.observe.fleet import run
 from breakfix.observe.labels import printable
@@ -34,7 +34,7 @@ class Asked:
         return self.canary, self.stable
 
     def query(self, text: str, cohort: Cohort, *extra: str) -> str:
-        by = (*self.rules.by, *extra)
+        by = dict.fromkeys((*self.rules.by, *placing(cohort), *extra))
         return fill(
             text, by=by, cohort=cohort, window_s=self.window_s, replicas=self.rules.replicas
         )
@@ -89,13 +89,14 @@ def _texts(rule: RequestSource, asked: Asked, cohort: Cohort) -> dict[str, str]:
 
 
 def _places(asked: Asked, answers: Answers, bound: Pods) -> tuple[Places, tuple[str, ...]]:
+    nodes = frozenset[str]().union(*(c.nodes or () for c in asked.cohorts))
     if not _needs_places(asked):
-        return Places(bound), ()
+        return Places(bound, nodes), ()
     answer = answers[_pods_query(asked)]
     if trouble := trouble_of(answer):
-        return Places(bound), (f"pods that are gone could not be placed: {trouble}",)
+        return Places(bound, nodes), (f"pods that are gone could not be placed: {trouble}",)
     samples = answer.samples if isinstance(answer, QueryResult) else ()
-    return Places.of(bound, samples)
+    return Places.of(bound, samples, nodes)
 
 
 def trouble_of(answer: QueryResult | str) -> str:
