@@ -108,6 +108,27 @@ def test_a_p99_above_the_largest_bucket_is_unknown_where_that_is_below_the_limit
     assert "largest bucket" in row(report, "web p99").note
 
 
+def coarse(fast):
+    buckets = ((0.1, float(fast)), (1.0, 10_000.0), (math.inf, 10_000.0))
+    return [served(10_000, buckets=buckets)]
+
+
+@pytest.mark.parametrize(
+    ("fast", "says"),
+    [
+        pytest.param(5000, "50.0% against 1.5%", id="half of the requests"),
+        pytest.param(9700, "too coarse", id="twice as many, which may be next to nothing"),
+        pytest.param(9846, "may be chance", id="a few more, as luck has it"),
+    ],
+)
+def test_slower_within_one_bucket_is_said_and_never_rolled_back(fast, says):
+    steep = RULES.relative.model_copy(update={"p99": 1.0001})
+    rules = RULES.model_copy(update={"relative": steep})
+    report = advice(source(coarse(fast), coarse(9850)), rules=rules)
+    assert report.advice is CONTINUE
+    assert says in row(report, "web p99 against stable").note
+
+
 def test_one_slow_node_is_not_the_change():
     ok = [timed((0.2, 1000), unit=f"n{i}") for i in range(2)]
     slow = timed((0.2, 800), (0.9, 200), unit="n9")
