@@ -43,10 +43,15 @@ def source(
 
 def evidence(
     *sources: SourceTraffic,
-    canary: Iterable[str] = ("c1", "c2", "c3"),
-    stable: Iterable[str] = ("s1", "s2", "s3"),
+    canary: Iterable[str] | None = None,
+    stable: Iterable[str] | None = None,
     **more: Any,
 ) -> Evidence:
+    """Of cohorts of just the nodes that serve, unless others are given."""
+    if canary is None:
+        canary = {u.unit for s in sources for u in s.canary} or ("c1", "c2", "c3")
+    if stable is None:
+        stable = {u.unit for s in sources for u in s.stable} or ("s1", "s2", "s3")
     return Evidence(
         at=NOW,
         window_s=600.0,

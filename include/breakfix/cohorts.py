@@ -50,6 +50,13 @@ class Cohort:
     def is_missing(self) -> bool:
         return self.size == 0
 
+    @property
+    def units(self) -> frozenset[str] | None:
+        """Its members as `Traffic.unit` names them; None where only the series could say."""
+        if self.pods is not None:
+            return frozenset("/".join(pod) for pod in self.pods)
+        return self.nodes
+
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
@@ -60,6 +67,15 @@ class Traffic:
     errors: float | None = None
     successes: float | None = None
     buckets: tuple[tuple[float, float], ...] = ()  # (upper bound in s, requests up to it)
+    unclear: frozenset[str] = frozenset()  # of "successes", "latency": some of it is no number
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Of which nodes or pods there is any series, and of which what is asked is no number."""
+
+    seen: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +87,14 @@ class SourceTraffic:
     stable: tuple[Traffic, ...] = ()
     has_latency: bool = False
     trouble: str = ""
+    canary_heard: Heard = Heard()
+    stable_heard: Heard = Heard()
 
     @property
     def is_silent(self) -> bool:
         """It says nothing of either cohort, and was read: the fleet has no such source."""
-        return not (self.canary or self.stable or self.trouble)
+        unknown = self.canary_heard.unknown or self.stable_heard.unknown
+        return not (self.canary or self.stable or self.trouble or unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,8 @@ class MetricValues:
     canary: Mapping[str, float] = field(default_factory=dict)
     stable: Mapping[str, float] = field(default_factory=dict)
     trouble: str = ""
+    canary_heard: Heard = Heard()
+    stable_heard: Heard = Heard()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from breakfix.durations import Seconds
 from breakfix.policy_rule import Rule, check_words
+
+#: A label as PromQL takes it.
+Label = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 
 _WORDS = frozenset({"$window", "$by", "$match", "$increase"})
 
@@ -22,7 +25,8 @@ class RequestSource(Rule):
 
     In it `$by` becomes the labels that name pod and instance, `$match` the matchers of a cohort
     (to be put first in every selector: `{$match code="500"}`), `$window` the window, and
-    `$increase(M)` by how much a counter M grew in the window, series born in it included.
+    `$increase(M)` by how much a counter M grew in the window, series born in it included and
+    copies of one series (`replicas`) counted once.
     """
 
     requests: str = Field(min_length=1)
@@ -87,6 +91,12 @@ class CanaryRules(Rule):
     alpha: float = Field(0.05, gt=0, lt=0.5)
     min_requests: int = Field(100, ge=1)
     min_nodes: int = Field(3, ge=1, description="Fewer judged nodes without findings prove nothing")
+    min_seen: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of the canary's pods there are series of; of nodes, of stable's share",
+    )
     absolute: AbsoluteLimits = AbsoluteLimits()
     relative: RelativeLimits = RelativeLimits()
     facts: tuple[str, ...] = ("driver_version", "kernel_version")
@@ -99,5 +109,9 @@ class CanaryRules(Rule):
     watch_every_s: Seconds = Field(3600.0, alias="watch_every", ge=60)
     pods: str = Field("", description="Series that name a pod's node: labels namespace, pod, node")
     by: tuple[str, ...] = Field(("namespace", "pod", "instance"), min_length=1)
+    replicas: tuple[Label, ...] = Field(
+        ("prometheus_replica", "replica", "thanos_replica", "receive_replica"),
+        description="Labels in which copies of one series differ: they count once",
+    )
     sources: Mapping[str, RequestSource] = Field(default_factory=dict)
     metrics: tuple[BusinessMetric, ...] = ()

@@ -13,6 +13,7 @@ from breakfix.cohorts import Advice, CheckOutcome, Cohort
 from breakfix.decide.canary import compare
 from breakfix.observe.canary import read_evidence
 from breakfix.observe.canary.evidence import Asked
+from breakfix.policy_canary import BusinessMetric
 from dev.stack.prometheus import PrivatePrometheus
 from tests.canaries import RULES
 from tests.contract.prometheus_history import History
@@ -101,6 +102,13 @@ class Scene:
         asked = Asked(canary, stable, rules, 600.0)
         return read_evidence(self.metrics, asked, at=at, bound={})
 
+    def read_pods(self, *nodes, name="vllm", rules=RULES):
+        """What a source says of these nodes' pods, as a canary of pods."""
+        self.history.write(self.server.url)
+        pods = frozenset((self.name, f"pod-{n}") for n in nodes)
+        seen = self.read(Cohort("new", pods=pods), Cohort("old", pods=frozenset()), rules=rules)
+        return next(s for s in seen.sources if s.source == name)
+
     def source(self, name, **how):
         found = next(s for s in self.evidence(**how).sources if s.source == name)
         assert not found.trouble
@@ -174,6 +182,58 @@ def test_a_counter_that_was_merely_not_scraped_before_is_not_taken_for_new(scene
     assert scene.source("vllm").canary[0].requests < 100
 
 
+def without_first_scrape(value):
+    """The same, but that the scrape at the window's start found nothing."""
+    return lambda t: None if 1185.0 <= t <= 1200.0 else value(t)
+
+
+def test_a_scrape_that_failed_at_the_windows_start_makes_no_counter_new(scene):
+    name = scene.labels("c1")
+    scene.history.add("up", lambda t: 0.0 if 1185.0 <= t <= 1200.0 else 1.0, **name)
+    http = {"handler": "/v1/completions"}
+    for status, rate, life in (("2xx", 1.0, 1_000_000.0), ("5xx", 0.0, 90_000.0)):
+        counter = without_first_scrape(grows(rate, first=life))
+        scene.add("http_requests_total", "c1", counter, status=status, **http)
+    seen = scene.read_pods("c1").canary[0]
+    assert (seen.requests, seen.errors) == pytest.approx((600, 0), abs=30)
+
+
+def test_copies_of_a_series_count_once(scene):
+    http = {"handler": "/v1/completions"}
+    bucket = "vllm:e2e_request_latency_seconds_bucket"
+    for copy in ({"prometheus_replica": "a"}, {"prometheus_replica": "b"}, {"replica": "c"}):
+        scene.history.add("up", 1.0, **scene.labels("c1"), **copy)
+        scene.add("http_requests_total", "c1", grows(1.0), status="2xx", **http, **copy)
+        born = grows(0.0, born_s=1500.0, first=40.0)
+        scene.add("http_requests_total", "c1", born, status="5xx", **http, **copy)
+        for bound in ("1.0", "+Inf"):
+            scene.add(bucket, "c1", grows(1.0), le=bound, model_name="m", **copy)
+    seen = scene.read_pods("c1").canary[0]
+    assert (seen.requests, seen.errors) == pytest.approx((640, 40), rel=0.02)
+    assert dict(seen.buckets)[math.inf] == pytest.approx(600, rel=0.02)
+
+
+def test_a_copy_that_began_later_is_not_taken_for_a_new_counter(scene):
+    for copy, since in (("a", 0.0), ("b", 1500.0)):
+        labels = {"prometheus_replica": copy}
+        up = {**scene.labels("c1"), **labels}
+        scene.history.add("up", lambda t, s=since: 1.0 if t >= s else None, **up)
+        life = grows(1.0, born_s=since, first=1_000_000.0)
+        http = {"status": "2xx", "handler": "/v1/completions"}
+        scene.add("http_requests_total", "c1", life, **http, **labels)
+    assert scene.read_pods("c1").canary[0].requests == pytest.approx(600, rel=0.02)
+
+
+@pytest.mark.parametrize(("replicas", "counted"), [(("zone",), 600), ((), 1200)])
+def test_a_site_names_the_labels_of_its_copies(scene, replicas, counted):
+    for zone in ("x", "y"):
+        http = {"status": "2xx", "handler": "/v1/completions", "zone": zone}
+        scene.add("http_requests_total", "c1", grows(1.0), **http)
+    rules = RULES.model_copy(update={"replicas": replicas})
+    seen = scene.read_pods("c1", rules=rules).canary[0]
+    assert seen.requests == pytest.approx(counted, rel=0.02)
+
+
 def test_absent_series_are_unknown_and_never_proceed(scene):
     scene.pod("s4")
     scene.vllm("s4")
@@ -188,7 +248,55 @@ def test_no_number_is_no_count(scene):
     bad = {"status": "2xx", "handler": "/v1/completions"}
     scene.add("http_requests_total", "c1", math.nan, **bad)
     scene.add("http_requests_total", "c2", grows(1.0), **bad)
-    assert [u.unit for u in scene.source("vllm").canary] == [f"{scene.name}-c2"]
+    found = scene.source("vllm")
+    assert [u.unit for u in found.canary] == [f"{scene.name}-c2"]
+    assert found.canary_heard.unknown == {f"{scene.name}-c1"}
+
+
+def test_buckets_that_are_no_number_are_unknown(scene):
+    http = {"handler": "/v1/completions"}
+    for node in ("c1", "c2"):
+        scene.add("http_requests_total", node, grows(1.0), status="2xx", **http)
+        value = math.nan if node == "c1" else grows(1.0)
+        for bound in ("1.0", "+Inf"):
+            name = "vllm:e2e_request_latency_seconds_bucket"
+            scene.add(name, node, value, le=bound, model_name="m")
+    first, second = scene.read_pods("c1", "c2").canary
+    assert (first.unclear, second.unclear) == ({"latency"}, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("dead", "wanted"),
+    [
+        pytest.param(False, Advice.PROCEED, id="two of three are idle, and there"),
+        pytest.param(True, Advice.CONTINUE, id="two of three are not there"),
+    ],
+)
+def test_pods_that_crashed_are_missed_and_idle_ones_are_not(scene, dead, wanted):
+    for node in ("c1", "s4", "s5"):
+        scene.vllm(node)
+    for node in () if dead else ("c2", "c3"):
+        scene.vllm(node, ok=0.0)
+    scene.history.write(scene.server.url)
+    cohorts = (
+        Cohort(text, pods=frozenset((scene.name, f"pod-{n}") for n in names))
+        for text, names in (("new", ("c1", "c2", "c3")), ("old", ("s4", "s5")))
+    )
+    report = compare(scene.read(*cohorts), RULES)
+    assert report.advice is wanted, report.reason
+
+
+def test_business_values_that_are_no_number_are_named(scene):
+    scene.add("queue_depth", "c1", math.nan)
+    scene.add("queue_depth", "c2", 3.0)
+    scene.history.write(scene.server.url)
+    rule = BusinessMetric(name="queue", query="sum by ($by) (queue_depth{$match})", limit=9)
+    pods = frozenset((scene.name, f"pod-{n}") for n in ("c1", "c2"))
+    rules = RULES.model_copy(update={"metrics": (rule,)})
+    seen = scene.read(Cohort("new", pods=pods), Cohort("old", pods=frozenset()), rules=rules)
+    (values,) = seen.metrics
+    assert dict(values.canary) == {f"{scene.name}/pod-c2": 3.0}
+    assert values.canary_heard.unknown == {f"{scene.name}/pod-c1"}
 
 
 def test_a_pod_that_moved_within_the_window_is_not_counted(scene):
@@ -225,6 +333,34 @@ def test_kube_pod_info_behind_renamed_labels(scene):
         job="ksm",
     )
     assert len(scene.source("vllm").canary) == 1
+
+
+NODE = "{scene}-c1"
+FOUND_BY = [
+    pytest.param({"node": NODE, "instance": "10.0.0.1:80"}, id="a node label"),
+    pytest.param({"instance": NODE}, id="an instance without a port"),
+    pytest.param(
+        {
+            "namespace": "gateways",
+            "pod": "gateway",
+            "instance": "10.0.0.2:80",
+            "exported_namespace": "{scene}",
+            "exported_pod": "pod-c1",
+        },
+        id="a gateway that speaks of the pod",
+    ),
+]
+
+
+@pytest.mark.parametrize("labels", FOUND_BY)
+def test_a_node_finds_its_own_series(scene, labels):
+    scene.pod("c1")
+    told = {k: v.format(scene=scene.name) for k, v in labels.items()}
+    http = {"status": "2xx", "handler": "/v1/completions", "job": "model"}
+    scene.history.add("http_requests_total", grows(1.0), **http, **told)
+    (seen,) = scene.source("vllm").canary
+    assert seen.unit == f"{scene.name}-c1"
+    assert seen.requests == pytest.approx(600, rel=0.02)
 
 
 def test_triton_has_no_quantile_and_cancelled_is_no_failure(scene):

@@ -33,6 +33,11 @@ def nodes(canary, stable):
     return evidence(health=(health(*canary), health(*stable)))
 
 
+def part_seen(seen, nodes):
+    served = source(spread(1000, 0, seen), spread(1000, 0, 4))
+    return evidence(served, canary=[f"n{i}" for i in range(nodes)])
+
+
 def quick(canary_s, stable_s):
     """All requests at the end of a fine bucket."""
     bounds = (0.01, 0.02, 0.04, 0.05, 0.09, 0.1, 0.2, math.inf)
@@ -87,6 +92,8 @@ NUMBERS = [
     ),
     pytest.param("min_requests", 0.5, rates((60, 30), (60, 0)), C, R, id="fewer requests do"),
     pytest.param("min_requests", 2, rates((150, 30), (150, 0)), R, C, id="more requests wanted"),
+    pytest.param("min_seen", 0.5, part_seen(1, 2), C, P, id="half of the canary does"),
+    pytest.param("min_seen", 1.25, part_seen(4, 5), P, C, id="all of the canary wanted"),
     pytest.param("min_nodes", 2, nodes((4, 0), (50, 0)), P, C, id="more nodes wanted"),
     pytest.param("min_nodes", 0.5, nodes((2, 0), (50, 0)), C, P, id="fewer nodes do"),
     pytest.param("alpha", 2, rates((700, 13), (700, 2)), C, R, id="alpha doubled"),
@@ -128,6 +135,7 @@ def test_the_success_rate_acts_beside_the_error_rate():
         ("canary: {alpha: 1}", "canary.alpha"),
         ("canary: {relative: {error_rate: 1}}", "canary.relative.error_rate"),
         ("canary: {relative: {error_rate_floor: 0}}", "error_rate_floor"),
+        ("canary: {replicas: ['a) or up']}", "canary.replicas"),
         ("canary: {surprise: 1}", "canary.surprise"),
         ("canary: {metrics: [{name: x, query: up}]}", "$match"),
         ("canary: {metrics: [{name: x, query: 'up{$match}'}]}", "needs limit, ratio or both"),
@@ -205,3 +213,42 @@ def test_a_pod_on_two_nodes_is_placed_nowhere():
     places, odd = Places.of(bound, seen)
     assert places.node_of == {("ns", "q"): "n1"}
     assert odd == ("pods on two nodes in the window, not counted: 1",)
+
+
+PLACED = Places({("ns", "p"): "n1"}, nodes=frozenset({"n1", "n2"}))
+OWN = {"namespace": "mon", "pod": "gateway", "instance": "10.0.0.9:80"}
+NAMED = [
+    pytest.param({"namespace": "ns", "pod": "p", "node": "n2"}, "n1", id="its pod's node first"),
+    pytest.param({"node": "n1"}, "n1", id="a node label alone"),
+    pytest.param({"Hostname": "n1", "instance": "10.0.0.9:80"}, "n1", id="a host's name"),
+    pytest.param({"instance": "n1"}, "n1", id="an instance without a port"),
+    pytest.param({"instance": "n1:9100"}, "n1", id="an instance with one"),
+    pytest.param({"node": "n2", "instance": "n1:9100"}, "", id="a label that names another node"),
+    pytest.param({"node": "shard-3", "instance": "n1:9100"}, "n1", id="a label that names none"),
+    pytest.param(
+        {**OWN, "exported_namespace": "ns", "exported_pod": "p"}, "n1", id="the pod spoken of"
+    ),
+    pytest.param(
+        {"exported_node": "n1", "node": "n2"}, "n1", id="the node spoken of, not the exporter's"
+    ),
+    pytest.param({**OWN, "exported_pod": "p"}, "", id="half of an exported name"),
+    pytest.param({}, "", id="nothing"),
+]
+
+
+@pytest.mark.parametrize(("labels", "unit"), NAMED)
+def test_a_series_is_placed_by_the_first_label_that_names_a_node(labels, unit):
+    assert PLACED.unit_of(labels, Cohort("c", nodes=frozenset({"n1"}))) == unit
+
+
+def test_a_pod_that_moved_is_on_no_node_whatever_its_labels_say():
+    odd = [Sample({"namespace": "ns", "pod": "p", "node": "n2"}, 1.0)]
+    places, _ = Places.of({("ns", "p"): "n1"}, odd)
+    moved = {"namespace": "ns", "pod": "p", "node": "n1"}
+    assert places.unit_of(moved, Cohort("c", nodes=frozenset({"n1"}))) == ""
+
+
+def test_a_pod_is_known_by_what_its_series_speaks_of():
+    cohort = Cohort("c", pods=frozenset({("ns", "p")}))
+    spoken_of = {**OWN, "exported_namespace": "ns", "exported_pod": "p"}
+    assert PLACED.unit_of(spoken_of, cohort) == "ns/p"

@@ -64,7 +64,7 @@ ALIKE = {"c1": 500, "c2": 500, "s1": 500, "s2": 500}
 @pytest.mark.parametrize(
     ("requests", "errors", "code", "said"),
     [
-        pytest.param(ALIKE, {}, 0, "proceed: all 3 checks passed on 1000 requests", id="alike"),
+        pytest.param(ALIKE, {}, 0, "proceed: all 4 checks passed on 1000 requests", id="alike"),
         pytest.param(ALIKE, {"c1": 40, "c2": 40}, 1, "roll_back: vllm error rate is", id="errors"),
         pytest.param({"s1": 500}, {}, 3, "continue: vllm error rate is not known", id="no canary"),
         pytest.param(None, {}, 3, "continue: nothing was seen", id="nothing at all"),

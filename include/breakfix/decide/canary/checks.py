@@ -20,6 +20,7 @@ from breakfix.cohorts import (
     SourceTraffic,
     Traffic,
 )
+from breakfix.decide.canary.coverage import passed_on, untold_of, untold_values
 from breakfix.decide.canary.statistics import rate_p_value, shift_p_value
 from breakfix.policy_canary import BusinessMetric, CanaryRules
 
@@ -46,6 +47,8 @@ def errors_of(unit: Traffic) -> Count | None:
 
 def failures_of(unit: Traffic) -> Count | None:
     """What was no success: without a series of successes, the errors."""
+    if "successes" in unit.unclear:
+        return None
     if unit.successes is None:
         return errors_of(unit)
     return Count(max(0.0, unit.requests - unit.successes), unit.requests)
@@ -64,11 +67,24 @@ def summed(parts: Sequence[Count]) -> Count:
 def rate_checks(source: SourceTraffic, rules: CanaryRules, alpha: float) -> Iterator[Check]:
     """Error rate against the limit and against stable, and the success rate."""
     canary, stable = counts(source.canary, errors_of), counts(source.stable, errors_of)
-    yield _error_limit(source, summed(canary), summed(stable), rules)
-    yield _error_ratio(source, canary, summed(stable), rules, alpha)
+    untold, others_untold = _untold(source, errors_of)
+    yield passed_on(_error_limit(source, summed(canary), summed(stable), rules), untold)
+    ratio = _error_ratio(source, canary, summed(stable), rules, alpha)
+    yield passed_on(ratio, untold, others_untold)
     failed = summed(counts(source.canary, failures_of))
     others = summed(counts(source.stable, failures_of))
-    yield _success_limit(source, failed, others, rules)
+    untold, _ = _untold(source, failures_of)
+    yield passed_on(_success_limit(source, failed, others, rules), untold)
+
+
+def _untold(source: SourceTraffic, of: Callable[[Traffic], Count | None]) -> tuple[str, str]:
+    def is_told(unit: Traffic) -> bool:
+        return of(unit) is not None
+
+    return (
+        untold_of(source.canary, source.canary_heard, is_told, "the canary"),
+        untold_of(source.stable, source.stable_heard, is_told, "the stable cohort"),
+    )
 
 
 def _row(source: SourceTraffic, what: str, canary: Count, stable: Count, limit: float) -> Check:
@@ -181,10 +197,12 @@ def metric_checks(values: MetricValues, rule: BusinessMetric, alpha: float) -> I
     here, there = (median(canary) if canary else None), (median(stable) if stable else None)
     sizes = (float(len(canary)), float(len(stable)))
     missing = values.trouble or ("" if canary else "the canary does not report it")
+    untold = untold_values(values)
     if rule.limit is not None:
         row = Check(values.metric, UNKNOWN, here, there, rule.limit, *sizes)
         is_bad = here is not None and _is_worse(here, rule.limit, rule)
-        yield settled(row, UNKNOWN if missing else FAILED if is_bad else PASSED, missing)
+        outcome = UNKNOWN if missing else FAILED if is_bad else PASSED
+        yield passed_on(settled(row, outcome, missing), untold[0])
     if rule.ratio is not None:
         missing = missing or ("" if stable else "the stable cohort does not report it")
         limit = None if there is None else _metric_limit(there, rule)
@@ -192,7 +210,7 @@ def metric_checks(values: MetricValues, rule: BusinessMetric, alpha: float) -> I
         if missing:
             yield settled(row, UNKNOWN, missing)
         else:
-            yield _metric_ratio(row, canary, stable, rule, alpha)
+            yield passed_on(_metric_ratio(row, canary, stable, rule, alpha), *untold)
 
 
 def _is_worse(value: float, limit: float, rule: BusinessMetric) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from breakfix.cohorts import Check, CheckOutcome, SourceTraffic, Traffic
 from breakfix.decide.canary.checks import MANY, few, relative_outcome, settled
+from breakfix.decide.canary.coverage import passed_on, untold_of
 from breakfix.decide.canary.histograms import (
     Buckets,
     Quantile,
@@ -27,8 +28,14 @@ def latency_checks(source: SourceTraffic, rules: CanaryRules, alpha: float) -> I
     """Both checks; where the buckets cannot tell, unknown."""
     canary = [u for u in source.canary if u.buckets]
     stable = [u for u in source.stable if u.buckets]
-    yield _limit(source, canary, stable, rules)
-    yield _ratio(source, canary, stable, rules, alpha)
+    untold = untold_of(source.canary, source.canary_heard, _is_told, "the canary")
+    others = untold_of(source.stable, source.stable_heard, _is_told, "the stable cohort")
+    yield passed_on(_limit(source, canary, stable, rules), untold)
+    yield passed_on(_ratio(source, canary, stable, rules, alpha), untold, others)
+
+
+def _is_told(unit: Traffic) -> bool:
+    return "latency" not in unit.unclear
 
 
 def _row(name: str, canary: Buckets, stable: Buckets, limit: float) -> Check:
@@ -89,7 +96,30 @@ def _ratio(
         return settled(row, UNKNOWN, "stable is above its largest bucket")
     p = _tail_p_value(here, there, base.seconds)
     is_of_many = len(canary) < MANY or _holds_without_any(canary, bounds, limit)
-    return settled(row, *_outcome(here, limit, is_of_many, p, alpha), p)
+    outcome, note = _outcome(here, limit, is_of_many, p, alpha)
+    if outcome is UNKNOWN and p >= alpha:
+        note = _too_coarse(here, there, base.seconds, alpha) or note
+    return settled(row, outcome, note, p)
+
+
+def _too_coarse(canary: Buckets, stable: Buckets, base_s: float, alpha: float) -> str:
+    """Why it is no chance though no more requests are slower than the bucket of stable's p99.
+
+    More of them are in it or above, surely. How much slower they are is not told: both p99 are
+    interpolated between the same bounds, and may be next to each other. So nothing fails on it.
+    """
+    bound = bound_from(stable, base_s)
+    below = max((b for b, _ in stable if bound is not None and b < bound), default=None)
+    if bound is None or below is None:
+        return ""
+    slow, others = slower_than(canary, below), slower_than(stable, below)
+    if rate_p_value(slow, total(canary), others, total(stable)) >= alpha:
+        return ""
+    return (
+        f"more requests are slower than {below:g} s ({slow / total(canary):.1%} against"
+        f" {others / total(stable):.1%}), but the next bucket ends at {bound:g} s:"
+        " too coarse to tell how much"
+    )
 
 
 def _outcome(

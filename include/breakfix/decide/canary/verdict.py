@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from breakfix.cohorts import Advice, CanaryReport, Check, CheckOutcome, Evidence
 from breakfix.decide.canary.checks import health_check, metric_checks, rate_checks
+from breakfix.decide.canary.coverage import seen_check
 from breakfix.decide.canary.latency import latency_checks
 from breakfix.policy_canary import CanaryRules
 
@@ -55,6 +56,8 @@ def _checks(evidence: Evidence, rules: CanaryRules, alpha: float) -> Iterator[Ch
     wanted = {m.name: m for m in rules.metrics}
     for values in evidence.metrics:
         yield from metric_checks(values, wanted[values.metric], alpha)
+    if (seen := seen_check(evidence, rules)) is not None:
+        yield seen
     if evidence.health is not None:
         yield health_check(evidence.health, rules, alpha)
 

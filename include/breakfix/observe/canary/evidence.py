@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from breakfix.cohorts import Cohort, Evidence, MetricValues, SourceTraffic, Traffic
-from breakfix.observe.canary.places import Places, Pods
+from breakfix.cohorts import Cohort, Evidence, Heard, MetricValues, SourceTraffic, Traffic
+from breakfix.observe.canary.places import Places, Pods, placing
 from breakfix.observe.canary.queries import fill
 from breakfix.observe.fleet import run
 from breakfix.observe.labels import printable
@@ -34,8 +34,10 @@ class Asked:
         return self.canary, self.stable
 
     def query(self, text: str, cohort: Cohort, *extra: str) -> str:
-        by = (*self.rules.by, *extra)
-        return fill(text, by=by, cohort=cohort, window_s=self.window_s)
+        by = dict.fromkeys((*self.rules.by, *placing(cohort), *extra))
+        return fill(
+            text, by=by, cohort=cohort, window_s=self.window_s, replicas=self.rules.replicas
+        )
 
 
 def read_evidence(metrics: Metrics, asked: Asked, *, at: datetime, bound: Pods) -> Evidence:
@@ -87,13 +89,14 @@ def _texts(rule: RequestSource, asked: Asked, cohort: Cohort) -> dict[str, str]:
 
 
 def _places(asked: Asked, answers: Answers, bound: Pods) -> tuple[Places, tuple[str, ...]]:
+    nodes = frozenset[str]().union(*(c.nodes or () for c in asked.cohorts))
     if not _needs_places(asked):
-        return Places(bound), ()
+        return Places(bound, nodes), ()
     answer = answers[_pods_query(asked)]
     if trouble := trouble_of(answer):
-        return Places(bound), (f"pods that are gone could not be placed: {trouble}",)
+        return Places(bound, nodes), (f"pods that are gone could not be placed: {trouble}",)
     samples = answer.samples if isinstance(answer, QueryResult) else ()
-    return Places.of(bound, samples)
+    return Places.of(bound, samples, nodes)
 
 
 def trouble_of(answer: QueryResult | str) -> str:
@@ -112,12 +115,19 @@ def _source(
     trouble = next((t for a in wanted if (t := trouble_of(a))), "")
     if trouble:
         return SourceTraffic(name, has_latency=bool(rule.latency), trouble=trouble)
-    canary, stable = (
+    (canary, heard), (stable, stable_heard) = (
         _traffic({k: _samples(answers[q]) for k, q in texts[c].items()}, rule, c, places)
         for c in asked.cohorts
     )
-    has_latency = any(u.buckets for u in (*canary, *stable))
-    return SourceTraffic(name, canary, stable, has_latency=has_latency)
+    has_latency = any(u.buckets or "latency" in u.unclear for u in (*canary, *stable))
+    return SourceTraffic(
+        name,
+        canary,
+        stable,
+        has_latency=has_latency,
+        canary_heard=heard,
+        stable_heard=stable_heard,
+    )
 
 
 def _samples(answer: QueryResult | str) -> Sequence[Sample]:
@@ -126,13 +136,14 @@ def _samples(answer: QueryResult | str) -> Sequence[Sample]:
 
 def _traffic(
     told: Mapping[str, Sequence[Sample]], rule: RequestSource, cohort: Cohort, places: Places
-) -> tuple[Traffic, ...]:
-    """A unit whose requests are no number is left out; other numbers of it become unknown."""
+) -> tuple[tuple[Traffic, ...], Heard]:
+    """A unit whose requests are no number is named as such; other numbers of it become unknown."""
     requests, bad = _sums(told["requests"], cohort, places)
     errors, bad_errors = _sums(told["errors"], cohort, places)
     successes, bad_successes = _sums(told.get("successes", ()), cohort, places)
-    buckets = _buckets(told.get("latency", ()), rule.latency_unit_s, cohort, places)
-    return tuple(
+    buckets, bad_buckets = _buckets(told.get("latency", ()), rule.latency_unit_s, cohort, places)
+    unclear = {"successes": bad_successes, "latency": bad_buckets}
+    units = tuple(
         Traffic(
             unit,
             count,
@@ -140,10 +151,13 @@ def _traffic(
             errors=None if unit in bad_errors else errors.get(unit, 0.0),
             successes=None if unit in bad_successes else successes.get(unit),
             buckets=buckets.get(unit, ()),
+            unclear=frozenset(what for what, of in unclear.items() if unit in of),
         )
         for unit, count in sorted(requests.items())
         if unit not in bad
     )
+    seen = {places.unit_of(s.labels, cohort) for samples in told.values() for s in samples}
+    return units, Heard(frozenset(seen - {""}), frozenset(bad))
 
 
 def _sums(
@@ -165,8 +179,11 @@ def _sums(
 
 def _buckets(
     samples: Iterable[Sample], unit_s: float, cohort: Cohort, places: Places
-) -> dict[str, tuple[tuple[float, float], ...]]:
-    """Cumulative counts by unit, at the bounds that all series of the unit have."""
+) -> tuple[dict[str, tuple[tuple[float, float], ...]], set[str]]:
+    """Cumulative counts by unit, at the bounds that all series of the unit have.
+
+    With them the units with a series that is no count; it is left out.
+    """
     series: dict[str, dict[tuple[tuple[str, str], ...], dict[float, float]]] = defaultdict(
         lambda: defaultdict(dict)
     )
@@ -177,7 +194,8 @@ def _buckets(
             continue
         key = tuple(sorted((k, v) for k, v in sample.labels.items() if k != "le"))
         series[unit][key][bound] = sample.value
-    return {unit: _merged(list(parts.values())) for unit, parts in series.items()}
+    bad = {u for u, parts in series.items() if not all(map(_is_whole, parts.values()))}
+    return {unit: _merged(list(parts.values())) for unit, parts in series.items()}, bad
 
 
 def _bound(text: str, unit_s: float) -> float | None:
@@ -188,8 +206,12 @@ def _bound(text: str, unit_s: float) -> float | None:
     return None if math.isnan(value) else value * unit_s
 
 
+def _is_whole(part: Mapping[float, float]) -> bool:
+    return all(math.isfinite(n) and n >= 0 for n in part.values())
+
+
 def _merged(parts: list[dict[float, float]]) -> tuple[tuple[float, float], ...]:
-    whole = [p for p in parts if all(math.isfinite(n) and n >= 0 for n in p.values())]
+    whole = [p for p in parts if _is_whole(p)]
     if not whole:
         return ()
     bounds = sorted(set.intersection(*(set(p) for p in whole)))
@@ -201,17 +223,23 @@ def _metric(rule: BusinessMetric, asked: Asked, answers: Answers, places: Places
     trouble = next((t for a in found if (t := trouble_of(a))), "")
     if trouble:
         return MetricValues(rule.name, trouble=trouble)
-    canary, stable = (
+    (canary, heard), (stable, stable_heard) = (
         _means(_samples(a), c, places) for a, c in zip(found, asked.cohorts, strict=True)
     )
-    return MetricValues(rule.name, canary, stable)
+    return MetricValues(rule.name, canary, stable, canary_heard=heard, stable_heard=stable_heard)
 
 
-def _means(samples: Iterable[Sample], cohort: Cohort, places: Places) -> dict[str, float]:
-    """A node's value is the mean of its pods'."""
+def _means(
+    samples: Iterable[Sample], cohort: Cohort, places: Places
+) -> tuple[dict[str, float], Heard]:
+    """A node's value is the mean of its pods'; it is unknown, too, where one of them is."""
     values: dict[str, list[float]] = defaultdict(list)
+    unknown = set()
     for sample in samples:
         unit = places.unit_of(sample.labels, cohort)
         if unit and math.isfinite(sample.value):
             values[unit].append(sample.value)
-    return {unit: math.fsum(vs) / len(vs) for unit, vs in sorted(values.items())}
+        elif unit:
+            unknown.add(unit)
+    means = {unit: math.fsum(vs) / len(vs) for unit, vs in sorted(values.items())}
+    return means, Heard(frozenset(means) | unknown, frozenset(unknown))

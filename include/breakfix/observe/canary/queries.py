@@ -10,21 +10,31 @@ from breakfix.errors import SettingsError
 from breakfix.observe.promql import duration
 
 _INCREASE = re.compile(r"\$increase\(([^()]*)\)")
-_WORD = re.compile(r"\$(window|by|match)\b")
+_WORD = re.compile(r"\$(window|by|match|replicas)\b")
 _MATCHER = re.compile(r'\s*[a-zA-Z_][a-zA-Z0-9_]*\s*(?:=~|!~|!=|=)\s*"(?:[^"\\\n]|\\.)*"\s*')
 
 #: By how much a counter grew. `increase` alone misses the first value of a series that is born in
 #: the window, and errors are often just that: so such a series counts whole, if what it comes from
-#: was scraped before it was there.
+#: answered its scrape when it was not there yet. A scrape that failed then says nothing: a pod's
+#: whole life would be taken for the window's. Copies of a series are one: the largest.
 _GREW = (
-    "((({0} unless {0} offset $window) and on (instance, job) (up offset $window))"
+    "max without ($replicas) ("
+    "(({0} unless ignoring ($replicas) ({0} offset $window))"
+    " and on (instance, job) ((up offset $window) == 1))"
     " or increase({0}[$window]))"
 )
 
 
-def fill(text: str, *, by: Iterable[str], cohort: Cohort, window_s: float) -> str:
+def fill(
+    text: str, *, by: Iterable[str], cohort: Cohort, window_s: float, replicas: Iterable[str] = ()
+) -> str:
     """The words of RequestSource's docstring replaced, for one cohort."""
-    words = {"window": duration(window_s), "by": ", ".join(by), "match": match_of(cohort)}
+    words = {
+        "window": duration(window_s),
+        "by": ", ".join(by),
+        "match": match_of(cohort),
+        "replicas": ", ".join(replicas),
+    }
     grown = _INCREASE.sub(lambda m: _GREW.format(m[1]), text)
     return _WORD.sub(lambda m: words[m[1]], grown)
 
