@@ -13,6 +13,8 @@ from breakfix.ports import Held
 #: DCGM leaks "blank" values near 2^63 where a GPU does not answer; anything from 2^62 on is no
 #: measurement.
 BLANK = 2.0**62
+#: Its blanks of 32-bit and floating-point fields: none, not found, not supported, not permitted.
+BLANKS = frozenset(float(first + i) for first in (0x7FFFFFF0, 2**47) for i in range(4))
 
 #: Which GPUs of a node coverage asks about, as matchers of the exporter's label: two of them tell
 #: nearly always that a node reports, at a quarter of the series.
