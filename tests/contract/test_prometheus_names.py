@@ -275,15 +275,30 @@ def restarts(scene: Scene, pod: str, **more: str) -> None:
     scene.add("kube_pod_container_status_restarts_total", lambda t: t // 100, labels)
 
 
-def test_a_pod_on_two_nodes_is_on_neither_and_the_others_are_counted(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    ("node", "exported"),
+    [
+        pytest.param("node", {}, id="by its own labels"),
+        pytest.param("exported_node", {"node": "infra-1"}, id="the scrape moved them aside"),
+    ],
+)
+def test_a_pod_that_is_still_on_its_old_node_too_is_on_the_one_scraped_last(
+    scene: Scene, node: str, exported: Labels
+) -> None:
     """A StatefulSet's pod has moved, and nothing has marked its old series as gone."""
+    scene.history.marks_gone = False
+    about = {"created_by_kind": "StatefulSet", "created_by_name": "web"}
     for replica in ("x", "y"):
-        pod_info(scene, "web-0", "gpu-1", replica=replica, uid="1")
-        pod_info(scene, "web-0", "gpu-2", replica=replica, uid="2")
-        pod_info(scene, "web-1", BAD, replica=replica, uid="3")
+        for pod, where, holds in (
+            ("web-0", "gpu-1", before(LENGTH_S - 2 * MINUTE)),
+            ("web-0", "gpu-2", 1.0),
+            ("web-1", BAD, 1.0),
+        ):
+            who = {"namespace": "a", "pod": pod, "replica": replica, **exported, node: where}
+            scene.add("kube_pod_info", holds, {**who, **about})
         for pod in ("web-0", "web-1"):
             restarts(scene, pod, replica=replica)
-    assert speaks(scene.look(), "pod_restarts") == {BAD}
+    assert speaks(scene.look(), "pod_restarts") == {"gpu-2", BAD}
 
 
 def test_a_pod_that_has_moved_is_on_its_new_node(scene: Scene) -> None:
@@ -293,10 +308,13 @@ def test_a_pod_that_has_moved_is_on_its_new_node(scene: Scene) -> None:
     assert speaks(scene.look(), "pod_restarts") == {"gpu-2"}
 
 
-def test_a_pod_of_two_owners_is_of_neither_and_the_others_are_counted(scene: Scene) -> None:
-    pod_info(scene, "web-0", "gpu-1", uid="1")
+def test_a_pod_of_two_owners_counts_once(scene: Scene) -> None:
+    scene.history.marks_gone = False
+    pod_info(scene, "web-0", "gpu-1", before(LENGTH_S - 2 * MINUTE), uid="1")
     pod_info(scene, "web-0", "gpu-1", uid="2", created_by_name="other")
     pod_info(scene, "web-1", BAD)
     for pod in ("web-0", "web-1"):
         restarts(scene, pod)
-    assert speaks(scene.look(), "pod_restarts") == {BAD}
+    seen = scene.look()
+    assert speaks(seen, "pod_restarts") == {"gpu-1", BAD}
+    assert len({r.value for r in seen.readings if r.signal == "pod_restarts"}) == 1

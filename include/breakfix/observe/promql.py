@@ -45,14 +45,11 @@ _NAMED = (
 )
 _OF_NODE = re.compile(r"\b(?:node|kubelet)_\w+(?:\{[^{}]*\})?")
 #: Which node a pod runs on, and for which workload: its controller's name. A pod that has just
-#: moved is on two for some minutes, and then on neither.
-_PODS = (
-    "max by (namespace, pod, node, workload)"
-    ' (label_replace($ksm(kube_pod_info{node!=""}), "workload", "$1", "created_by_name", "(.+)"))'
-)
+#: moved is on two for some minutes: what was scraped last counts.
 _PODNODE = (
-    "* on (namespace, pod) group_left (node, workload)"
-    f" ({_PODS} unless on (namespace, pod) count by (namespace, pod) ({_PODS}) > 1)"
+    "* on (namespace, pod) group_left (node, workload) group by (namespace, pod, node, workload)"
+    " (label_replace(topk by (namespace, pod)"
+    ' (1, $ksm(timestamp(kube_pod_info{node!=""}))), "workload", "$1", "created_by_name", "(.+)"))'
 )
 _GOOD = f"{{0}} < {BLANK:.0f} > -{BLANK:.0f}"
 _FRESH = f"max by ($node, $gpu) (timestamp({{0}}) and {_GOOD})"
