@@ -29,8 +29,9 @@ query, and `tests/policy` has a true and a false case of each.
   `never` is context.
 - **Beyond**: the value that speaks, over the window; `hold` is how long it must have been so.
   Values are what the query makes of the metric: a rate, a share, a ratio to the peers' median.
-- A signal of a source that no node has is unknown, not healthy; missing, stale, blank (from 2^62)
-  and not-a-number samples count as missing, counters that fall count as reset.
+- A signal of a source that no node has is unknown, not healthy; missing, stale, blank
+  (DCGM's, and all from 2^62) and not-a-number samples count as missing, counters that fall count
+  as reset.
 - Everything of one group is one witness: the groups add up, the findings within one do not.
 """
 

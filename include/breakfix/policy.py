@@ -110,7 +110,8 @@ class SignalRule(Rule):
       a large fleet asks two GPUs of each node first (`$gpus` in another selector of `coverage`
       or in a fact's: the same two), and all of nodes only where that leaves one unseen;
     - `$nodename`, `$kubelet`: behind an expression of node exporter's or the kubelet's series,
-      adds the node's name by the scrape target;
+      adds the node's name by the scrape target; a target that has no name, or two, is known by
+      its own labels;
     - `$ksm(M)`: a selector of kube-state-metrics; what the scrape moved to `exported_node`,
       `exported_namespace` and `exported_pod` is back in its place; `$ksm_seen(M)` is its coverage;
     - `$podnode`: behind an expression by namespace and pod, adds the node and the workload;

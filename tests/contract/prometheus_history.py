@@ -23,12 +23,14 @@ Value = Callable[
 class History:
     """What a Prometheus that scrapes every `every_s` seconds until `end` (Unix time) has seen.
 
-    A series whose value becomes None is marked stale, as when a scrape no longer has it, or fails.
+    A series whose value becomes None is marked stale, as when a scrape no longer has it, or fails;
+    without `marks_gone` it only ends, as when whoever writes it does not know these marks.
     """
 
     end: float
     length_s: float = 1800.0
     every_s: float = 15.0
+    marks_gone: bool = True
     series: list[tuple[dict[str, str], Value]] = field(default_factory=list)
 
     def add(self, name: str, value: Value | float, **labels: str) -> None:
@@ -50,6 +52,6 @@ class History:
             since = tick * self.every_s
             now = value(since)
             when = int((self.end - self.length_s + since) * 1000)
-            if now is not None or was_there:
+            if now is not None or (was_there and self.marks_gone):
                 yield (STALE if now is None else now), when
             was_there = now is not None

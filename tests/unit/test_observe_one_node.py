@@ -65,6 +65,9 @@ def test_a_name_cannot_leave_its_quotes():
         pytest.param([({"Hostname": "gpu-2", "UUID": "A"}, 3.0)], {}, id="another node"),
         pytest.param([({"Hostname": "gpu-1", "UUID": "A"}, 2.0**63)], {}, id="no measurement"),
         pytest.param(
+            [({"Hostname": "gpu-1", "UUID": "A"}, 2147483632.0)], {}, id="a 32-bit field's blank"
+        ),
+        pytest.param(
             [({"node": "gpu-1", "UUID": "A"}, 3.0), ({"Hostname": "gpu-1", "UUID": "A"}, 5.0)],
             {"A": 5.0},
             id="told twice: the larger one",

@@ -104,9 +104,32 @@ def test_a_gpu_that_two_nodes_claim_is_not_used() -> None:
     assert see(metrics).readings == ()
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 2.0**62, 9223372036854775794.0])
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(math.nan, id="not a number"),
+        pytest.param(math.inf, id="infinite"),
+        pytest.param(-math.inf, id="infinite, below zero"),
+        pytest.param(2.0**62, id="near the largest 64-bit number"),
+        pytest.param(9223372036854775794.0, id="the blank of a 64-bit field"),
+        pytest.param(2147483632.0, id="the blank of a 32-bit field"),
+        pytest.param(2147483635.0, id="not permitted, of a 32-bit field"),
+        pytest.param(140737488355328.0, id="the blank of a floating-point field"),
+        pytest.param(140737488355330.0, id="not supported, of a floating-point field"),
+    ],
+)
 def test_what_is_no_measurement_is_not_reported(value: float) -> None:
     assert see(dbe((DCGM, value))).readings == ()
+
+
+def test_a_blank_does_not_hide_what_a_twin_measured() -> None:
+    metrics = dbe((DCGM, 3.0), ({**DCGM, "job": "twin"}, 2147483632.0))
+    assert [r.value for r in see(metrics).readings] == [3.0]
+
+
+@pytest.mark.parametrize("value", [2147483631.0, 2147483636.0, 140737488355332.0])
+def test_a_large_number_beside_the_blanks_is_a_measurement(value: float) -> None:
+    assert [r.value for r in see(dbe((DCGM, value))).readings] == [value]
 
 
 def test_the_largest_of_duplicates_counts() -> None:

@@ -124,6 +124,21 @@ def test_labels_are_matched_grouped_and_rewritten():
     }  # fmt: skip
 
 
+def test_the_largest_are_found_anew_at_each_instant():
+    made = Store()
+    times = NOW + np.array([0, 60_000], np.int64)
+    for gpu, values in (("0", [3.0, 1.0]), ("1", [2.0, 2.0]), ("2", [2.0, 0.0])):
+        made.add({"__name__": "x", "node": "n", "gpu": gpu}, times, np.array(values))
+    made.add({"__name__": "x", "node": "m", "gpu": "0"}, times[1:], np.array([1.0]))
+
+    def largest(query: str) -> list[set[tuple[str, str]]]:
+        vector = Evaluator(made).vector(parse(query), times)
+        return [{(e.labels["node"], e.labels["gpu"]) for e in vector if e.there[i]} for i in (0, 1)]
+
+    assert largest("topk by (node) (1, x)") == [{("n", "0")}, {("n", "1"), ("m", "0")}]
+    assert largest("topk(2, x > 1)") == [{("n", "0"), ("n", "1")}, {("n", "1")}]
+
+
 def test_two_where_one_is_wanted_is_an_error_as_it_is_there():
     made = Store()
     for gpu in "01":

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from breakfix.observe.labels import NodeNames
-from breakfix.observe.promql import BLANK, fill
+from breakfix.observe.promql import BLANK, BLANKS, fill
 from breakfix.policy import Policy
 from breakfix.policy_validation import CounterRule
 from breakfix.ports import Metrics, QueryResult
@@ -71,7 +71,8 @@ def _values(answer: QueryResult, policy: Policy, node: str) -> dict[str, float]:
     names = NodeNames(policy.names, frozenset({node}))
     found: dict[str, float] = {}
     for sample in answer.samples:
-        if names.node_of(sample.labels) == node and abs(sample.value) < BLANK:
+        is_number = abs(sample.value) < BLANK and sample.value not in BLANKS
+        if is_number and names.node_of(sample.labels) == node:
             gpu = names.gpu_of(sample.labels)
             found[gpu] = max(sample.value, found.get(gpu, -math.inf))
     return found

@@ -13,6 +13,8 @@ from breakfix.ports import Held
 #: DCGM leaks "blank" values near 2^63 where a GPU does not answer; anything from 2^62 on is no
 #: measurement.
 BLANK = 2.0**62
+#: Its blanks of 32-bit and floating-point fields: none, not found, not supported, not permitted.
+BLANKS = frozenset(float(first + i) for first in (0x7FFFFFF0, 2**47) for i in range(4))
 
 #: Which GPUs of a node coverage asks about, as matchers of the exporter's label: two of them tell
 #: nearly always that a node reports, at a quarter of the series.
@@ -29,16 +31,26 @@ _CHANGED_SINCE = ("24h", "6h")
 _CHANGED_LATELY = "[1h:5m]"  # looked at more closely: a young node has no long ago
 _SEEN = re.compile(r"\$seen\(([^()]*)\)")
 #: Series of node exporter name a machine by `instance`; node_uname_info of the same target knows
-#: its name. The kubelet's do by kubelet_node_name, or by the target's own label.
-_NODENAME = "* on (instance) group_left (nodename) max by (instance, nodename) (node_uname_info)"
+#: its name. Those of the kubelet likewise, by kubelet_node_name.
+_UNAME = 'max by (instance, nodename) (node_uname_info{instance!=""})'
 _KUBELET = (
-    "* on (instance) group_left (node) (max by (instance, node) (kubelet_node_name)"
-    ' or on (instance) max by (instance, node) (kubelet_running_pods{node!=""} * 0 + 1))'
+    "max by (instance, nodename)"
+    ' (label_replace(kubelet_node_name{instance!=""}, "nodename", "$1", "node", "(.+)"))'
 )
-#: Which node a pod runs on, and for which workload: its controller's name.
+#: Adds that name. An instance with two of them gets neither, one without keeps the labels it has;
+#: the right side has each instance once, or the server refuses the query for the whole fleet.
+_NAMED = (
+    "* on (instance) group_left (nodename)"
+    " ({0} unless on (instance) count by (instance) ({0}) > 1"
+    " or on (instance) group by (instance) ({1}))"
+)
+_OF_NODE = re.compile(r"\b(?:node|kubelet)_\w+(?:\{[^{}]*\})?")
+#: Which node a pod runs on, and for which workload: its controller's name. A pod that has just
+#: moved is on two for some minutes: what was scraped last counts.
 _PODNODE = (
-    "* on (namespace, pod) group_left (node, workload) max by (namespace, pod, node, workload)"
-    ' (label_replace($ksm(kube_pod_info{node!=""}), "workload", "$1", "created_by_name", "(.+)"))'
+    "* on (namespace, pod) group_left (node, workload) group by (namespace, pod, node, workload)"
+    " (label_replace(topk by (namespace, pod)"
+    ' (1, $ksm(timestamp(kube_pod_info{node!=""}))), "workload", "$1", "created_by_name", "(.+)"))'
 )
 _GOOD = f"{{0}} < {BLANK:.0f} > -{BLANK:.0f}"
 _FRESH = f"max by ($node, $gpu) (timestamp({{0}}) and {_GOOD})"
@@ -82,10 +94,18 @@ def fill(
         "host": ", ".join(n for n in names.node if n != "instance"),
         "gpu": ", ".join(names.gpu),
         "gpus": gpus,
-        "nodename": _NODENAME,
-        "kubelet": _KUBELET,
+        "nodename": _named(_UNAME, expanded),
+        "kubelet": _named(_KUBELET, expanded),
     }
     return _WORD.sub(lambda m: words[m[1]], _of_kube_state_metrics(expanded))
+
+
+def _named(names: str, text: str) -> str:
+    """The join with an instance's name, behind an expression of `text`, whose first selector of
+    node exporter or the kubelet tells which instances there are.
+    """
+    found = _OF_NODE.search(text)
+    return _NAMED.format(names, found[0] if found else "up")
 
 
 def _matching(selector: str, gpus: str) -> str:

@@ -14,7 +14,7 @@ from breakfix.observe.expected import expected_gpus
 from breakfix.observe.fleet import Fleet, odd, run
 from breakfix.observe.labels import Missed, NodeNames, printable
 from breakfix.observe.peers import Place, unlike_peers
-from breakfix.observe.promql import BLANK, signal_query
+from breakfix.observe.promql import BLANK, BLANKS, signal_query
 from breakfix.observe.threshold import is_beyond
 from breakfix.policy import Policy, SignalRule
 from breakfix.ports import Labels, Metrics, QueryResult
@@ -103,7 +103,7 @@ def read_samples(
         node = found.get(labels) or names.node_named(labels)
         if node is Missed.CONFLICT:
             doubted |= names.claimed(labels)
-        is_number = -BLANK < raw < BLANK  # which is false of NaN
+        is_number = -BLANK < raw < BLANK and raw not in BLANKS  # which is false of NaN
         if not is_number or isinstance(node, Missed) or node not in mine:
             continue
         value = wanted[node] - raw if rule.expects else raw

@@ -155,13 +155,24 @@ def _size(*vectors: Vector) -> int:
 
 
 def aggregate(node: Aggregation, vector: Vector) -> Vector:
-    """max, min, sum, avg, count, group by some labels or without them."""
+    """max, min, sum, avg, count, group, topk by some labels or without them."""
     groups: dict[Signature, Vector] = {}
     for e in vector:
         groups.setdefault(_group(node, e.labels), []).append(e)
     if node.value_label:
         return [e for k, es in groups.items() for e in _counted(node.value_label, dict(k), es)]
+    if node.largest:
+        return [e for es in groups.values() for e in _largest(node.largest, es)]
     return [_aggregated(node.name, dict(key), members) for key, members in groups.items()]
+
+
+def _largest(count: int, members: Vector) -> Iterable[Element]:
+    """The elements with the largest values, of equal ones the first."""
+    there = np.array([e.there for e in members])
+    values = np.array([e.values for e in members])
+    order = np.argsort(np.where(there, -values, np.inf), axis=0, kind="stable")
+    kept = there & (np.argsort(order, axis=0) < count)
+    return [Element(e.labels, e.values, k) for e, k in zip(members, kept, strict=True) if k.any()]
 
 
 def _counted(label: str, labels: Labels, members: Vector) -> Iterable[Element]:

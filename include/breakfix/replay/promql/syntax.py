@@ -26,7 +26,7 @@ _LEVELS = (
 )
 SETS = frozenset({"and", "or", "unless"})
 COMPARISONS = _LEVELS[2]
-AGGREGATIONS = frozenset({"max", "min", "sum", "count", "avg", "group", "count_values"})
+AGGREGATIONS = frozenset({"max", "min", "sum", "count", "avg", "group", "count_values", "topk"})
 
 
 class NotPromql(ValueError):
@@ -84,6 +84,7 @@ class Aggregation:
     labels: tuple[str, ...]
     is_without: bool
     value_label: str = ""  # of count_values
+    largest: int = 0  # of topk: how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +233,15 @@ class _Parser:
         if name == "count_values":
             value_label = _unquoted(self._next())
             self._want(",")
+        largest = 0
+        if name == "topk":
+            largest = int(self._next())
+            self._want(",")
         of = self.expression(0)
         self._want(")")
         if not labels and not is_without:
             labels, is_without = self._grouping()
-        return Aggregation(name, of, labels, is_without, value_label)
+        return Aggregation(name, of, labels, is_without, value_label, largest)
 
     def _grouping(self) -> tuple[tuple[str, ...], bool]:
         if self._take("by"):
