@@ -77,7 +77,7 @@ class Scene:
     def _compare(self, metrics: PrometheusMetrics) -> None:
         store = Store()
         for labels, value in self.history.series:
-            written = self.history._written(labels, value)
+            written = self.history.written(labels, value)
             store.add(written.labels, written.times, written.values)
         mine = {labels["__name__"] for labels, _ in self.history.series}
         queries = Queries(self.policy, most=2).queries(self.policy)
