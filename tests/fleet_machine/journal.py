@@ -186,7 +186,7 @@ class Journal:
         result = getattr(self.raw[port], method)(*args, **kwargs)
         self._read(task, port, method, args, result)
         if is_write:
-            self.written(task, method, args, before, result)
+            self._written(task, method, args, before, result)
             self._meet(task, port, method, ("kill_after",), task.writes)
         self._meet(task, port, method, ("lost_answer",), task.calls)
         return result
