@@ -64,6 +64,7 @@ class FakeLedger:
         self._halt = HaltLevel.NONE
         self._audit, self._refused = [], {}
         self._states, self._reviews, self._incidents, self._sweeps = {}, {}, {}, []
+        self._open_findings = {}  # node -> what the last sweep left open
         self._swept_refusals = set()
         self._advices = []
         self._strikes, self._breakers, self._emergencies = {}, {}, []
@@ -362,6 +363,7 @@ class FakeLedger:
             if node not in self._states or self._states[node][0] is not state:
                 self._states[node] = (state, now)
                 changes.append(node)
+        self._open_findings |= left.open_findings
         changes += left.refusals.keys() ^ self._swept_refusals
         self._swept_refusals = set(left.refusals)
         changes += left.incidents.keys() ^ self._incidents.keys()
@@ -413,6 +415,7 @@ class FakeLedger:
         return sweep_rules.node_record(
             node,
             swept=self._states.get(node),
+            open_findings=self._open_findings.get(node, ()),
             last=cases[-1] if cases else None,
             last_state_since=self._since[cases[-1].id] if cases else None,
             evidence_floor=_newest(

@@ -16,6 +16,7 @@ from breakfix.model import (
     NodeRecord,
     NodeState,
     Observation,
+    OpenFinding,
     Reading,
     Verdict,
 )
@@ -61,6 +62,7 @@ def observation(
     uncollected: Iterable[str] = (),
     errors: Mapping[str, str] | None = None,
     facts: Mapping[str, Mapping[str, str]] | None = None,
+    unreported: Mapping[str, tuple[OpenFinding, ...]] | None = None,
     policy: Policy = POLICY,
 ) -> Observation:
     """Everything is covered but what `unseen` (signal -> nodes), `uncollected`, `errors` say."""
@@ -73,7 +75,14 @@ def observation(
         coverage[signal] = Coverage(signal, frozenset(), len(names))
     for signal, error in (errors or {}).items():
         coverage[signal] = Coverage(signal, frozenset(), len(names), error=error)
-    return Observation(NOW, fleet, readings=tuple(readings), coverage=coverage, facts=facts or {})
+    return Observation(
+        NOW,
+        fleet,
+        readings=tuple(readings),
+        coverage=coverage,
+        facts=facts or {},
+        unreported=unreported or {},
+    )
 
 
 def judged(

@@ -518,6 +518,9 @@ class Observation:
         default_factory=dict
     )  # why the scheduler finds no node -> GPU pods that wait for that reason
     alerts: FiringAlerts | None = None  # None: nobody asked, since policy names none
+    unreported: Mapping[str, tuple[OpenFinding, ...]] = field(
+        default_factory=dict
+    )  # node -> open findings that neither speak now nor are reported at all
     warnings: tuple[str, ...] = ()
 
     def node(self, name: str) -> Node | None:
@@ -574,6 +577,17 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenFinding:
+    """What spoke on a node and has not been seen to end: that it is silent now may be the silence
+    of its telemetry. `missed_at`: when it was first neither spoken nor reported; None: it speaks.
+    """
+
+    signal: str
+    gpu: str = ""
+    missed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What decide says of one node. `unknown` names what could not be judged."""
 
@@ -586,6 +600,7 @@ class Verdict:
     recommended_action: Action
     reason: str
     refusal: RefusalReason | None = None  # why a fault that was seen is not acted upon
+    open_findings: tuple[OpenFinding, ...] = ()  # what the next sweep must see end
 
 
 @dataclass(frozen=True, slots=True)
@@ -921,6 +936,7 @@ class NodeRecord:
     repairs: Mapping[Action, int] = field(default_factory=dict)  # the same ones, by rung
     last_ended_at: datetime | None = None
     overridden_at: datetime | None = None  # when a person last took the node back
+    open_findings: tuple[OpenFinding, ...] = ()  # as the last verdict left them
 
 
 @dataclass(frozen=True, slots=True)

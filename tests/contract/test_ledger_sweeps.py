@@ -14,6 +14,7 @@ from breakfix.model import (
     Incident,
     Judgement,
     NodeState,
+    OpenFinding,
     Plan,
     Refusal,
     RefusalReason,
@@ -94,6 +95,29 @@ def test_states_are_those_of_the_last_sweep_since_their_last_change(ledger):
     records = ledger.node_records(now=later(31))
     assert (records["n1"].state, records["n1"].since) == (NodeState.HEALTHY, NOW)
     assert (records["n2"].state, records["n2"].since) == (NodeState.SUSPECT, later(15))
+
+
+def test_what_a_sweep_leaves_open_is_there_for_the_next_one(ledger):
+    speaks, missed = OpenFinding("ecc_dbe", "1"), OpenFinding("xid_last", "2", later(15))
+    both = replace(bad("n2"), open_findings=(speaks, missed))
+    sweep(ledger, a_verdict("n1"), replace(bad("n2"), open_findings=(speaks,)))
+    sweep(ledger, a_verdict("n1"), both, now=later(15))
+    records = ledger.node_records(now=later(16))
+    assert records["n2"].open_findings == (speaks, missed)
+    assert records["n1"].open_findings == ()
+    sweep(ledger, a_verdict("n1"), a_verdict("n2"), now=later(30))
+    assert ledger.node_records(now=later(31))["n2"].open_findings == ()
+
+
+def test_what_is_open_is_kept_while_a_case_has_the_node(ledger):
+    missed = OpenFinding("xid_last", "2\x00", NOW)
+    sweep(ledger, bad("n1"))
+    admit(ledger, "n1", now=later(5))
+    in_hand = replace(a_verdict("n1", NodeState.QUARANTINED), open_findings=(missed,))
+    sweep(ledger, in_hand, now=later(6))
+    assert ledger.node_records(now=later(7))["n1"].open_findings == (
+        OpenFinding("xid_last", "2\ufffd", NOW),
+    )
 
 
 def test_an_open_case_says_the_state_of_its_node(ledger):

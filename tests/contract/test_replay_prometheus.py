@@ -216,12 +216,68 @@ nodes:
 restarts: [{nodes: gpu-a-005, at: 41m}]
 """
 
+LOST = """
+name: lost-fields
+about: One GPU loses the field that spoke, then the fleet loses another; they come back.
+kind: outage
+every: 60s
+length: 2h
+warmup: 1h
+fleet: [{prefix: gpu-a-, count: 4, racks: 4, gpus: 2}]
+telemetry: {metrics: [basic, xid, remap, ecc]}
+series:
+  - metric: DCGM_FI_DEV_ROW_REMAP_FAILURE
+    nodes: gpu-a-001
+    gpus: 0
+    steps: [{at: 5m, value: 1}, {at: 30m, value: 0}]
+  - {metric: DCGM_FI_DEV_ECC_DBE_VOL_TOTAL, nodes: gpu-a-002, gpus: 1, steps: [{at: 6m, value: 1}]}
+xids:
+  - {nodes: gpu-a-003, gpus: 0, code: 63, at: 7m}
+gaps:
+  - {nodes: gpu-a-001, gpus: 0, metrics: [DCGM_FI_DEV_ROW_REMAP_FAILURE], from: 10m, to: 20m}
+  - nodes: gpu-a-001
+    gpus: 0
+    metrics: [DCGM_FI_DEV_ROW_REMAP_FAILURE]
+    effect: nan
+    from: 22m
+    to: 40m
+  - {metrics: [DCGM_FI_DEV_ECC_DBE_VOL_TOTAL], from: 12m}
+  - nodes: gpu-a-003
+    gpus: 0
+    metrics: [DCGM_FI_DEV_XID_ERRORS]
+    effect: sentinel
+    from: 15m
+    to: 50m
+"""
+
+
+def only(text: str, folder: Path) -> Source:
+    path = folder / "one.trace.yaml"
+    path.write_text(text)
+    return next(load_file(path))
+
+
+@pytest.mark.slow
+def test_what_spoke_and_is_no_longer_reported_is_not_cleared(stage, tmp_path, policy):
+    lost = only(LOST, tmp_path)
+    real = replay(stage.load(lost), policy)
+    assert compare(replay_directly(lost, policy), real) == []
+    told: dict[str, dict[float, FailureClass | None]] = {}
+    for call in real.calls[OURS]:
+        told.setdefault(call.node, {})[call.at / 60] = call.failure_class
+    blind = FailureClass.TELEMETRY_LOST
+    assert told["gpu-a-001"][8] is FailureClass.ROW_REMAP_FAILED
+    assert {told["gpu-a-001"].get(m) for m in range(12, 20, 2)} == {blind}
+    assert told["gpu-a-001"].get(22) is FailureClass.ROW_REMAP_FAILED
+    assert {told["gpu-a-001"].get(m) for m in range(24, 40, 2)} == {blind}  # repaired meanwhile
+    assert told["gpu-a-001"].get(42) is None
+    assert told["gpu-a-002"].get(10) is FailureClass.ECC_UNCORRECTABLE
+    assert {told["gpu-a-002"].get(m) for m in range(16, 70, 2)} == {blind}  # in the whole fleet
+
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    path = tmp_path_factory.mktemp("noise") / "noise.trace.yaml"
-    path.write_text(NOISE)
-    return next(load_file(path))
+    return only(NOISE, tmp_path_factory.mktemp("noise"))
 
 
 @pytest.mark.slow

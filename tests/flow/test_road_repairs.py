@@ -11,7 +11,16 @@ from breakfix.flow.answers import refused_return
 from breakfix.flow.case import abort_case, run_stage
 from breakfix.flow.endings import give_up, node_gone, refused
 from breakfix.flow.stages import Go, Stage
-from breakfix.model import Action, CaseEnd, HaltLevel, NodeState, Purpose, RefusalReason, StepStatus
+from breakfix.model import (
+    Action,
+    CaseEnd,
+    FailureClass,
+    HaltLevel,
+    NodeState,
+    Purpose,
+    RefusalReason,
+    StepStatus,
+)
 from tests.flow.world import FlowWorld
 
 
@@ -513,6 +522,34 @@ def test_a_watch_goes_on_while_nobody_can_see_the_node():
     world.metrics.silent.clear()
     world.drive(world.ended())
     assert world.case().end is CaseEnd.RETURNED
+
+
+def test_a_repaired_gpu_that_no_longer_tells_is_not_returned():
+    world = broken_world()
+    world.drive(lambda: world.ran["reboot"])
+    world.metrics.mute.add("a1")
+    world.run_for(3600)
+    assert world.is_held_out()
+    assert "xid_last of GPU GPU-a1, which spoke before" in world.verdict().reason
+    world.metrics.mute.clear()
+    assert world.verdict().failure_class is None
+
+
+def test_a_suspect_whose_gpu_loses_the_field_stays_so_until_it_tells_again():
+    world = broken_world(63)  # remapped rows: a hint that wants a second source
+    world.road.sweep()
+    assert world.verdict().state is NodeState.SUSPECT
+    world.metrics.xids.clear()
+    world.metrics.mute.add("a1")
+    for _ in range(3):
+        world.clock.sleep(60)
+        world.road.sweep()
+        seen = world.verdict()
+        assert (seen.state, seen.failure_class) == (NodeState.SUSPECT, FailureClass.TELEMETRY_LOST)
+        assert not world.ledger.cases()
+    world.metrics.mute.clear()
+    world.road.sweep()
+    assert world.verdict().state is NodeState.HEALTHY
 
 
 def test_a_spontaneous_reboot_before_the_drain_aborts_and_releases():

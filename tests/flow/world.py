@@ -17,11 +17,12 @@ from typing import Any
 import yaml
 
 from breakfix.errors import MetricsError
+from breakfix.flow.assessment import assess
 from breakfix.flow.reconcile import reconcile
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Stage, Wait, WaitKind
 from breakfix.model import Answer, Owner
-from breakfix.observe.promql import ALL, FEW, coverage_query, signal_query
+from breakfix.observe.promql import ALL, FEW, coverage_query, reporting_query, signal_query
 from breakfix.policy import merge_overlay, parse_policy
 from breakfix.ports import QueryResult, Sample
 from breakfix.settings import load_settings
@@ -100,6 +101,7 @@ class Telemetry:
     def __init__(self, policy, cluster):
         self._cluster, self.xids, self.silent, self.is_down = cluster, [], set(), False
         self.untied = set()  # nodes that no second source names
+        self.mute = set()  # nodes of which one GPU tells nothing, while the others do
         self.firing = []  # labels of alerts
         self.operator = {}  # node -> what the operator's metrics say of it
         self.counters = []  # (when, node, metric, GPU, value): so from then on
@@ -112,6 +114,7 @@ class Telemetry:
             for ages in (True, False)
             for gpus in (ALL, FEW)
         }
+        self._reports = {reporting_query(s, policy.names) for s in plain}
         xid = next(s for s in plain if s.name == "xid_last")
         self._xid_since = re.compile(
             re.escape(signal_query(xid, policy.names, most_gpus=8)).replace(
@@ -140,6 +143,9 @@ class Telemetry:
         seen = [n for n in self._cluster._nodes if n not in self.silent]
         if promql in self._covers:
             return QueryResult(tuple(Sample({"node": n}, 5.0) for n in seen))
+        if promql in self._reports:
+            telling = [n for n in seen if n not in self.mute]
+            return QueryResult(tuple(Sample({"node": n, "UUID": f"GPU-{n}"}, 0.0) for n in telling))
         asked = self._xid_since.fullmatch(promql)
         if not asked:
             return QueryResult(self._counted(promql, at))
@@ -321,6 +327,10 @@ class FlowWorld:
             self.tick()
 
     # -- what became of it
+
+    def verdict(self, node="a1"):
+        """As it is now; nothing is recorded."""
+        return assess(self.services).judgement.verdict(node)
 
     def case(self, node="a1"):
         cases = self.ledger.cases(node=node)

@@ -113,6 +113,7 @@ def test_judge_prints_the_whole_judgement(run, on_fleet):
         "confidence",
         "findings",
         "unknown",
+        "open_findings",
         "recommended_action",
     }
     assert all(wanted <= n.keys() for n in said["nodes"])

@@ -15,10 +15,12 @@ from breakfix.model import (
     DISRUPTIVE,
     TRANSITIONS,
     Action,
+    FailureClass,
     NodeState,
     Plan,
     Reading,
     RefusalReason,
+    SignalMode,
 )
 from tests.observations import NOW, POLICY, judged, observation, ready_node, record, verdict
 
@@ -110,6 +112,29 @@ def test_losing_telemetry_of_a_ready_node_never_raises_an_action_or_clears_it(
         assert after.recommended_action not in DISRUPTIVE
     if before.state is not NodeState.HEALTHY and lost & OF_THE_NODE:
         assert after.state is not NodeState.HEALTHY
+
+
+@given(some(), st.sampled_from(sorted(NodeState)))
+def test_what_spoke_and_is_not_reported_by_its_gpu_is_never_cleared(
+    found: list[Reading], state: NodeState
+) -> None:
+    """The coverage of the nodes is whole: others of their GPUs report everything."""
+    nodes = [ready_node(n) for n in NODES]
+    before = verdict(*found, nodes=nodes)
+    left = tuple(f for f in before.open_findings if f.signal in OF_THE_NODE)
+    after = verdict(nodes=nodes, unreported={"gpu-1": left} if left else {})
+    if left:
+        assert after.state is not NodeState.HEALTHY
+        assert after.failure_class is FailureClass.TELEMETRY_LOST
+        assert {f.signal for f in left} <= set(after.unknown)
+        assert after.open_findings == left
+    assert after.recommended_action not in DISRUPTIVE
+    assert {f.signal for f in before.open_findings} == {
+        f.signal for f in before.findings if f.mode is not SignalMode.NEVER
+    }
+    in_hand = verdict(nodes=nodes, unreported={"gpu-1": left}, records={"gpu-1": record(state)})
+    assert in_hand.recommended_action not in DISRUPTIVE
+    assert in_hand.open_findings == left
 
 
 @given(some(), st.sampled_from(sorted(NodeState)), st.booleans())

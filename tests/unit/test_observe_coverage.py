@@ -50,6 +50,7 @@ class Prometheus:
         age_s: float = 10.0,
         frozen: bool = False,
         every_s: float = 60.0,
+        value: float = 30.0,
         **labels: str,
     ) -> Prometheus:
         """One series per GPU and metric; the counter of energy moves unless it is frozen."""
@@ -58,7 +59,7 @@ class Prometheus:
                 ago_s = age_s + every_s * np.arange(4, -1, -1)
                 times = MOMENT - np.round(ago_s * 1000).astype(np.int64)
                 moves = metric == ENERGY and not frozen
-                values = np.arange(5.0) if moves else np.full(5, 30.0)
+                values = np.arange(5.0) if moves else np.full(5, value)
                 named = {"__name__": metric, "Hostname": node, "gpu": gpu, **labels}
                 self.store.add(named, times, values)
         return self

@@ -81,6 +81,14 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "confidence": round(verdict.confidence, 4),
         "findings": [_finding(f) for f in verdict.findings],
         "unknown": list(verdict.unknown),
+        "open_findings": [
+            {
+                "signal": f.signal,
+                "gpu": f.gpu,
+                "missed_at": f.missed_at.isoformat() if f.missed_at else None,
+            }
+            for f in verdict.open_findings
+        ],
         "recommended_action": str(verdict.recommended_action),
         "refusal": str(verdict.refusal) if verdict.refusal else None,
         "reason": verdict.reason,

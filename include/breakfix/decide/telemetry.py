@@ -13,6 +13,7 @@ from breakfix.model import (
     FailureClass,
     Finding,
     Observation,
+    OpenFinding,
     SignalKind,
     SignalMode,
 )
@@ -31,6 +32,12 @@ class Blindness:
     unknown: tuple[str, ...]  # every signal that could not be judged
     lost: tuple[str, ...]  # required ones among them, which this node should report
     partly: tuple[str, ...] = ()  # others, which nodes like it report, or nobody could be asked for
+    unreported: tuple[OpenFinding, ...] = ()  # what spoke before and is not reported now
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it keeps anybody from clearing the node."""
+        return not (self.lost or self.partly or self.unreported)
 
 
 def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, Blindness]:
@@ -59,7 +66,7 @@ def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, 
     required = policy.required_signals
     broken = {n for n in required if _is_broken(observation.coverage.get(n))}
     usual = replace(_blindness(everywhere, [], required, broken), partly=tuple(unread))
-    return {
+    usually = {
         n: replace(
             _blindness(everywhere, missing[n], required, broken),
             partly=tuple(sorted([*partly[n], *unread])),
@@ -67,6 +74,15 @@ def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, 
         if n in missing
         else usual
         for n in likes
+    }
+    return usually | {
+        n: replace(
+            usually[n],
+            unknown=tuple(sorted({*usually[n].unknown, *(f.signal for f in found)})),
+            unreported=found,
+        )
+        for n, found in observation.unreported.items()
+        if n in usually
     }
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from breakfix.decide.consequences import follow_causes
 from breakfix.decide.fuse import Assessment, best_assessment
 from breakfix.decide.holds import fresh_changes, hold_planned_work, hold_states, is_fresh
-from breakfix.decide.sentences import texts
+from breakfix.decide.sentences import shown, texts
 from breakfix.decide.telemetry import Blindness, absences
 from breakfix.hands_off import HandsOff, hands_off, is_cordoned_by_others
 from breakfix.model import (
@@ -23,6 +23,7 @@ from breakfix.model import (
     NodeRecord,
     NodeState,
     Observation,
+    OpenFinding,
     RefusalReason,
     SignalMode,
     Verdict,
@@ -61,7 +62,7 @@ def judge_node(
     """
     owner = hands_off(subject.node, policy.limits, now)
     blindness = subject.blindness
-    if not (owner or subject.findings or blindness.lost or blindness.partly):
+    if not (owner or subject.findings) and blindness.is_whole:
         return _verdict(subject, None, 0.0, Action.NONE, "no signal speaks", is_suspect=False)
     subject = replace(subject, findings=_findings(subject, observation, policy, now))
     changes = fresh_changes(subject.facts, policy)
@@ -119,6 +120,16 @@ def _verdict(
         recommended_action=action,
         reason=reason,
         refusal=refusal,
+        open_findings=_open(subject),
+    )
+
+
+def _open(subject: Subject) -> tuple[OpenFinding, ...]:
+    """What the next sweep must see end before the node is healthy."""
+    speaking = {(f.signal, f.gpu) for f in subject.findings if f.mode is not SignalMode.NEVER}
+    return (
+        *(OpenFinding(signal, gpu) for signal, gpu in sorted(speaking)),
+        *subject.blindness.unreported,
     )
 
 
@@ -130,7 +141,7 @@ def _owned(subject: Subject, owner: HandsOff, best: Assessment | None) -> Verdic
         Action.NONE,
         f"another owner has the node ({owner.text}): nothing is done, and silence means nothing"
         + (f". Seen: {texts(subject.findings)}" if subject.findings else ""),
-        is_suspect=_is_suspicious(subject.findings),
+        is_suspect=_is_suspicious(subject.findings) or bool(subject.blindness.unreported),
         refusal=owner.reason,
     )
 
@@ -158,8 +169,18 @@ def _quiet(subject: Subject, best: Assessment | None, policy: Policy) -> Verdict
         return _held_back(subject, held, policy)
     if subject.blindness.partly:
         return _telemetry_lost(subject, subject.blindness.partly)
+    if subject.blindness.unreported:
+        return _telemetry_lost(subject, [_named(f) for f in subject.blindness.unreported])
     reason = f"no fault of the node; for context: {texts(best.evidence)}" if best else ""
     return _verdict(subject, None, 0.0, Action.NONE, reason or "no signal speaks", is_suspect=False)
+
+
+def _named(finding: OpenFinding) -> str:
+    where = f" of GPU {shown(finding.gpu)}" if finding.gpu else ""
+    when = (
+        f", which spoke before {finding.missed_at:%Y-%m-%d %H:%M} UTC" if finding.missed_at else ""
+    )
+    return f"{finding.signal}{where}{when}"
 
 
 def _held_back(subject: Subject, held: Sequence[Finding], policy: Policy) -> Verdict:

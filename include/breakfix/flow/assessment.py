@@ -18,7 +18,16 @@ from breakfix.flow.lemons import lemons_among
 from breakfix.flow.looking import brakes_of
 from breakfix.flow.providers import available
 from breakfix.flow.services import Services
-from breakfix.model import DISRUPTIVE, Case, HaltLevel, Judgement, NodeRecord, Observation, Plan
+from breakfix.model import (
+    DISRUPTIVE,
+    Case,
+    HaltLevel,
+    Judgement,
+    NodeRecord,
+    Observation,
+    OpenFinding,
+    Plan,
+)
 from breakfix.observe import observe
 from breakfix.observe.identity import confirmed_nodes
 from breakfix.plan import make_plan
@@ -51,6 +60,7 @@ def assess(services: Services, *, at: datetime | None = None) -> Assessment:
         at=now,
         gpu_node_selector=services.settings.gpu_node_selector,
         floors=_floors(records),
+        open_findings=_open_findings(records),
         is_past=at is not None,
     )
     if services.policy_note:
@@ -109,3 +119,17 @@ def world_of(services: Services, assessment: Assessment) -> World:
 
 def _floors(records: Mapping[str, NodeRecord]) -> dict[str, datetime]:
     return {r.node: r.evidence_floor for r in records.values() if r.evidence_floor is not None}
+
+
+def _open_findings(records: Mapping[str, NodeRecord]) -> dict[str, tuple[OpenFinding, ...]]:
+    """What the last sweep left open. Who took a node back has settled what was missed."""
+    return {
+        r.node: tuple(f for f in r.open_findings if not _is_settled(f, r.overridden_at))
+        for r in records.values()
+        if r.open_findings
+    }
+
+
+def _is_settled(finding: OpenFinding, overridden_at: datetime | None) -> bool:
+    missed_at = finding.missed_at
+    return overridden_at is not None and missed_at is not None and missed_at <= overridden_at

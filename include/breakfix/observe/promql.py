@@ -14,7 +14,8 @@ from breakfix.ports import Held
 #: measurement.
 BLANK = 2.0**62
 #: Its blanks of 32-bit and floating-point fields: none, not found, not supported, not permitted.
-BLANKS = frozenset(float(first + i) for first in (0x7FFFFFF0, 2**47) for i in range(4))
+_BLANKS = tuple(frozenset(float(first + i) for i in range(4)) for first in (0x7FFFFFF0, 2**47))
+BLANKS = frozenset().union(*_BLANKS)
 
 #: Which GPUs of a node coverage asks about, as matchers of the exporter's label: two of them tell
 #: nearly always that a node reports, at a quarter of the series.
@@ -54,6 +55,9 @@ _PODNODE = (
 )
 _GOOD = f"{{0}} < {BLANK:.0f} > -{BLANK:.0f}"
 _FRESH = f"max by ($node, $gpu) (timestamp({{0}}) and {_GOOD})"
+_MEASURED = f"({_GOOD})" + "".join(
+    f" unless ({{0}} >= {min(few):.0f} <= {max(few):.0f})" for few in _BLANKS
+)
 _CALL = re.compile(r"[A-Za-z_:]+(?:\((.*)\)|\{[^{}()]*\})?", re.DOTALL)
 _LARGEST = re.compile(r"(max by \([^()]*\)) \((.*)\)", re.DOTALL)
 
@@ -71,15 +75,18 @@ def fill(
     stale_s: float = 180.0,
     with_ages: bool = True,
     gpus: str = ALL,
+    by_gpu: bool = False,
 ) -> str:
     """The words of SignalRule's docstring replaced, for one window in seconds.
 
     A GPU whose newest sample is older than `stale_s` does not make its node's report old: it has
     vanished, while the others still report. Without `with_ages` the age is 0, at a third of the
-    server's cost. `gpus`: ALL, FEW or REST.
+    server's cost. `gpus`: ALL, FEW or REST. `by_gpu`: which GPUs report, and not only which nodes.
     """
     seen = (
-        f"(time() - min by ($node) ({_FRESH} >= time() - {stale_s:g}))"
+        f"(0 * count by ($node, $gpu) ({_MEASURED}))"
+        if by_gpu
+        else f"(time() - min by ($node) ({_FRESH} >= time() - {stale_s:g}))"
         if with_ages
         else f"(0 * count by ($node) ({_GOOD}))"
     )
@@ -183,6 +190,11 @@ def coverage_query(
     """Who reports the signal; the value is the age of the sample in seconds, or 0."""
     window_s = rule.window_s
     return fill(rule.coverage, names, window_s, stale_s=stale_s, with_ages=with_ages, gpus=gpus)
+
+
+def reporting_query(rule: SignalRule, names: Names) -> str:
+    """Which GPUs report the signal at all: a blank is no report. The value is 0."""
+    return fill(rule.coverage, names, rule.window_s, by_gpu=True)
 
 
 def fact_query(rule: FactRule, names: Names, *, gpus: str = ALL) -> str:

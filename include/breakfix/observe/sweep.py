@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from breakfix.model import Observation
+from breakfix.model import Observation, OpenFinding
 from breakfix.observe.alerts import read_alerts
 from breakfix.observe.asked import Asked
 from breakfix.observe.coverage import with_gpu_telemetry
@@ -17,6 +17,7 @@ from breakfix.observe.labels import NodeNames
 from breakfix.observe.pods import waiting_reasons
 from breakfix.observe.selector import matches
 from breakfix.observe.signals import Gathered, read_signals, signal_queries
+from breakfix.observe.unreported import read_unreported
 from breakfix.policy import Policy
 from breakfix.ports import Cluster, Metrics
 
@@ -31,14 +32,16 @@ def observe(
     at: datetime,
     gpu_node_selector: str,
     floors: Mapping[str, datetime] | None = None,
+    open_findings: Mapping[str, Collection[OpenFinding]] | None = None,
     is_past: bool = False,
 ) -> Observation:
     """One Observation. The GPU nodes, those that match the selector, are in `gpu_nodes`.
 
     `floors`: node -> end of its last repair, or of a case that a person ended; events of before it
-    or of before the node's boot do not count. `is_past`: `at` is not now, and a warning says what
-    that means. A signal that cannot be read is in `coverage` with
-    its error; raises ClusterError when the cluster cannot be listed.
+    or of before the node's boot do not count. `open_findings`: node -> what spoke at the last
+    sweep; what is silent now and not reported is in `unreported`. `is_past`: `at` is not now, and a
+    warning says what that means. A signal that cannot be read is in `coverage` with its error;
+    raises ClusterError when the cluster cannot be listed.
     """
     everyone = tuple(sorted(cluster.nodes(), key=lambda n: n.name))
     nodes = {n.name: n for n in everyone if matches(n.labels, gpu_node_selector)}
@@ -49,9 +52,18 @@ def observe(
     telling = with_gpu_telemetry(gathered.coverage, policy)
     facts, odd = read_facts(metrics, fleet, policy, at=at, telling=telling)
     reread_since(gathered, metrics, fleet, policy, at=at, floors=floors or {}, facts=facts)
+    unreported, untold = read_unreported(
+        metrics,
+        fleet,
+        policy,
+        at=at,
+        readings=gathered.readings,
+        coverage=gathered.coverage,
+        open_findings=open_findings or {},
+    )
     view = view_of(cluster, nodes, policy, at=at, floors=floors or {}, facts=facts)
     _add_kubernetes(gathered, view, policy)
-    warnings = [*([PAST] if is_past else []), *gathered.warnings, *odd]
+    warnings = [*([PAST] if is_past else []), *gathered.warnings, *odd, *untold]
     return Observation(
         at=at,
         nodes=everyone,
@@ -64,6 +76,7 @@ def observe(
         facts=facts,
         waiting=waiting_reasons(view.pods),
         alerts=read_alerts(metrics, policy, at=at),
+        unreported=unreported,
         warnings=tuple(dict.fromkeys(warnings)),
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -27,10 +27,12 @@ from breakfix.model import (
     Node,
     NodeRecord,
     Observation,
+    OpenFinding,
 )
 from breakfix.observe import observe
-from breakfix.observe.promql import coverage_query, fact_query, signal_query
-from breakfix.policy import Policy
+from breakfix.observe.promql import coverage_query, fact_query, reporting_query, signal_query
+from breakfix.observe.unreported import is_missed, is_over
+from breakfix.policy import Policy, SignalRule
 from breakfix.replay.baselines import FATAL_EVENTS, THRESHOLDS, by_fatal_events, by_thresholds
 from breakfix.replay.direct_metrics import DirectMetrics
 from breakfix.replay.expand import Expansion
@@ -125,7 +127,7 @@ class _Direct:
                     held.pop(name, None)
                 else:
                     held[name] = sight
-            if number == 0 or fresh:
+            if number == 0 or fresh or self._is_any_over(records, number):
                 seen, judged = self._judge(at, held, records)
                 records = {**records, **remember(records, judged)}
                 before = {who: len(calls) for who, calls in notes.calls.items()}
@@ -149,15 +151,55 @@ class _Direct:
         """
         quiet = [m.name for m in self.judged if m.name not in held]
         few = frozenset(held) | set(quiet[: max(_FEW, 2 * len(held))])
-        seen = self._whole(at, held, few)
+        seen = self._whole(at, held, few, records)
         judged = judge(seen, self.policy, records, seen.at)
         troubled = sum(v.failure_class is not None for v in judged.verdicts)
         if troubled < self.policy.common_cause.min_nodes and not judged.incidents:
             return seen, judged
-        seen = self._whole(at, held, frozenset(m.name for m in self.judged))
+        seen = self._whole(at, held, frozenset(m.name for m in self.judged), records)
         return seen, judge(seen, self.policy, records, seen.at)
 
-    def _whole(self, at: float, held: Mapping[str, Sight], names: frozenset[str]) -> Observation:
+    def _is_any_over(self, records: Mapping[str, NodeRecord], number: int) -> bool:
+        """Whether an event that is missed counts no more, which it did at the sweep before."""
+        last, now = (self._instant(self.trace.sweeps[n]) for n in (number - 1, number))
+        return any(
+            is_over(f, self._rules[f.signal], now) and not is_over(f, self._rules[f.signal], last)
+            for record in records.values()
+            for f in record.open_findings
+        )
+
+    def _unreported(
+        self, at: float, held: Mapping[str, Sight], records: Mapping[str, NodeRecord]
+    ) -> Mapping[str, tuple[OpenFinding, ...]]:
+        """Of what the last sweep left open, what the node does not report."""
+        now = self._instant(at)
+        found = {}
+        for name, sight in held.items():
+            record = records.get(name)
+            silent = {(f.signal, f.gpu) for f in sight.seen.unreported.get(name, ())}
+            missed = tuple(
+                replace(f, missed_at=f.missed_at or now)
+                for f in (record.open_findings if record is not None else ())
+                if (f.signal, f.gpu) in silent and not is_over(f, self._rules[f.signal], now)
+            )
+            if missed:
+                found[name] = missed
+        return found
+
+    def _instant(self, at: float) -> datetime:
+        return self.origin + timedelta(seconds=at)
+
+    @cached_property
+    def _rules(self) -> Mapping[str, SignalRule]:
+        return {r.name: r for r in self.policy.signals}
+
+    def _whole(
+        self,
+        at: float,
+        held: Mapping[str, Sight],
+        names: frozenset[str],
+        records: Mapping[str, NodeRecord],
+    ) -> Observation:
         """These nodes: looked-at ones as they were seen, all others as the quiet one."""
         nodes = {n: node for n, node in self._still.items() if n in names}
         facts = {n: self._quiet_facts[n] for n in names}
@@ -172,9 +214,10 @@ class _Direct:
         readings = [r for n, s in held.items() for r in s.seen.readings if r.node == n]
         everyone = tuple(nodes[name] for name in sorted(nodes))
         return Observation(
-            at=self.origin + timedelta(seconds=at),
+            at=self._instant(at),
             nodes=everyone,
             gpu_nodes=names & nodes.keys(),
+            unreported=self._unreported(at, held, records),
             readings=tuple(sorted(readings, key=lambda r: (r.node, r.signal, r.gpu, r.key))),
             coverage=coverage,
             facts=facts,
@@ -279,9 +322,11 @@ class _Direct:
         changed |= begins | (where & self._timed(touches))
         world = World(self.trace, _only(self.fleet, among), self.origin)
         looks: dict[int, Sight | None] = {int(n): None for n in np.flatnonzero(ends)}
+        spoke: set[OpenFinding] = set()
         for number in np.flatnonzero(changed & where):
             at = float(self.sweeps[number])
-            seen = self._observe(metrics, world, at, policy)
+            seen = self._observe(metrics, world, at, policy, {name: spoke})
+            spoke |= {OpenFinding(r.signal, r.gpu) for r in seen.readings if r.node == name}
             fatal = by_fatal_events(metrics, seen, self.policy, at=seen.at).get(name)
             looks[int(number)] = Sight(seen, self._unlike(name, seen), fatal)
         return looks
@@ -348,14 +393,20 @@ class _Direct:
         return [member, *quiet[: _LIKE + _PEERS * compared]]
 
     def _observe(
-        self, metrics: DirectMetrics, world: World, at: float, policy: Policy
+        self,
+        metrics: DirectMetrics,
+        world: World,
+        at: float,
+        policy: Policy,
+        spoke: Mapping[str, Collection[OpenFinding]] | None = None,
     ) -> Observation:
         return observe(
             metrics,
             world.at(at),
             policy,
-            at=self.origin + timedelta(seconds=at),
+            at=self._instant(at),
             gpu_node_selector=GPU_NODES,
+            open_findings=spoke,
         )
 
 
@@ -371,6 +422,7 @@ class Queries:
             else (
                 signal_query(r, policy.names, most_gpus=most),
                 coverage_query(r, policy.names, stale_s=stale_s),
+                *([reporting_query(r, policy.names)] if is_missed(r) and r.per == "gpu" else []),
             )
             for r in policy.signals
         }

@@ -8,7 +8,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from multiprocessing import util
 
@@ -69,9 +69,11 @@ def remember(records: Mapping[str, NodeRecord], judgement: Judgement) -> Mapping
 
 
 def _record(before: NodeRecord | None, verdict: Verdict, at: datetime) -> NodeRecord:
-    if before is not None and before.state is verdict.state:
+    if before is None or before.state is not verdict.state:
+        before = NodeRecord(verdict.node, verdict.state, since=at)
+    if before.open_findings == verdict.open_findings:
         return before
-    return NodeRecord(verdict.node, verdict.state, since=at)
+    return replace(before, open_findings=verdict.open_findings)
 
 
 @dataclass(slots=True)

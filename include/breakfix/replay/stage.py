@@ -11,7 +11,7 @@ from typing import Self
 
 from breakfix.adapters.prometheus import PrometheusMetrics
 from breakfix.decide import judge
-from breakfix.model import Judgement, NodeRecord, Observation
+from breakfix.model import Judgement, NodeRecord, Observation, OpenFinding
 from breakfix.observe import observe
 from breakfix.policy import Policy
 from breakfix.ports import Metrics
@@ -44,7 +44,12 @@ class Scene:
         """`time` seconds after the first sweep."""
         return self.origin + timedelta(seconds=time)
 
-    def observe(self, policy: Policy, time: float) -> Observation:
+    def observe(
+        self,
+        policy: Policy,
+        time: float,
+        open_findings: Mapping[str, tuple[OpenFinding, ...]] | None = None,
+    ) -> Observation:
         """What the real observe sees at that time of the trace."""
         return observe(
             self.metrics,
@@ -52,14 +57,17 @@ class Scene:
             policy,
             at=self.instant(time),
             gpu_node_selector=GPU_NODES,
+            open_findings=open_findings,
         )
 
     def judge(
         self, policy: Policy, time: float, records: Mapping[str, NodeRecord] | None = None
     ) -> tuple[Observation, Judgement]:
         """What the real decide makes of it."""
-        seen = self.observe(policy, time)
-        return seen, judge(seen, policy, records or {}, seen.at)
+        records = records or {}
+        open_findings = {n: r.open_findings for n, r in records.items() if r.open_findings}
+        seen = self.observe(policy, time, open_findings)
+        return seen, judge(seen, policy, records, seen.at)
 
 
 class Stage:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
@@ -14,7 +15,7 @@ from breakfix.adapters.ledger import cases as case_rows
 from breakfix.adapters.ledger.rules import REPAIR_STEP, attempts_by_class, repairs_by_rung
 from breakfix.adapters.ledger.sweep_rules import ANSWERED, node_record
 from breakfix.adapters.ledger.tables import cases, node_states, steps
-from breakfix.model import CaseEnd, FailureClass, NodeRecord
+from breakfix.model import CaseEnd, FailureClass, NodeRecord, OpenFinding
 
 
 def records(
@@ -28,7 +29,7 @@ def records(
     return {
         node: node_record(
             node,
-            swept=swept.get(node),
+            **swept.get(node, {"swept": None}),
             attempts_by_class=attempts_by_class(repairs.get(node, ()), classes),
             repairs=repairs_by_rung(repairs.get(node, ())),
             **last.get(node, {"last": None}),
@@ -38,10 +39,20 @@ def records(
     }
 
 
-def _swept(connection: Connection, cluster: str) -> dict[str, Any]:
-    query = select(node_states.c.node, node_states.c.state, node_states.c.since)
-    rows = connection.execute(query.where(node_states.c.cluster == cluster))
-    return {row.node: (row.state, row.since) for row in rows}
+def _swept(connection: Connection, cluster: str) -> dict[str, dict[str, Any]]:
+    rows = connection.execute(select(node_states).where(node_states.c.cluster == cluster))
+    return {
+        row.node: {
+            "swept": (row.state, row.since),
+            "open_findings": open_findings_of(row.open_findings),
+        }
+        for row in rows
+    }
+
+
+def open_findings_of(stored: Any) -> tuple[OpenFinding, ...]:
+    """As the column holds them."""
+    return msgspec.convert(stored, tuple[OpenFinding, ...]) if stored else ()
 
 
 def _last_cases(connection: Connection, cluster: str) -> dict[str, dict[str, Any]]:

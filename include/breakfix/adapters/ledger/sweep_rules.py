@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from breakfix.adapters.ledger.chain import storable
@@ -17,6 +17,7 @@ from breakfix.model import (
     Judgement,
     NodeRecord,
     NodeState,
+    OpenFinding,
     Plan,
     Refusal,
 )
@@ -42,6 +43,7 @@ class Left:
     incidents: Mapping[str, Incident]
     reviews: Mapping[ReviewKey, Wanted]
     silent: frozenset[str]
+    open_findings: Mapping[str, tuple[OpenFinding, ...]]
 
 
 def left_by(judgement: Judgement, plan: Plan) -> Left:
@@ -53,7 +55,12 @@ def left_by(judgement: Judgement, plan: Plan) -> Left:
         incidents=incidents,
         reviews=wanted_reviews(judgement, plan, incidents),
         silent=frozenset(storable(v.node) for v in judgement.verdicts if v.unknown),
+        open_findings={storable(v.node): _storable(v.open_findings) for v in judgement.verdicts},
     )
+
+
+def _storable(findings: Iterable[OpenFinding]) -> tuple[OpenFinding, ...]:
+    return tuple(replace(f, gpu=storable(f.gpu)) for f in findings)
 
 
 def refusal_key(refusal: Refusal) -> RefusalKey:
@@ -78,6 +85,7 @@ def node_record(
     overridden_at: datetime | None = None,
     attempts_by_class: Mapping[FailureClass, int] | None = None,
     repairs: Mapping[Action, int] | None = None,
+    open_findings: Iterable[OpenFinding] = (),
 ) -> NodeRecord:
     """What is known of a node: an open or escalated case says its state, else the sweep."""
     state, since = swept or (NodeState.HEALTHY, last_ended_at)
@@ -101,4 +109,5 @@ def node_record(
         repairs=repairs or {},
         last_ended_at=last_ended_at,
         overridden_at=overridden_at,
+        open_findings=tuple(open_findings),
     )

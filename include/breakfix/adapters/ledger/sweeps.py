@@ -7,13 +7,24 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from breakfix.adapters.ledger import audit, reviews
+from breakfix.adapters.ledger.nodes import open_findings_of
 from breakfix.adapters.ledger.sweep_rules import Left, left_by
 from breakfix.adapters.ledger.tables import incidents, node_states, plans, refusals, sweeps
-from breakfix.model import Incident, Judgement, NodeState, Plan
+from breakfix.model import Incident, Judgement, NodeState, OpenFinding, Plan
 
 SOURCE = "sweep"
 #: Sweeps are kept so long; what they changed stays in the audit for ever.
@@ -39,6 +50,7 @@ def record(
         **_incidents(connection, cluster, left.incidents, now=now),
         **reviews.record(connection, cluster, left, now=now),
     }
+    _open_findings(connection, cluster, left.open_findings)
     sweep_id = _sweep(connection, cluster, judgement, plan, actor=actor, now=now)
     told = {name: change for name, change in changes.items() if change}
     if told:
@@ -75,6 +87,25 @@ def _states(
             ],
         )
     return _told_states(changed, known)
+
+
+def _open_findings(
+    connection: Connection, cluster: str, wanted: Mapping[str, tuple[OpenFinding, ...]]
+) -> None:
+    """What the next sweep must see end, where it is not what is kept."""
+    query = select(node_states.c.node, node_states.c.open_findings)
+    rows = connection.execute(query.where(node_states.c.cluster == cluster))
+    known = {row.node: row.open_findings for row in rows}
+    changed = [
+        {"name": node, "open": findings}
+        for node, findings in sorted(wanted.items())
+        if node in known and open_findings_of(known[node]) != findings
+    ]
+    if changed:
+        row = update(node_states).where(
+            node_states.c.cluster == cluster, node_states.c.node == bindparam("name")
+        )
+        connection.execute(row.values(open_findings=bindparam("open")), changed)
 
 
 def _told_states(

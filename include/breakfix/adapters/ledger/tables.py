@@ -266,6 +266,7 @@ node_states = Table(
     _key("node"),
     _must("state", Word(NodeState)),
     _must("since", Instant),
+    Column("open_findings", Json, nullable=False, server_default="[]"),
 )
 
 reviews = Table(
