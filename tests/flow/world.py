@@ -22,7 +22,7 @@ from breakfix.flow.reconcile import reconcile
 from breakfix.flow.services import Services
 from breakfix.flow.stages import Stage, Wait, WaitKind
 from breakfix.model import Answer, Owner
-from breakfix.observe.promql import ALL, FEW, coverage_query, reporting_query, signal_query
+from breakfix.observe.promql import ALL, FEW, coverage_query, signal_query
 from breakfix.policy import merge_overlay, parse_policy
 from breakfix.ports import QueryResult, Sample
 from breakfix.settings import load_settings
@@ -114,7 +114,6 @@ class Telemetry:
             for ages in (True, False)
             for gpus in (ALL, FEW)
         }
-        self._reports = {reporting_query(s, policy.names) for s in plain}
         xid = next(s for s in plain if s.name == "xid_last")
         self._xid_since = re.compile(
             re.escape(signal_query(xid, policy.names, most_gpus=8)).replace(
@@ -143,7 +142,7 @@ class Telemetry:
         seen = [n for n in self._cluster._nodes if n not in self.silent]
         if promql in self._covers:
             return QueryResult(tuple(Sample({"node": n}, 5.0) for n in seen))
-        if promql in self._reports:
+        if promql.startswith("((0 * count by (") and ", gpu) (" in promql:  # which GPUs report
             telling = [n for n in seen if n not in self.mute]
             return QueryResult(tuple(Sample({"node": n, "UUID": f"GPU-{n}"}, 0.0) for n in telling))
         asked = self._xid_since.fullmatch(promql)

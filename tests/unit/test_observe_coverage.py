@@ -4,7 +4,7 @@ and the answer is that of asking all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -45,7 +45,7 @@ class Prometheus:
     def has(
         self,
         node: str,
-        gpus: str = "01234567",
+        gpus: Iterable[str] = "01234567",
         *metrics: str,
         age_s: float = 10.0,
         frozen: bool = False,

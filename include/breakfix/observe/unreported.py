@@ -7,13 +7,13 @@ by itself.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from breakfix.model import Coverage, OpenFinding, Reading, SignalKind
-from breakfix.observe.expected import expected_gpus
+from breakfix.model import Coverage, Node, OpenFinding, Reading, SignalKind, SignalMode
+from breakfix.observe.expected import expectation
 from breakfix.observe.fleet import Fleet, run
 from breakfix.observe.labels import Missed, printable
 from breakfix.observe.promql import reporting_query
@@ -46,14 +46,19 @@ def read_unreported(
     first missed; and in words what could not be asked.
 
     A finding of a GPU has ended when that GPU reports the signal, or when as many others as the
-    node should have do: it was replaced. One of a node has ended when the node reports the signal.
-    An event counts for its window, so long it is missed. Prometheus is asked only where a GPU's
-    finding fell silent while its node reports the signal; where it does not answer, nothing ended.
+    node should have do: it was replaced. One of a node, or of a signal that nobody reports by GPU,
+    has ended when the node reports it. An event counts for its window, so long it is missed.
+    Prometheus is asked only where a GPU's finding fell silent while its node reports the signal;
+    where it does not answer, nothing ended.
     """
     quiet = list(_quiet(fleet, policy, at, readings, open_findings))
     dark = [q for q in quiet if q.node not in coverage[q.rule.name].nodes_seen]
-    doubtful = [q for q in quiet if q not in dark and q.finding.gpu]
-    asked = {q.rule.name: reporting_query(q.rule, policy.names) for q in doubtful}
+    seen = [q for q in quiet if q.node in coverage[q.rule.name].nodes_seen]
+    doubtful = [q for q in seen if q.finding.gpu]
+    asked = {
+        rule.name: reporting_query(rule, policy.names, nodes)
+        for rule, nodes in _by_rule(doubtful).values()
+    }
     answers = run(metrics, asked.values(), at=at) if asked else {}
     told = {signal: answers[query] for signal, query in asked.items()}
     missed = [*dark, *_silent_gpus(told, fleet, policy, doubtful)]
@@ -81,13 +86,25 @@ def _quiet(
         for finding in open_findings[node]:
             rule = rules.get(finding.signal)
             is_quiet = (node, finding.signal, finding.gpu) not in speaking
-            if rule is not None and is_quiet and not is_over(finding, rule, at):
+            if rule is None or not is_quiet or is_over(finding, rule, at):
+                continue
+            if not _is_older(fleet.nodes[node], finding):
                 yield _Quiet(node, rule, finding)
 
 
 def is_missed(rule: SignalRule) -> bool:
-    """Whether its silence may be lost telemetry: Prometheus tells it of a node or its GPUs."""
-    return rule.input in _OF_THE_NODE and not rule.is_kubernetes
+    """Whether its silence may be lost telemetry: Prometheus tells it of a node or its GPUs. What
+    never acts cannot have made a node suspect.
+    """
+    return (
+        rule.input in _OF_THE_NODE and not rule.is_kubernetes and rule.mode is not SignalMode.NEVER
+    )
+
+
+def _is_older(node: Node, finding: OpenFinding) -> bool:
+    """Whether it was missed on another node, whose name this one has now."""
+    born, missed_at = node.created_at, finding.missed_at
+    return born is not None and missed_at is not None and missed_at < born
 
 
 def is_over(finding: OpenFinding, rule: SignalRule, at: datetime) -> bool:
@@ -95,6 +112,14 @@ def is_over(finding: OpenFinding, rule: SignalRule, at: datetime) -> bool:
     if rule.kind is not SignalKind.EVENT or finding.missed_at is None:
         return False
     return at - finding.missed_at >= timedelta(seconds=rule.window_s)
+
+
+def _by_rule(quiet: Iterable[_Quiet]) -> Mapping[str, tuple[SignalRule, set[str]]]:
+    """Signal -> its rule, and the nodes that are asked about."""
+    found: dict[str, tuple[SignalRule, set[str]]] = {}
+    for q in quiet:
+        found.setdefault(q.rule.name, (q.rule, set()))[1].add(q.node)
+    return found
 
 
 def _silent_gpus(
@@ -106,11 +131,18 @@ def _silent_gpus(
     """Those whose GPU does not report the signal."""
     nodes = {q.node for q in quiet}
     gpus_of = {signal: _gpus_by_node(answer, fleet, nodes) for signal, answer in told.items()}
+    due = expectation(policy, fleet.nodes.values())
     for q in quiet:
         gpus = gpus_of[q.rule.name][q.node]
-        due = expected_gpus(fleet.nodes[q.node], policy)
-        if q.finding.gpu not in gpus and not 0 < due <= len(gpus):
+        wanted = due(fleet.nodes[q.node])
+        if q.finding.gpu not in gpus and gpus != {""} and not 0 < wanted <= _count(gpus):
             yield q
+
+
+def _count(gpus: Collection[str]) -> int:
+    """How many GPUs these names are: two exporters may name one of them in two ways."""
+    kinds = Counter(gpu.startswith("GPU-") for gpu in gpus if gpu)
+    return max(kinds.values(), default=0)
 
 
 def _gpus_by_node(
