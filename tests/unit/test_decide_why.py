@@ -8,7 +8,7 @@ import pytest
 
 from breakfix.decide import explain, judgement_json, why_json
 from breakfix.decide.why import Why
-from breakfix.model import FailureClass, Reading, RefusalReason
+from breakfix.model import FailureClass, OpenFinding, Reading, RefusalReason
 from breakfix.policy import parse_policy
 from breakfix.wiring import default_policy_text
 from tests.observations import (
@@ -115,6 +115,15 @@ def test_lost_telemetry_names_what_is_missing() -> None:
     made = why(nodes=nodes, unseen={"gpu_count_short": ["gpu-1"]})
     assert made.missing == ("telemetry of the node: gpu_count_short",)
     assert made.unknown == ("gpu_count_short",)
+
+
+def test_what_spoke_and_is_not_reported_is_named_with_its_gpu_and_since_when() -> None:
+    lost = {"gpu-1": (OpenFinding("ecc_dbe", "GPU-aaaa", NOW),)}
+    said = "ecc_dbe of GPU GPU-aaaa, which spoke before 2026-03-01 12:00 UTC"
+    assert why(unreported=lost).missing == (f"a report of what spoke: {said}",)
+    beside = explain(verdict(xid(63), unreported=lost), POLICY)
+    assert beside.missing[0] == f"a report of what spoke: {said}"
+    assert said in verdict(unreported=lost).reason
 
 
 def test_a_node_of_an_incident_is_explained_by_its_own_findings() -> None:

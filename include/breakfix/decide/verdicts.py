@@ -11,7 +11,7 @@ from datetime import datetime
 from breakfix.decide.consequences import follow_causes
 from breakfix.decide.fuse import Assessment, best_assessment
 from breakfix.decide.holds import fresh_changes, hold_planned_work, hold_states, is_fresh
-from breakfix.decide.sentences import shown, texts
+from breakfix.decide.sentences import missed, texts
 from breakfix.decide.telemetry import Blindness, absences
 from breakfix.hands_off import HandsOff, hands_off, is_cordoned_by_others
 from breakfix.model import (
@@ -170,17 +170,9 @@ def _quiet(subject: Subject, best: Assessment | None, policy: Policy) -> Verdict
     if subject.blindness.partly:
         return _telemetry_lost(subject, subject.blindness.partly)
     if subject.blindness.unreported:
-        return _telemetry_lost(subject, [_named(f) for f in subject.blindness.unreported])
+        return _telemetry_lost(subject, [missed(f) for f in subject.blindness.unreported])
     reason = f"no fault of the node; for context: {texts(best.evidence)}" if best else ""
     return _verdict(subject, None, 0.0, Action.NONE, reason or "no signal speaks", is_suspect=False)
-
-
-def _named(finding: OpenFinding) -> str:
-    where = f" of GPU {shown(finding.gpu)}" if finding.gpu else ""
-    when = (
-        f", which spoke before {finding.missed_at:%Y-%m-%d %H:%M} UTC" if finding.missed_at else ""
-    )
-    return f"{finding.signal}{where}{when}"
 
 
 def _held_back(subject: Subject, held: Sequence[Finding], policy: Policy) -> Verdict:

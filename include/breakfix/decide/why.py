@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from breakfix.decide.fuse import Assessment, assess, best_assessment, fuse, related
-from breakfix.decide.sentences import shown, texts
+from breakfix.decide.sentences import missed, shown, texts
 from breakfix.model import FailureClass, Finding, RefusalReason, SignalMode, Verdict
 from breakfix.policy import Policy
 
@@ -140,7 +140,10 @@ def _missing(verdict: Verdict, best: Assessment | None, policy: Policy) -> Itera
     """What stands between this verdict and an action."""
     if verdict.refusal in _GUARDS:
         yield _GUARDS[verdict.refusal]
-    if verdict.failure_class is FailureClass.TELEMETRY_LOST:
+    silent = [missed(f) for f in verdict.open_findings if f.missed_at is not None]
+    if silent:
+        yield f"a report of what spoke: {'; '.join(silent[:_MAX_NAMED])}"
+    elif verdict.failure_class is FailureClass.TELEMETRY_LOST:
         yield "telemetry of the node: " + ", ".join(verdict.unknown[:_MAX_NAMED])
     if best is None:
         return
