@@ -204,6 +204,11 @@ class SignalRule(Rule):
         """Read from the API server's objects, not from Prometheus."""
         return self.query.startswith(KUBERNETES)
 
+    @property
+    def is_of_node(self) -> bool:
+        """Told of a node or its GPUs, whose silence is a loss: a workload that is gone is none."""
+        return self.input in {"gpu", "node"}
+
     @field_validator("query", "coverage", "since_query")
     @classmethod
     def _words_are_known(cls, value: str) -> str:

@@ -22,7 +22,6 @@ from tests.unit.test_observe_coverage import DBE, FLEET, MOMENT, XID, Prometheus
 
 SEEN = {s.name: Coverage(s.name, frozenset(FLEET.nodes), len(FLEET.nodes)) for s in POLICY.signals}
 DBE_2 = OpenFinding("ecc_dbe", "2")
-XID_2 = OpenFinding("xid_last", "2")
 EARLIER = NOW - timedelta(hours=1)
 
 
@@ -258,5 +257,6 @@ def test_else_all_nodes_are_asked_for(nodes):
 
 def test_what_policy_no_longer_has_or_of_a_workload_is_not_missed():
     gone = OpenFinding("a_signal_of_before", "2")
-    workload = next(s.name for s in POLICY.signals if s.input == "workload")
-    assert unreported(Prometheus(), gone, OpenFinding(workload)) == ()
+    workload = next(s.name for s in POLICY.signals if s.input == "workload" and not s.is_kubernetes)
+    dark = {workload: Coverage(workload, frozenset(), 3)}
+    assert unreported(Prometheus(), gone, OpenFinding(workload), coverage=dark) == ()

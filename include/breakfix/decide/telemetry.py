@@ -22,7 +22,6 @@ from breakfix.policy import Policy, SignalRule
 _MOSTLY_SEEN = 0.5  # below it the silence is the monitoring's trouble, not this node's (ours)
 _ALIKE_SEEN = 0.9  # so many of its like report a field: a node without it has lost it (ours)
 _MIN_ALIKE = 2  # fewer nodes are no example (ours)
-_OF_THE_NODE = frozenset({"gpu", "node"})  # a workload that is not there is no loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, 
         unseen = likes.keys() - cover.nodes_seen
         for node in unseen:
             missing[node].append(rule.name)
-        if unseen and rule.input in _OF_THE_NODE:
+        if unseen and rule.is_of_node:
             for node in _unlike(unseen, likes, sizes):
                 partly[node].append(rule.name)
     required = policy.required_signals
@@ -89,7 +88,7 @@ def blindness_by_node(observation: Observation, policy: Policy) -> Mapping[str, 
 def _is_unread(rule: SignalRule, observation: Observation) -> bool:
     """Whether it would say something of a node, and Prometheus did not answer, or not wholly."""
     cover = observation.coverage.get(rule.name)
-    speaks = rule.input in _OF_THE_NODE and rule.mode is not SignalMode.NEVER
+    speaks = rule.is_of_node and rule.mode is not SignalMode.NEVER
     return speaks and not rule.is_required and cover is not None and bool(cover.error)
 
 

@@ -20,8 +20,6 @@ from breakfix.observe.promql import reporting_query
 from breakfix.policy import Policy, SignalRule
 from breakfix.ports import Metrics, QueryResult
 
-_OF_THE_NODE = frozenset({"gpu", "node"})  # a workload that is not there is no loss
-
 
 @dataclass(frozen=True, slots=True)
 class _Quiet:
@@ -96,9 +94,7 @@ def is_missed(rule: SignalRule) -> bool:
     """Whether its silence may be lost telemetry: Prometheus tells it of a node or its GPUs. What
     never acts cannot have made a node suspect.
     """
-    return (
-        rule.input in _OF_THE_NODE and not rule.is_kubernetes and rule.mode is not SignalMode.NEVER
-    )
+    return rule.is_of_node and not rule.is_kubernetes and rule.mode is not SignalMode.NEVER
 
 
 def _is_older(node: Node, finding: OpenFinding) -> bool:
